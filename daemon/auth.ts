@@ -1,0 +1,51 @@
+/** Who may call: bearer keys, compared in constant time (SPEC §3). */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { RbeeError } from "../protocol/errors.ts";
+import { MAX_AUTH_HEADER_BYTES } from "../protocol/limits.ts";
+
+const SCHEME = "Bearer ";
+
+/**
+ * The bearer of a request; undefined when it has none.
+ *
+ * @throws {RbeeError} `INVALID_REQUEST` for a header that is too long or holds control characters.
+ */
+export function bearerOf(headers: Headers): string | undefined {
+  const header = headers.get("Authorization");
+  if (header === null) return undefined;
+  if (header.length > MAX_AUTH_HEADER_BYTES) {
+    throw new RbeeError(
+      "INVALID_REQUEST",
+      `The Authorization header is longer than ${MAX_AUTH_HEADER_BYTES} bytes.`,
+    );
+  }
+  // deno-lint-ignore no-control-regex
+  if (/[\u0000-\u001f\u007f]/.test(header)) {
+    throw new RbeeError("INVALID_REQUEST", "The Authorization header holds control characters.");
+  }
+  return header.startsWith(SCHEME) ? header.slice(SCHEME.length) : undefined;
+}
+
+/** Whether two secrets are equal, in time that depends on neither. */
+export function secretsEqual(given: string, expected: string): boolean {
+  const digest = (text: string) => createHash("sha256").update(text).digest();
+  return timingSafeEqual(digest(given), digest(expected));
+}
+
+/**
+ * Lets a request with the right key pass.
+ *
+ * @throws {RbeeError} `MISSING_API_KEY` or `INVALID_API_KEY`.
+ */
+export function requireKey(headers: Headers, key: string): void {
+  const given = bearerOf(headers);
+  if (given === undefined) {
+    throw new RbeeError(
+      "MISSING_API_KEY",
+      "This route needs a key: send the header Authorization: Bearer KEY.",
+    );
+  }
+  if (!secretsEqual(given, key)) {
+    throw new RbeeError("INVALID_API_KEY", "The key is not the one of this daemon.");
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * From routes to one `Request → Response` function: matching, keys, bounded bodies, the error envelope, correlation
+ * ids and the log line at the boundary. Handlers return or throw; nothing else turns errors into answers.
+ */
+import type { z } from "zod";
+import { CORRELATION_HEADER, correlationIdOf } from "../protocol/correlation.ts";
+import { invalidRequest, RbeeError, toRbeeError } from "../protocol/errors.ts";
+import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES } from "../protocol/limits.ts";
+import type { RouteSpec } from "../protocol/routes.ts";
+import { SSE_HEADERS } from "../protocol/sse.ts";
+import { requireKey } from "./auth.ts";
+import type { Logger } from "./log.ts";
+
+/** What a handler gets. */
+export interface RequestContext {
+  /** As it came in; its signal aborts when the caller goes away. */
+  request: Request;
+  /** The route's `:name` parameters, unescaped. */
+  params: Record<string, string>;
+  /** The query string. */
+  query: URLSearchParams;
+  /** Logged at every hop. */
+  correlationId: string;
+  /** Carries the correlation id. */
+  log: Logger;
+  /**
+   * The body, read within the route's limit and checked. An empty body counts as `{}`.
+   *
+   * @throws {RbeeError} `INVALID_REQUEST` or `PAYLOAD_TOO_LARGE`.
+   */
+  body<T>(schema: z.ZodType<T>): Promise<T>;
+}
+
+/** Answers one route; may throw any {@linkcode RbeeError}. */
+export type Handler = (context: RequestContext) => Response | Promise<Response>;
+
+/** A route and who answers it. */
+export interface Route {
+  /** From the route table. */
+  spec: RouteSpec;
+  /** See {@linkcode Handler}. */
+  handle: Handler;
+}
+
+/** Options of {@linkcode createApp}. */
+export interface AppOptions {
+  /** Matched in this order. */
+  routes: readonly Route[];
+  /** The daemon's own key. */
+  apiKey: string;
+  /** Where requests are logged. */
+  log: Logger;
+}
+
+/** A daemon's HTTP interface, testable without a socket. */
+export type App = (request: Request) => Promise<Response>;
+
+/** Builds the interface from its routes. */
+export function createApp(options: AppOptions): App {
+  const routes = options.routes.map((route) => ({
+    ...route,
+    pattern: new URLPattern({ pathname: route.spec.path }),
+    fixed: !route.spec.path.includes(":"),
+  }));
+
+  const answer = async (
+    request: Request,
+    meta: { correlationId: string; log: Logger },
+  ): Promise<Response> => {
+    const url = new URL(request.url);
+    const here = routes.filter((route) =>
+      route.fixed ? route.spec.path === url.pathname : route.pattern.test({ pathname: url.pathname })
+    );
+    const route = here.find((candidate) => candidate.spec.method === request.method);
+    // Who has no key learns nothing about which paths exist.
+    if ((route?.spec.auth ?? "key") === "key") requireKey(request.headers, options.apiKey);
+    if (route === undefined) throw noSuchRoute(request.method, { path: url.pathname, here });
+    return await route.handle({
+      request,
+      params: route.fixed ? {} : paramsOf(route.pattern, url.pathname),
+      query: url.searchParams,
+      ...meta,
+      body: (schema) =>
+        readBody(request, {
+          schema,
+          limitBytes: route.spec.body === "prompt" ? MAX_BODY_BYTES : MAX_CONTROL_BODY_BYTES,
+        }),
+    });
+  };
+
+  return async (request) => {
+    const correlationId = correlationIdOf(request.headers);
+    const log = options.log.child({ correlation_id: correlationId });
+    const startedMs = performance.now();
+    let response: Response;
+    try {
+      response = await answer(request, { correlationId, log });
+    } catch (thrown) {
+      const error = toRbeeError(thrown);
+      if (error.code === "INTERNAL") log.error("request failed", { error: error.cause ?? error });
+      response = errorResponse(error, correlationId);
+    }
+    response.headers.set(CORRELATION_HEADER, correlationId);
+    log.debug("request", {
+      method: request.method,
+      path: new URL(request.url).pathname,
+      status: response.status,
+      duration_ms: Math.round(performance.now() - startedMs),
+    });
+    return response;
+  };
+}
+
+/** An error as an answer: envelope, status and the headers its code asks for. */
+export function errorResponse(error: RbeeError, correlationId: string): Response {
+  const headers = new Headers();
+  if (error.retryAfterSeconds !== undefined) headers.set("Retry-After", String(error.retryAfterSeconds));
+  if (error.status === 401) headers.set("WWW-Authenticate", "Bearer");
+  if (error.code === "METHOD_NOT_ALLOWED") headers.set("Allow", String(error.details.allowed));
+  return Response.json({ error: error.toBody(correlationId) }, { status: error.status, headers });
+}
+
+/** A stream as an answer. */
+export function eventResponse(
+  stream: ReadableStream<Uint8Array>,
+  headers: Record<string, string> = {},
+): Response {
+  return new Response(stream, { headers: { ...SSE_HEADERS, ...headers } });
+}
+
+function noSuchRoute(method: string, where: { path: string; here: readonly Route[] }): RbeeError {
+  if (where.here.length === 0) {
+    return new RbeeError("NOT_FOUND", `There is no route ${method} ${where.path.slice(0, 200)}.`);
+  }
+  const allowed = where.here.map((route) => route.spec.method).join(", ");
+  return new RbeeError("METHOD_NOT_ALLOWED", `This route takes ${allowed}, not ${method}.`, {
+    details: { allowed },
+  });
+}
+
+function paramsOf(pattern: URLPattern, pathname: string): Record<string, string> {
+  const groups = pattern.exec({ pathname })?.pathname.groups ?? {};
+  try {
+    return Object.fromEntries(
+      Object.entries(groups).map(([name, value]) => [name, decodeURIComponent(value ?? "")]),
+    );
+  } catch {
+    throw new RbeeError("INVALID_REQUEST", "The path holds an escape that is no valid UTF-8.");
+  }
+}
+
+async function readBody<T>(
+  request: Request,
+  options: { schema: z.ZodType<T>; limitBytes: number },
+): Promise<T> {
+  const bytes = await readBounded(request, options.limitBytes);
+  let json: unknown;
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    json = text.trim() === "" ? {} : JSON.parse(text);
+  } catch (error) {
+    const why = error instanceof SyntaxError ? "no valid JSON" : "no valid UTF-8";
+    throw new RbeeError("INVALID_REQUEST", `The body is ${why}.`, {
+      details: { errors: [{ field: "", constraint: "json", message: `is ${why}` }] },
+    });
+  }
+  const result = options.schema.safeParse(json, { reportInput: true });
+  if (result.success) return result.data;
+  throw invalidRequest(result.error);
+}
+
+async function readBounded(request: Request, limitBytes: number): Promise<Uint8Array> {
+  const tooLarge = () =>
+    new RbeeError("PAYLOAD_TOO_LARGE", `The body is larger than ${limitBytes} bytes.`, {
+      details: { limit_bytes: limitBytes },
+    });
+  if (Number(request.headers.get("Content-Length") ?? 0) > limitBytes) throw tooLarge();
+  const chunks: Uint8Array[] = [];
+  let total = 0;
+  for await (const chunk of request.body ?? []) {
+    total += chunk.length;
+    if (total > limitBytes) throw tooLarge();
+    chunks.push(chunk);
+  }
+  const bytes = new Uint8Array(total);
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
+}

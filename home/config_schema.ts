@@ -1,0 +1,107 @@
+/** The shape of `config.yaml` (SPEC §2), with every default in one place. */
+import { z } from "zod";
+import { BackendName } from "../protocol/worker_schemas.ts";
+import { DEFAULT_HIVE_PORT, LOAD_TIMEOUT_MS } from "../protocol/limits.ts";
+
+/** An address to listen on. */
+export interface ListenAddress {
+  /** A name or an address; IPv6 without brackets. */
+  hostname: string;
+  /** 0 = any free port. */
+  port: number;
+}
+
+const LISTEN = /^(\[[0-9a-fA-F:.]+\]|[^:\s]+):(\d{1,5})$/;
+
+/** `HOST:PORT`, IPv6 in brackets. */
+export const ListenText = z.string().transform((text, context): ListenAddress => {
+  const match = LISTEN.exec(text);
+  if (match === null || Number(match[2]) > 65535) {
+    context.addIssue({ code: "custom", message: "expected HOST:PORT, for example 127.0.0.1:9200" });
+    return z.NEVER;
+  }
+  return { hostname: match[1].replace(/^\[|\]$/g, ""), port: Number(match[2]) };
+});
+
+const PortRange = z.union([
+  z.tuple([z.int().min(0).max(65535), z.int().min(0).max(65535)]),
+  z.string().regex(/^\d{1,5}-\d{1,5}$/, "expected FIRST-LAST, for example 8001-8999")
+    .transform((text) => text.split("-").map(Number) as [number, number]),
+]).refine(([first, last]) => first <= last && last <= 65535, "the first port must not be above the last");
+
+/** Text from the environment or a flag, where the schema wants a number. */
+const Seconds = z.union([z.number(), z.string().regex(/^\d+(\.\d+)?$/).transform(Number)], {
+  error: "expected a number of seconds",
+}).pipe(z.number().min(0).max(31_536_000));
+
+/** One machine that can be named with `--node`. */
+export const NodeConfig = z.strictObject({
+  url: z.url({ protocol: /^https?$/, error: "expected http://HOST:PORT" }),
+  api_key_file: z.string().optional(),
+  ssh: z.string().optional(),
+});
+/** See {@linkcode NodeConfig}. */
+export type NodeConfig = z.infer<typeof NodeConfig>;
+
+const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
+
+/** The whole file. */
+export const ConfigSchema = z.strictObject({
+  api_key: z.string().min(1).optional(),
+  api_key_file: z.string().min(1).optional(),
+  nodes: z.record(z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "not a valid node name"), NodeConfig)
+    .prefault({}),
+  hub: z.strictObject({
+    endpoint: z.url({ protocol: /^https?$/, error: "expected an http(s) URL" }).default(
+      "https://huggingface.co",
+    ),
+    token_file: z.string().optional(),
+    /** MB/s over all downloads together; absent: no cap. */
+    max_bandwidth: z.coerce.number().positive().optional(),
+  }).prefault({}),
+  hive: z.strictObject({
+    listen: ListenText.prefault(`127.0.0.1:${DEFAULT_HIVE_PORT}`),
+    /** Host name under which other machines reach this one; absent: the listening address. */
+    advertise: z.string().min(1).optional(),
+    /** Absent: the standard Hugging Face cache. */
+    models_dir: z.string().min(1).optional(),
+    worker_ports: PortRange.default([8001, 8999]),
+    /** Seconds; 0 = never. */
+    idle_timeout: Seconds.default(300),
+    /** Seconds until a started worker must have called back. */
+    callback_timeout: Seconds.default(30),
+    /** Seconds until a model must be loaded. */
+    load_timeout: Seconds.default(LOAD_TIMEOUT_MS / 1000),
+    /** Seconds between health checks of a worker. */
+    health_interval: Seconds.default(30),
+    /** Backends this hive may use; absent: all there are. */
+    backends: z.array(BackendName).min(1).optional(),
+    tls_cert: z.string().optional(),
+    tls_key: z.string().optional(),
+  }).prefault({}),
+  queen: z.strictObject({}).prefault({}),
+  log: z.strictObject({
+    level: z.enum(LOG_LEVELS).default("info"),
+    format: z.enum(["auto", "json", "text"]).default("auto"),
+  }).prefault({}),
+});
+/** A checked configuration, defaults filled in. */
+export type Config = z.infer<typeof ConfigSchema>;
+
+/** Which environment variable sets which key, beside `config.yaml`. */
+export const ENVIRONMENT_KEYS: Readonly<Record<string, readonly [string, ...string[]]>> = {
+  RBEE_API_KEY: ["api_key"],
+  RBEE_API_KEY_FILE: ["api_key_file"],
+  HF_ENDPOINT: ["hub", "endpoint"],
+  RBEE_HUB_MAX_BANDWIDTH: ["hub", "max_bandwidth"],
+  RBEE_HIVE_LISTEN: ["hive", "listen"],
+  RBEE_HIVE_ADVERTISE: ["hive", "advertise"],
+  RBEE_HIVE_MODELS_DIR: ["hive", "models_dir"],
+  RBEE_HIVE_WORKER_PORTS: ["hive", "worker_ports"],
+  RBEE_HIVE_IDLE_TIMEOUT: ["hive", "idle_timeout"],
+  RBEE_HIVE_CALLBACK_TIMEOUT: ["hive", "callback_timeout"],
+  RBEE_HIVE_LOAD_TIMEOUT: ["hive", "load_timeout"],
+  RBEE_HIVE_HEALTH_INTERVAL: ["hive", "health_interval"],
+  RBEE_LOG_LEVEL: ["log", "level"],
+  RBEE_LOG_FORMAT: ["log", "format"],
+};

@@ -1,0 +1,89 @@
+/** API keys: where they come from and what may be shown of them. */
+import { createHash, randomBytes } from "node:crypto";
+import { join } from "@std/path";
+import { RbeeError } from "../protocol/errors.ts";
+import type { Config } from "./config_schema.ts";
+import { PRIVATE_FILE_MODE } from "./paths.ts";
+
+const KEY = /^[\x21-\x7e]{8,4096}$/;
+const MAX_KEY_FILE_BYTES = 8192;
+
+/** A fresh random key, 256 bits. */
+export function newKey(): string {
+  return `rbee-${randomBytes(32).toString("base64url")}`;
+}
+
+/** All that logs may show of a key: the first six hex digits of its SHA-256. */
+export function fingerprint(key: string): string {
+  return createHash("sha256").update(key).digest("hex").slice(0, 6);
+}
+
+/**
+ * Reads a key file: mode 0600 or 0400, one non-blank line.
+ *
+ * @throws {RbeeError} `INVALID_REQUEST` that says what is wrong with the file and how to mend it.
+ */
+export async function readKeyFile(path: string): Promise<string> {
+  const fail = (why: string, cause?: unknown): never => {
+    throw new RbeeError("INVALID_REQUEST", `Cannot use key file ${path}: ${why}`, { cause });
+  };
+  let info: Deno.FileInfo;
+  let text: string;
+  try {
+    info = await Deno.stat(path);
+    if (info.size > MAX_KEY_FILE_BYTES) return fail(`it is larger than ${MAX_KEY_FILE_BYTES} bytes`);
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof RbeeError) throw error;
+    return fail(error instanceof Deno.errors.NotFound ? "it does not exist" : "it cannot be read", error);
+  }
+  if (info.mode !== null) {
+    const mode = info.mode & 0o777;
+    if (mode !== 0o600 && mode !== 0o400) {
+      return fail(`its mode is 0${mode.toString(8)}, others could read it; run: chmod 600 ${path}`);
+    }
+  }
+  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== "");
+  if (lines.length !== 1) return fail(`it must hold exactly one non-blank line, it has ${lines.length}`);
+  if (!KEY.test(lines[0])) return fail("the key must be 8 to 4096 printable characters without spaces");
+  return lines[0];
+}
+
+/** The file with the key that zero configuration uses. */
+export function localKeyPath(home: string): string {
+  return join(home, "api_key");
+}
+
+/** The configured key, else the local one if it exists; undefined when there is none. */
+export async function configuredKey(config: Config, home: string): Promise<string | undefined> {
+  if (config.api_key !== undefined) {
+    if (KEY.test(config.api_key)) return config.api_key;
+    throw new RbeeError("INVALID_REQUEST", "api_key must be 8 to 4096 printable characters without spaces.");
+  }
+  if (config.api_key_file !== undefined) return await readKeyFile(config.api_key_file);
+  try {
+    await Deno.lstat(localKeyPath(home));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+  return await readKeyFile(localKeyPath(home));
+}
+
+/** Creates the local key, or returns the one that another process created first. */
+export async function createLocalKey(home: string): Promise<string> {
+  const path = localKeyPath(home);
+  const key = newKey();
+  // Written aside and linked: whoever sees the file sees the whole key.
+  const aside = `${path}.${crypto.randomUUID()}`;
+  await Deno.writeTextFile(aside, `${key}\n`, { createNew: true, mode: PRIVATE_FILE_MODE });
+  try {
+    await Deno.link(aside, path);
+    return key;
+  } catch (error) {
+    if (error instanceof Deno.errors.AlreadyExists) return await readKeyFile(path);
+    throw error;
+  } finally {
+    await Deno.remove(aside);
+  }
+}

@@ -1,0 +1,238 @@
+/** How one part calls another: one request function with deadline, retries, correlation id and typed answers. */
+import { z } from "zod";
+import { CORRELATION_HEADER, newCorrelationId } from "./correlation.ts";
+import { ErrorEnvelopeSchema, errorFromBody, RbeeError } from "./errors.ts";
+import { CONTROL_TIMEOUT_MS } from "./limits.ts";
+import { routePath, type RouteSpec } from "./routes.ts";
+import { readEvents } from "./sse.ts";
+
+/** Whom to call and as whom. */
+export interface ClientOptions {
+  /** `http://host:port`, no path. */
+  baseUrl: string;
+  /** The daemon's key; absent for open routes. */
+  apiKey?: string;
+  /** Sent with every call; one is made up when absent. */
+  correlationId?: string;
+}
+
+/** When to try again after a failed connection. */
+export interface RetryPlan {
+  /** Pause before each attempt, in ms; its length is the number of attempts. */
+  delaysMs: readonly number[];
+  /** Told before every attempt but the first, and after the last failure. */
+  onFailure?: (failure: { attempt: number; attempts: number; error: RbeeError }) => void;
+}
+
+/** One call. */
+export interface CallOptions {
+  /** Values of `:name` in the path. */
+  params?: Record<string, string>;
+  /** Query string; undefined values are left out. */
+  query?: Record<string, string | undefined>;
+  /** Sent as JSON. */
+  body?: unknown;
+  /** Sent beside the usual ones. */
+  headers?: Record<string, string>;
+  /** Ends the call. */
+  signal?: AbortSignal;
+  /** Until the answer's headers (streams) or its end (calls), per attempt. */
+  timeoutMs?: number;
+  /** Only for calls that may safely happen twice. */
+  retry?: RetryPlan;
+}
+
+const ONCE: RetryPlan = { delaysMs: [0] };
+
+/**
+ * Calls a route and parses its JSON answer.
+ *
+ * @throws {RbeeError} the peer's own error; `NODE_UNREACHABLE` or `CONNECTION_TIMEOUT` when there was no answer;
+ * `INTERNAL` when the answer does not fit the schema. The signal's own reason when the caller aborted.
+ */
+export async function callRoute<T>(
+  client: ClientOptions,
+  call: CallOptions & { route: RouteSpec; schema: z.ZodType<T> },
+): Promise<T> {
+  return await withRetries(call, async (signal) => {
+    const response = await send(client, call, signal);
+    return await parseBody(response, { schema: call.schema, client, route: call.route });
+  });
+}
+
+/** Calls a route whose success has no body. Same errors as {@linkcode callRoute}. */
+export async function callRouteEmpty(
+  client: ClientOptions,
+  call: CallOptions & { route: RouteSpec },
+): Promise<void> {
+  await withRetries(call, async (signal) => {
+    const response = await send(client, call, signal);
+    await response.body?.cancel();
+  });
+}
+
+/** An open event stream. */
+export interface OpenStream<T> {
+  /** For `X-Request-Id` and the like. */
+  headers: Headers;
+  /** Parsed events up to `[DONE]`. Leaving the loop closes the connection. */
+  events: AsyncGenerator<T, void>;
+}
+
+/**
+ * Calls a route that answers with events. `timeoutMs` limits the wait for the headers only; the caller watches gaps
+ * through `onActivity`. Same errors as {@linkcode callRoute}; the events throw what {@linkcode readEvents} throws,
+ * and `INTERNAL` for an event that fails its schema.
+ */
+export async function openStream<T>(
+  client: ClientOptions,
+  call: CallOptions & { route: RouteSpec; schema: z.ZodType<T>; onActivity?: () => void },
+): Promise<OpenStream<T>> {
+  const whole = new AbortController();
+  const signal = call.signal ? AbortSignal.any([call.signal, whole.signal]) : whole.signal;
+  const timer = setTimeout(() => whole.abort(timeoutReason()), call.timeoutMs ?? CONTROL_TIMEOUT_MS);
+  try {
+    const response = await send(client, call, signal);
+    const body = response.body;
+    if (body === null) throw malformed(client, call.route, "no body");
+    const parsed = async function* () {
+      for await (const event of readEvents(body, { onActivity: call.onActivity })) {
+        const result = call.schema.safeParse(event);
+        if (!result.success) throw malformed(client, call.route, z.prettifyError(result.error));
+        yield result.data;
+      }
+    };
+    return { headers: response.headers, events: parsed() };
+  } catch (error) {
+    throw asConnectionError(error, client, call.signal);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function withRetries<T>(call: CallOptions, once: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const plan = call.retry ?? ONCE;
+  const attempts = plan.delaysMs.length;
+  for (let attempt = 1;; attempt++) {
+    const delayMs = plan.delaysMs[attempt - 1];
+    if (delayMs > 0) await abortableDelay(delayMs, call.signal);
+    const timeout = new AbortController();
+    const timer = setTimeout(() => timeout.abort(timeoutReason()), call.timeoutMs ?? CONTROL_TIMEOUT_MS);
+    try {
+      return await once(call.signal ? AbortSignal.any([call.signal, timeout.signal]) : timeout.signal);
+    } catch (thrown) {
+      call.signal?.throwIfAborted();
+      const error = thrown instanceof RbeeError ? thrown : undefined;
+      const connection = error?.code === "NODE_UNREACHABLE" || error?.code === "CONNECTION_TIMEOUT";
+      if (!connection || error.correlationId !== undefined) throw thrown;
+      plan.onFailure?.({ attempt, attempts, error });
+      if (attempt === attempts) throw thrown;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+async function send(client: ClientOptions, call: CallOptions & { route: RouteSpec }, signal: AbortSignal) {
+  const url = new URL(routePath(call.route, call.params), client.baseUrl);
+  for (const [name, value] of Object.entries(call.query ?? {})) {
+    if (value !== undefined) url.searchParams.set(name, value);
+  }
+  const headers = new Headers(call.headers);
+  headers.set(CORRELATION_HEADER, client.correlationId ?? newCorrelationId());
+  if (client.apiKey !== undefined) headers.set("Authorization", `Bearer ${client.apiKey}`);
+  if (call.body !== undefined) headers.set("Content-Type", "application/json");
+  try {
+    const response = await fetch(url, {
+      method: call.route.method,
+      headers,
+      body: call.body === undefined ? undefined : JSON.stringify(call.body),
+      signal,
+      // A daemon never redirects; following one could carry the key to a stranger.
+      redirect: "error",
+    });
+    if (!response.ok) throw await errorOf(response, client);
+    return response;
+  } catch (error) {
+    throw asConnectionError(error, client, call.signal);
+  }
+}
+
+async function parseBody<T>(
+  response: Response,
+  context: { schema: z.ZodType<T>; client: ClientOptions; route: RouteSpec },
+): Promise<T> {
+  let json: unknown;
+  try {
+    json = await response.json();
+  } catch (error) {
+    if (error instanceof SyntaxError) throw malformed(context.client, context.route, "no JSON");
+    throw asConnectionError(error, context.client);
+  }
+  const result = context.schema.safeParse(json);
+  if (!result.success) throw malformed(context.client, context.route, z.prettifyError(result.error));
+  return result.data;
+}
+
+async function errorOf(response: Response, client: ClientOptions): Promise<RbeeError> {
+  const text = await response.text();
+  try {
+    return errorFromBody(ErrorEnvelopeSchema.parse(JSON.parse(text)).error);
+  } catch {
+    return new RbeeError(
+      "INTERNAL",
+      `${client.baseUrl} answered with HTTP ${response.status} and no error envelope. Is this a daemon of rbee?`,
+      { details: { status: response.status } },
+    );
+  }
+}
+
+function malformed(client: ClientOptions, route: RouteSpec, why: string): RbeeError {
+  return new RbeeError(
+    "INTERNAL",
+    `${client.baseUrl} gave a malformed answer to ${route.method} ${route.path}: ${why}`,
+    { details: { url: client.baseUrl } },
+  );
+}
+
+function timeoutReason(): RbeeError {
+  return new RbeeError("CONNECTION_TIMEOUT", "No answer in time.");
+}
+
+function asConnectionError(error: unknown, client: ClientOptions, caller?: AbortSignal): unknown {
+  if (caller?.aborted) return caller.reason;
+  const where = new URL(client.baseUrl).host;
+  if (error instanceof RbeeError) {
+    return error.code === "CONNECTION_TIMEOUT" && error.correlationId === undefined
+      ? new RbeeError("CONNECTION_TIMEOUT", `${where} did not answer in time.`, { cause: error })
+      : error;
+  }
+  if (error instanceof TypeError) {
+    return new RbeeError("NODE_UNREACHABLE", `Cannot connect to ${where}: ${rootMessage(error)}`, {
+      cause: error,
+    });
+  }
+  return error;
+}
+
+/** Network errors of `fetch` carry the telling part in a chain of causes. */
+function rootMessage(error: Error): string {
+  let at: Error = error;
+  while (at.cause instanceof Error) at = at.cause;
+  return at.message;
+}
+
+async function abortableDelay(ms: number, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
+  await new Promise<void>((resolve, reject) => {
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}

@@ -1,0 +1,122 @@
+/** The calls a keeper, queen or worker makes to a hive. */
+import {
+  callRoute,
+  callRouteEmpty,
+  type ClientOptions,
+  type OpenStream,
+  openStream,
+  type RetryPlan,
+} from "./client.ts";
+import {
+  CapabilitiesResponse,
+  DownloadEvent,
+  DownloadResponse,
+  ModelsResponse,
+  type ReadyCallback,
+  type SpawnInput,
+  SpawnResponse,
+  WorkerInfo,
+  WorkersResponse,
+} from "./hive_schemas.ts";
+import type { z } from "zod";
+import { HIVE_ROUTES } from "./routes.ts";
+import type { WaitOptions } from "./worker_client.ts";
+import { HealthResponse } from "./worker_schemas.ts";
+
+/** A hive's HTTP interface with types. Every method throws what {@linkcode callRoute} throws. */
+export class HiveClient {
+  readonly #client: ClientOptions;
+
+  /** `apiKey` is the node's key. */
+  constructor(client: ClientOptions) {
+    this.#client = client;
+  }
+
+  /** Alive, and which version. */
+  health(options: WaitOptions & { retry?: RetryPlan } = {}): Promise<HealthResponse> {
+    return callRoute(this.#client, { route: HIVE_ROUTES.v1Health, schema: HealthResponse, ...options });
+  }
+
+  /** Backends, devices, memory. */
+  capabilities(options: WaitOptions = {}): Promise<CapabilitiesResponse> {
+    return callRoute(this.#client, {
+      route: HIVE_ROUTES.capabilities,
+      schema: CapabilitiesResponse,
+      ...options,
+    });
+  }
+
+  /** Starts a download, joins a running one, or says where the file is. */
+  download(modelRef: string, options: WaitOptions = {}): Promise<DownloadResponse> {
+    return callRoute(this.#client, {
+      route: HIVE_ROUTES.download,
+      schema: DownloadResponse,
+      body: { model_ref: modelRef },
+      ...options,
+    });
+  }
+
+  /** Follows a download; ends after `complete` or `error`. */
+  downloadProgress(
+    id: string,
+    options: WaitOptions & { onActivity?: () => void } = {},
+  ): Promise<OpenStream<DownloadEvent>> {
+    return openStream(this.#client, {
+      route: HIVE_ROUTES.downloadProgress,
+      schema: DownloadEvent,
+      query: { id },
+      ...options,
+    });
+  }
+
+  /** Stops a download; what was fetched is kept. */
+  cancelDownload(id: string, options: WaitOptions = {}): Promise<void> {
+    return callRouteEmpty(this.#client, { route: HIVE_ROUTES.cancelDownload, params: { id }, ...options });
+  }
+
+  /** The catalog. */
+  models(options: WaitOptions = {}): Promise<z.infer<typeof ModelsResponse>> {
+    return callRoute(this.#client, { route: HIVE_ROUTES.models, schema: ModelsResponse, ...options });
+  }
+
+  /** Starts a worker or returns one that fits. */
+  spawn(request: SpawnInput, options: WaitOptions = {}): Promise<SpawnResponse> {
+    return callRoute(this.#client, {
+      route: HIVE_ROUTES.spawn,
+      schema: SpawnResponse,
+      body: request,
+      ...options,
+    });
+  }
+
+  /** A worker's callback: its HTTP port is bound. */
+  workerReady(callback: ReadyCallback, options: WaitOptions & { retry?: RetryPlan } = {}): Promise<void> {
+    return callRouteEmpty(this.#client, { route: HIVE_ROUTES.ready, body: callback, ...options });
+  }
+
+  /** All workers of the node. */
+  workers(options: WaitOptions = {}): Promise<z.infer<typeof WorkersResponse>> {
+    return callRoute(this.#client, { route: HIVE_ROUTES.workers, schema: WorkersResponse, ...options });
+  }
+
+  /** One worker. */
+  worker(id: string, options: WaitOptions = {}): Promise<WorkerInfo> {
+    return callRoute(this.#client, {
+      route: HIVE_ROUTES.worker,
+      schema: WorkerInfo,
+      params: { id },
+      ...options,
+    });
+  }
+
+  /** Stops a worker and waits until it is gone. */
+  shutdownWorker(id: string, options: WaitOptions = {}): Promise<void> {
+    return callRouteEmpty(this.#client, {
+      route: HIVE_ROUTES.shutdownWorker,
+      params: { id },
+      body: {},
+      timeoutMs: 60_000,
+      ...options,
+    });
+  }
+}

@@ -1,0 +1,162 @@
+/** Bodies and events of `rbee-hive` (SPEC §6). Requests reject unknown fields; answers are read leniently. */
+import { z } from "zod";
+import { ErrorBodySchema } from "./errors.ts";
+import { ModelRefText } from "./model_ref.ts";
+import { BackendName } from "./worker_schemas.ts";
+
+/** Something a model can run on. Memory in MB of 1,000,000 bytes. */
+export const Device = z.object({
+  backend: BackendName,
+  /** What `--device` takes, counted within the backend. */
+  index: z.int(),
+  name: z.string(),
+  description: z.string(),
+  memory_total_mb: z.number(),
+  memory_free_mb: z.number(),
+});
+/** See {@linkcode Device}. */
+export type Device = z.infer<typeof Device>;
+
+/** `GET /v1/capabilities`. */
+export const CapabilitiesResponse = z.object({
+  backends: z.array(BackendName),
+  devices: z.array(Device),
+  memory: z.object({ total_mb: z.number(), free_mb: z.number() }),
+  disk: z.object({ models_dir: z.string(), total_mb: z.number(), free_mb: z.number() }),
+  limits: z.object({
+    worker_ports: z.tuple([z.int(), z.int()]),
+    idle_timeout_seconds: z.number(),
+    max_slots: z.int(),
+  }),
+  versions: z.object({ rbee: z.string(), api: z.string(), deno: z.string(), llama_cpp: z.string() }),
+});
+/** See {@linkcode CapabilitiesResponse}. */
+export type CapabilitiesResponse = z.infer<typeof CapabilitiesResponse>;
+
+/** `POST /v1/models/download`. */
+export const DownloadRequest = z.strictObject({ model_ref: ModelRefText });
+/** Its answer: 200 with `cached` and a path, or 202 with the id of a running download. */
+export const DownloadResponse = z.union([
+  z.object({ download_id: z.literal("cached"), local_path: z.string() }),
+  z.object({ download_id: z.string() }),
+]);
+/** See {@linkcode DownloadResponse}. */
+export type DownloadResponse = z.infer<typeof DownloadResponse>;
+
+/** Events of `GET /v1/models/download/progress`; `[DONE]` after `complete` or `error`. */
+export const DownloadEvent = z.discriminatedUnion("stage", [
+  z.object({
+    stage: z.literal("downloading"),
+    bytes_downloaded: z.number(),
+    bytes_total: z.number(),
+    /** MB/s, smoothed. */
+    speed_mbps: z.number(),
+    /** Absent while the speed is not known. */
+    eta_seconds: z.number().optional(),
+  }),
+  z.object({
+    stage: z.literal("retrying"),
+    attempt: z.int(),
+    max_attempts: z.int(),
+    delay_ms: z.number(),
+    reason: z.string(),
+  }),
+  z.object({ stage: z.literal("verifying") }),
+  z.object({ stage: z.literal("complete"), local_path: z.string() }),
+  z.object({ stage: z.literal("error"), error: ErrorBodySchema }),
+]);
+/** See {@linkcode DownloadEvent}. */
+export type DownloadEvent = z.infer<typeof DownloadEvent>;
+
+/** A row of the catalog. */
+export const CatalogModel = z.object({
+  id: z.string(),
+  provider: z.enum(["hf", "file", "builtin"]),
+  reference: z.string(),
+  revision: z.string().nullable(),
+  local_path: z.string(),
+  size_bytes: z.number(),
+  sha256: z.string().nullable(),
+  downloaded_at_unix: z.int(),
+});
+/** See {@linkcode CatalogModel}. */
+export type CatalogModel = z.infer<typeof CatalogModel>;
+
+/** `GET /v1/models`. */
+export const ModelsResponse = z.object({ models: z.array(CatalogModel) });
+
+/** Most slots one worker may have. */
+export const MAX_SLOTS = 64;
+/** Largest context of one slot. */
+export const MAX_CTX_SIZE = 1_048_576;
+
+/** `POST /v1/workers/spawn`. */
+export const SpawnRequest = z.strictObject({
+  model_ref: ModelRefText,
+  /** `auto` (the default) takes the best backend there is and says which. */
+  backend: z.enum(["auto", ...BackendName.options]).default("auto"),
+  device: z.int().min(0).max(255).default(0),
+  slots: z.int().min(1).max(MAX_SLOTS).default(4),
+  /** Tokens per slot; absent: what the model was trained for, at most 4096. */
+  ctx_size: z.int().min(16).max(MAX_CTX_SIZE).optional(),
+  /** Seconds without a request until the worker goes; 0 = never; absent: the hive's own setting. */
+  idle_timeout: z.number().min(0).max(31_536_000).optional(),
+});
+/** A checked request. */
+export type SpawnRequest = z.infer<typeof SpawnRequest>;
+/** A request as a caller writes it. */
+export type SpawnInput = z.input<typeof SpawnRequest>;
+
+/** 202 for a new worker, 200 with `reused: true` for one that was there. */
+export const SpawnResponse = z.object({
+  worker_id: z.string(),
+  url: z.string(),
+  state: z.string(),
+  /** The worker's own key. */
+  api_key: z.string(),
+  backend: BackendName,
+  device: z.int(),
+  reused: z.boolean(),
+});
+/** See {@linkcode SpawnResponse}. */
+export type SpawnResponse = z.infer<typeof SpawnResponse>;
+
+/** `POST /v1/workers/ready`, the worker's callback; its bearer is the one-time token the hive gave it. */
+export const ReadyCallback = z.strictObject({
+  worker_id: z.string().min(1).max(64),
+  url: z.url({ protocol: /^http$/ }),
+  model_ref: z.string(),
+  backend: BackendName,
+  device: z.int(),
+  pid: z.int(),
+});
+/** See {@linkcode ReadyCallback}. */
+export type ReadyCallback = z.infer<typeof ReadyCallback>;
+
+/** The states of a worker as its hive sees it. */
+export const WorkerState = z.enum(["starting", "loading", "idle", "busy", "draining", "failed", "gone"]);
+/** See {@linkcode WorkerState}. */
+export type WorkerState = z.infer<typeof WorkerState>;
+
+/** A worker as its hive lists it. */
+export const WorkerInfo = z.object({
+  worker_id: z.string(),
+  url: z.string(),
+  model_ref: z.string(),
+  backend: BackendName,
+  device: z.int(),
+  state: WorkerState,
+  slots_total: z.int(),
+  slots_available: z.int(),
+  pid: z.int(),
+  started_unix: z.int(),
+  last_activity_unix: z.int(),
+  last_health_unix: z.int(),
+  /** Why it failed; only in state `failed`. */
+  error: ErrorBodySchema.optional(),
+});
+/** See {@linkcode WorkerInfo}. */
+export type WorkerInfo = z.infer<typeof WorkerInfo>;
+
+/** `GET /v1/workers/list`. */
+export const WorkersResponse = z.object({ workers: z.array(WorkerInfo) });

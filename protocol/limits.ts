@@ -1,0 +1,32 @@
+/** The numbers both ends of a wire must agree on. What only one part knows stands in that part's `limits.ts`. */
+
+/** Largest body on routes that carry prompts. */
+export const MAX_BODY_BYTES = 16 * 1024 * 1024;
+/** Largest body on control routes. */
+export const MAX_CONTROL_BODY_BYTES = 1024 * 1024;
+/** Largest `Authorization` header. */
+export const MAX_AUTH_HEADER_BYTES = 8 * 1024;
+/** Largest single server-sent event a client accepts. */
+export const MAX_EVENT_BYTES = 16 * 1024 * 1024;
+/** A comment line at least this often on every event stream. */
+export const KEEP_ALIVE_INTERVAL_MS = 10_000;
+/** Time to establish a connection. */
+export const CONNECT_TIMEOUT_MS = 5_000;
+/** Time for a control call to be answered. */
+export const CONTROL_TIMEOUT_MS = 10_000;
+/** Time for a health call to be answered. */
+export const HEALTH_TIMEOUT_MS = 5_000;
+/** Time for a cancel to be acknowledged. */
+export const CANCEL_TIMEOUT_MS = 5_000;
+/** A worker that has not loaded its model by then has failed. */
+export const LOAD_TIMEOUT_MS = 300_000;
+/** Time until the first token. */
+export const FIRST_TOKEN_TIMEOUT_MS = 300_000;
+/** Longest pause between two tokens. */
+export const TOKEN_GAP_TIMEOUT_MS = 60_000;
+/** Tokens when a request names no `max_tokens`. */
+export const DEFAULT_MAX_TOKENS = 512;
+/** Most stop strings of one request. */
+export const MAX_STOP_STRINGS = 16;
+/** Default ports. */
+export const DEFAULT_HIVE_PORT = 9200;

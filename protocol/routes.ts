@@ -1,0 +1,60 @@
+/** Every route of every part, named once: servers hang handlers on them, clients call them. */
+
+/** How a caller proves itself: with the daemon's key, with a one-time token, or not at all. */
+export type RouteAuth = "key" | "token" | "none";
+
+/** One route. `path` may hold `:name` parameters. */
+export interface RouteSpec {
+  /** HTTP method. */
+  readonly method: "GET" | "POST" | "DELETE";
+  /** Path, `URLPattern` syntax. */
+  readonly path: string;
+  /** Default `key`. */
+  readonly auth?: RouteAuth;
+  /** Largest body; default is the control limit. */
+  readonly body?: "prompt" | "control";
+}
+
+/** Routes that every daemon answers without a key. */
+export const OPEN_HEALTH_ROUTES = {
+  health: { method: "GET", path: "/health", auth: "none" },
+  live: { method: "GET", path: "/health/live", auth: "none" },
+  readiness: { method: "GET", path: "/health/ready", auth: "none" },
+} as const satisfies Record<string, RouteSpec>;
+
+/** `llm-worker-rbee`, SPEC §5. */
+export const WORKER_ROUTES = {
+  ...OPEN_HEALTH_ROUTES,
+  v1Health: { method: "GET", path: "/v1/health" },
+  ready: { method: "GET", path: "/v1/ready" },
+  loadingProgress: { method: "GET", path: "/v1/loading/progress" },
+  inference: { method: "POST", path: "/v1/inference", body: "prompt" },
+  execute: { method: "POST", path: "/execute", body: "prompt" },
+  cancel: { method: "DELETE", path: "/v1/inference/:request_id" },
+  cancelAlias: { method: "POST", path: "/cancel" },
+  shutdown: { method: "POST", path: "/v1/admin/shutdown" },
+  metrics: { method: "GET", path: "/metrics" },
+} as const satisfies Record<string, RouteSpec>;
+
+/** `rbee-hive`, SPEC §6. */
+export const HIVE_ROUTES = {
+  ...OPEN_HEALTH_ROUTES,
+  v1Health: { method: "GET", path: "/v1/health" },
+  capabilities: { method: "GET", path: "/v1/capabilities" },
+  download: { method: "POST", path: "/v1/models/download" },
+  downloadProgress: { method: "GET", path: "/v1/models/download/progress" },
+  cancelDownload: { method: "DELETE", path: "/v1/models/download/:id" },
+  models: { method: "GET", path: "/v1/models" },
+  deleteModel: { method: "DELETE", path: "/v1/models/:ref" },
+  spawn: { method: "POST", path: "/v1/workers/spawn" },
+  ready: { method: "POST", path: "/v1/workers/ready", auth: "token" },
+  workers: { method: "GET", path: "/v1/workers/list" },
+  worker: { method: "GET", path: "/v1/workers/:id" },
+  shutdownWorker: { method: "POST", path: "/v1/workers/:id/shutdown" },
+  metrics: { method: "GET", path: "/metrics" },
+} as const satisfies Record<string, RouteSpec>;
+
+/** A route's path with its parameters filled in and escaped. */
+export function routePath(route: RouteSpec, params: Record<string, string> = {}): string {
+  return route.path.replace(/:([a-z_]+)/g, (_, name: string) => encodeURIComponent(params[name] ?? ""));
+}

@@ -1,0 +1,108 @@
+/** The calls a keeper, hive or queen makes to a worker. */
+import { callRoute, callRouteEmpty, type ClientOptions, type OpenStream, openStream } from "./client.ts";
+import { CANCEL_TIMEOUT_MS, FIRST_TOKEN_TIMEOUT_MS, HEALTH_TIMEOUT_MS } from "./limits.ts";
+import { WORKER_ROUTES } from "./routes.ts";
+import {
+  HealthResponse,
+  InferenceEvent,
+  type InferenceInput,
+  InferenceResponse,
+  LoadingEvent,
+  ReadyResponse,
+  ShutdownResponse,
+} from "./worker_schemas.ts";
+
+/** What every call takes. */
+export interface WaitOptions {
+  /** Ends the call. */
+  signal?: AbortSignal;
+  /** Overrides the call's own limit, in ms. */
+  timeoutMs?: number;
+}
+
+/** A worker's HTTP interface with types. Every method throws what {@linkcode callRoute} throws. */
+export class WorkerClient {
+  readonly #client: ClientOptions;
+
+  /** `apiKey` is the worker's own, from the spawn answer. */
+  constructor(client: ClientOptions) {
+    this.#client = client;
+  }
+
+  /** Whether it is alive. */
+  health(options: WaitOptions = {}): Promise<HealthResponse> {
+    return callRoute(this.#client, {
+      route: WORKER_ROUTES.v1Health,
+      schema: HealthResponse,
+      timeoutMs: HEALTH_TIMEOUT_MS,
+      ...options,
+    });
+  }
+
+  /** Whether it can take a request, and how many. */
+  ready(options: WaitOptions = {}): Promise<ReadyResponse> {
+    return callRoute(this.#client, {
+      route: WORKER_ROUTES.ready,
+      schema: ReadyResponse,
+      timeoutMs: HEALTH_TIMEOUT_MS,
+      ...options,
+    });
+  }
+
+  /** Follows the load; ends after `ready` or `error`. */
+  loadingProgress(
+    options: WaitOptions & { onActivity?: () => void } = {},
+  ): Promise<OpenStream<LoadingEvent>> {
+    return openStream(this.#client, {
+      route: WORKER_ROUTES.loadingProgress,
+      schema: LoadingEvent,
+      ...options,
+    });
+  }
+
+  /** Generates; the events end with a terminal one. The limit is that of the first token. */
+  infer(
+    request: InferenceInput,
+    options: WaitOptions & { onActivity?: () => void; headers?: Record<string, string> } = {},
+  ): Promise<OpenStream<InferenceEvent>> {
+    return openStream(this.#client, {
+      route: WORKER_ROUTES.inference,
+      schema: InferenceEvent,
+      body: { ...request, stream: true },
+      timeoutMs: FIRST_TOKEN_TIMEOUT_MS,
+      ...options,
+    });
+  }
+
+  /** Generates and waits for the whole text. */
+  inferWhole(request: InferenceInput, options: WaitOptions = {}): Promise<InferenceResponse> {
+    return callRoute(this.#client, {
+      route: WORKER_ROUTES.inference,
+      schema: InferenceResponse,
+      body: { ...request, stream: false },
+      timeoutMs: FIRST_TOKEN_TIMEOUT_MS,
+      ...options,
+    });
+  }
+
+  /** Stops a request; idempotent. */
+  cancel(requestId: string, options: WaitOptions = {}): Promise<void> {
+    return callRouteEmpty(this.#client, {
+      route: WORKER_ROUTES.cancel,
+      params: { request_id: requestId },
+      timeoutMs: CANCEL_TIMEOUT_MS,
+      ...options,
+    });
+  }
+
+  /** Asks it to drain and leave; with `ifIdleMs` only when it has been idle for that long. */
+  shutdown(options: WaitOptions & { ifIdleMs?: number } = {}): Promise<ShutdownResponse> {
+    const { ifIdleMs, ...wait } = options;
+    return callRoute(this.#client, {
+      route: WORKER_ROUTES.shutdown,
+      schema: ShutdownResponse,
+      body: ifIdleMs === undefined ? {} : { if_idle_ms: ifIdleMs },
+      ...wait,
+    });
+  }
+}
