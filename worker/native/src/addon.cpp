@@ -1,0 +1,372 @@
+// The N-API side: one class, `Engine`, and `devices()`. Everything that can take long runs on a pool thread
+// and answers with a promise; events come through one thread-safe function. Declared in
+// worker/native/addon.ts.
+#include "addon_convert.h"
+#include "devices.h"
+#include "engine.h"
+#include "errors.h"
+#include "native_log.h"
+
+#include <napi.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace rbee {
+
+namespace {
+
+// Turns what the engine throws into what JavaScript throws.
+template <typename Work>
+auto guarded(Napi::Env env, Work work) {
+  try {
+    return work();
+  } catch (const EngineError& error) {
+    throw Napi::Error(env, error_to_js(env, error));
+  } catch (const std::bad_alloc&) {
+    throw Napi::Error(env, error_to_js(env, {"INSUFFICIENT_RAM", "Out of memory."}));
+  }
+}
+
+// What one `Engine` object and the work it started share; lives as long as any of them.
+struct State {
+  std::mutex life; // held while loading and while closing: one waits for the other
+  bool closed = false;
+  std::unique_ptr<Engine> engine;      // set once, by the load
+  std::atomic<Engine*> ready{nullptr}; // the same, once it may be used
+  std::atomic<bool> cancel_load{false};
+};
+
+using StatePtr = std::shared_ptr<State>;
+
+// Delivers one batch. Runs on the JavaScript thread; without an environment the process is going down.
+void deliver(Napi::Env env, Napi::Function callback, State* state, void* /*data*/) {
+  Engine* engine = state->ready;
+  if (env == nullptr || engine == nullptr) {
+    return;
+  }
+  const std::vector<Event> events = engine->take_events();
+  Napi::Array batch = Napi::Array::New(env, events.size());
+  for (uint32_t i = 0; i < events.size(); i++) {
+    batch.Set(i, to_js(env, events[i]));
+  }
+  callback.Call({batch});
+}
+
+using EventFunction = Napi::TypedThreadSafeFunction<State, void, deliver>;
+
+// Work on a pool thread that settles a promise. Deletes itself when done, as every Napi::AsyncWorker.
+class PromiseWork : public Napi::AsyncWorker {
+ public:
+  explicit PromiseWork(Napi::Env env)
+      : Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)) {}
+
+  Napi::Promise start() {
+    const Napi::Promise promise = deferred_.Promise();
+    Queue();
+    return promise;
+  }
+
+ protected:
+  virtual void work() = 0;
+  virtual Napi::Value result(Napi::Env env) = 0;
+  // Called on the JavaScript thread before the promise settles, however the work went.
+  virtual void settled() {}
+
+  void Execute() override {
+    try {
+      work();
+    } catch (const EngineError& error) {
+      error_ = error;
+    } catch (const std::bad_alloc&) {
+      error_ = EngineError("INSUFFICIENT_RAM", "Out of memory.");
+    } catch (const std::exception& error) {
+      error_ = EngineError("INTERNAL", error.what());
+    }
+  }
+
+  void OnOK() override {
+    settled();
+    if (error_) {
+      deferred_.Reject(error_to_js(Env(), *error_));
+    } else {
+      deferred_.Resolve(result(Env()));
+    }
+  }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  std::optional<EngineError> error_;
+};
+
+class LoadWork : public PromiseWork {
+ public:
+  LoadWork(Napi::Env env, StatePtr state, EventFunction events, Napi::ThreadSafeFunction progress,
+           ModelOptions model, EngineOptions engine)
+      : PromiseWork(env), state_(std::move(state)), events_(std::move(events)),
+        progress_(std::move(progress)), model_(std::move(model)), options_(engine) {}
+
+ protected:
+  void work() override {
+    const std::lock_guard<std::mutex> lock(state_->life);
+    if (state_->closed) {
+      throw EngineError("REQUEST_CANCELED", "Loading was canceled.");
+    }
+    const auto report = [this](LoadProgress progress) {
+      progress_.NonBlockingCall([progress](Napi::Env env, Napi::Function callback) {
+        if (env != nullptr) {
+          callback.Call({to_js(env, progress)});
+        }
+      });
+    };
+    auto model = std::make_unique<Model>(model_, report, state_->cancel_load);
+    state_->engine = std::make_unique<Engine>(std::move(model), options_,
+                                              [events = events_] { events.NonBlockingCall(); });
+    state_->ready = state_->engine.get();
+  }
+
+  void settled() override { progress_.Release(); }
+
+  Napi::Value result(Napi::Env env) override { return facts_to_js(env, *state_->engine); }
+
+ private:
+  StatePtr state_;
+  EventFunction events_;
+  Napi::ThreadSafeFunction progress_;
+  ModelOptions model_;
+  EngineOptions options_;
+};
+
+class SubmitWork : public PromiseWork {
+ public:
+  SubmitWork(Napi::Env env, StatePtr state, Handle handle, RequestOptions options)
+      : PromiseWork(env), state_(std::move(state)), handle_(handle), options_(std::move(options)),
+        cancel_(state_->ready.load()->announce(handle)) {}
+
+ protected:
+  void work() override {
+    Engine& engine = *state_->ready;
+    try {
+      auto request = prepare_request(engine.model(), engine.context(), handle_, cancel_, options_);
+      prompt_tokens_ = static_cast<int>(request->prompt.size());
+      max_tokens_ = request->max_tokens;
+      seed_ = request->seed;
+      engine.submit(std::move(request));
+    } catch (...) {
+      engine.withdraw(handle_);
+      throw;
+    }
+  }
+
+  Napi::Value result(Napi::Env env) override {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("promptTokens", prompt_tokens_);
+    object.Set("maxTokens", max_tokens_);
+    object.Set("seed", seed_);
+    return object;
+  }
+
+ private:
+  StatePtr state_;
+  Handle handle_;
+  RequestOptions options_;
+  std::shared_ptr<CancelFlag> cancel_;
+  int prompt_tokens_ = 0;
+  int max_tokens_ = 0;
+  uint32_t seed_ = 0;
+};
+
+class CloseWork : public PromiseWork {
+ public:
+  CloseWork(Napi::Env env, StatePtr state, EventFunction events)
+      : PromiseWork(env), state_(std::move(state)), events_(std::move(events)) {}
+
+ protected:
+  void work() override {
+    const std::lock_guard<std::mutex> lock(state_->life);
+    first_ = !state_->closed;
+    state_->closed = true;
+    if (state_->engine) {
+      state_->engine->close();
+    }
+  }
+
+  // Only now is nobody left who could call it. What is queued is still delivered.
+  void settled() override {
+    if (first_) {
+      events_.Release();
+    }
+  }
+
+  Napi::Value result(Napi::Env env) override { return env.Undefined(); }
+
+ private:
+  StatePtr state_;
+  EventFunction events_;
+  bool first_ = false;
+};
+
+} // namespace
+
+class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Engine",
+                       {
+                           InstanceMethod("load", &EngineWrap::load),
+                           InstanceMethod("cancelLoad", &EngineWrap::cancel_load),
+                           InstanceMethod("submit", &EngineWrap::submit),
+                           InstanceMethod("cancel", &EngineWrap::cancel),
+                           InstanceMethod("tokenize", &EngineWrap::tokenize),
+                           InstanceMethod("detokenize", &EngineWrap::detokenize),
+                           InstanceMethod("renderChat", &EngineWrap::render_chat),
+                           InstanceMethod("memory", &EngineWrap::memory),
+                           InstanceMethod("close", &EngineWrap::close),
+                       });
+  }
+
+  explicit EngineWrap(const Napi::CallbackInfo& info)
+      : Napi::ObjectWrap<EngineWrap>(info), state_(std::make_shared<State>()) {
+    if (!info[0].IsFunction()) {
+      throw Napi::TypeError::New(info.Env(), "Engine needs a function that takes its events.");
+    }
+    // The finalizer keeps the state alive until the last event was delivered or dropped.
+    events_ = EventFunction::New(
+        info.Env(), info[0].As<Napi::Function>(), "rbee events", 0, 1, state_.get(),
+        [](Napi::Env, StatePtr* kept, State*) { const std::unique_ptr<StatePtr> gone(kept); },
+        std::make_unique<StatePtr>(state_).release());
+  }
+
+ private:
+  Napi::Value load(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      if (loading_) {
+        throw EngineError("INTERNAL", "load() was called before.");
+      }
+      const Napi::Object object = read_object(info[0], "options");
+      const ModelOptions model{read_string(object, "path"), read_string(object, "backend"),
+                               read_integer(object, "device")};
+      EngineOptions options;
+      options.slots = read_integer(object, "slots");
+      options.ctx_size = read_integer(object, "ctxSize");
+      options.threads = read_integer(object, "threads");
+      if (options.slots < 1 || options.slots > static_cast<int>(llama_max_parallel_sequences())) {
+        throw EngineError("INVALID_REQUEST",
+                          "slots must be 1 to " + std::to_string(llama_max_parallel_sequences()) + ".");
+      }
+      if (!info[1].IsFunction()) {
+        throw EngineError("INVALID_REQUEST", "onProgress must be a function.");
+      }
+      auto progress =
+          Napi::ThreadSafeFunction::New(info.Env(), info[1].As<Napi::Function>(), "rbee progress", 0, 1);
+      loading_ = true;
+      return std::make_unique<LoadWork>(info.Env(), state_, events_, progress, model, options)
+          .release()
+          ->start();
+    });
+  }
+
+  void cancel_load(const Napi::CallbackInfo& /*info*/) { state_->cancel_load = true; }
+
+  Napi::Value submit(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      engine();
+      const auto handle = info[0].ToNumber().Uint32Value();
+      RequestOptions options = read_request(read_object(info[1], "request"));
+      return std::make_unique<SubmitWork>(info.Env(), state_, handle, std::move(options)).release()->start();
+    });
+  }
+
+  Napi::Value cancel(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto reason =
+          info[1].ToString().Utf8Value() == "deadline" ? StopReason::deadline : StopReason::canceled;
+      return Napi::Boolean::New(info.Env(), engine().cancel(info[0].ToNumber().Uint32Value(), reason));
+    });
+  }
+
+  Napi::Value tokenize(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      if (!info[0].IsString()) {
+        throw EngineError("INVALID_REQUEST", "text must be a string.");
+      }
+      const auto tokens =
+          engine().model().tokenize(info[0].As<Napi::String>(), info[1].ToBoolean(), info[2].ToBoolean());
+      auto array = Napi::Int32Array::New(info.Env(), tokens.size());
+      std::copy(tokens.begin(), tokens.end(), array.Data());
+      return array;
+    });
+  }
+
+  Napi::Value detokenize(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
+        throw EngineError("INVALID_REQUEST", "tokens must be an Int32Array.");
+      }
+      const auto array = info[0].As<Napi::Int32Array>();
+      const std::vector<llama_token> tokens(array.Data(), array.Data() + array.ElementLength());
+      const int size = llama_vocab_n_tokens(engine().model().vocab());
+      for (const llama_token token : tokens) {
+        if (token < 0 || token >= size) {
+          throw EngineError("INVALID_REQUEST", "Token id " + std::to_string(token) +
+                                                   " is not one of the vocabulary's " + std::to_string(size) +
+                                                   ".");
+        }
+      }
+      return Napi::String::New(info.Env(), sanitise_utf8(engine().model().detokenize(tokens)));
+    });
+  }
+
+  Napi::Value render_chat(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const std::vector<ChatTurn> turns = read_messages(read_object(info[0], "request"));
+      return Napi::String::New(info.Env(), engine().model().render_chat(turns));
+    });
+  }
+
+  Napi::Value memory(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] { return to_js(info.Env(), engine().memory()); });
+  }
+
+  Napi::Value close(const Napi::CallbackInfo& info) {
+    state_->cancel_load = true;
+    closed_ = true;
+    return std::make_unique<CloseWork>(info.Env(), state_, events_).release()->start();
+  }
+
+  Engine& engine() const {
+    Engine* engine = state_->ready;
+    if (engine == nullptr || closed_) {
+      throw EngineError("NOT_READY", "The model is not loaded.");
+    }
+    return *engine;
+  }
+
+  StatePtr state_;
+  EventFunction events_;
+  bool loading_ = false;
+  bool closed_ = false;
+};
+
+} // namespace rbee
+
+static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  rbee::install_log();
+  exports.Set("Engine", rbee::EngineWrap::define(env));
+  exports.Set("llamaVersion", llama_version());
+  exports.Set("devices", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
+                const auto devices = rbee::list_devices();
+                Napi::Array array = Napi::Array::New(info.Env(), devices.size());
+                for (uint32_t i = 0; i < devices.size(); i++) {
+                  array.Set(i, rbee::to_js(info.Env(), devices[i]));
+                }
+                return array;
+              }));
+  return exports;
+}
+
+NODE_API_MODULE(rbee_engine, initialise)

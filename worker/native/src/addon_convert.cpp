@@ -1,0 +1,238 @@
+#include "addon_convert.h"
+
+namespace rbee {
+
+namespace {
+
+EngineError wrong_type(const std::string& name, const char* expected) {
+  return {"INVALID_REQUEST", name + " must be " + expected + "."};
+}
+
+bool has(const Napi::Object& object, const char* name) {
+  return !object.Get(name).IsUndefined();
+}
+
+std::vector<std::string> read_strings(const Napi::Object& object, const char* name) {
+  const Napi::Value value = object.Get(name);
+  if (!value.IsArray()) {
+    throw wrong_type(name, "an array of strings");
+  }
+  const auto array = value.As<Napi::Array>();
+  std::vector<std::string> strings;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    const Napi::Value item = array.Get(i);
+    if (!item.IsString() || item.As<Napi::String>().Utf8Value().empty()) {
+      throw wrong_type(name, "an array of non-empty strings");
+    }
+    strings.push_back(item.As<Napi::String>());
+  }
+  return strings;
+}
+
+const char* name_of(StopReason reason) {
+  switch (reason) {
+  case StopReason::length:
+    return "length";
+  case StopReason::stop:
+    return "stop";
+  case StopReason::eos:
+    return "eos";
+  case StopReason::deadline:
+    return "deadline";
+  case StopReason::none:
+  case StopReason::canceled:
+    break;
+  }
+  return "canceled";
+}
+
+Napi::Object to_js(Napi::Env env, const Ending& ending) {
+  Napi::Object object = Napi::Object::New(env);
+  if (ending.error_code.empty()) {
+    object.Set("reason", name_of(ending.reason));
+  } else {
+    object.Set("error", error_to_js(env, {ending.error_code, ending.error_message, ending.native_code}));
+  }
+  object.Set("promptTokens", ending.prompt_tokens);
+  object.Set("cachedTokens", ending.cached_tokens);
+  object.Set("generatedTokens", ending.generated_tokens);
+  object.Set("durationMs", ending.duration_ms);
+  object.Set("firstTokenMs", ending.first_token_ms);
+  object.Set("tokensPerSecond", ending.tokens_per_second);
+  return object;
+}
+
+Napi::Object logprobs_to_js(Napi::Env env, const GeneratedToken& token) {
+  Napi::Object object = Napi::Object::New(env);
+  Napi::Array top = Napi::Array::New(env, token.top.size());
+  for (uint32_t i = 0; i < token.top.size(); i++) {
+    Napi::Object alternative = Napi::Object::New(env);
+    alternative.Set("id", token.top[i].id);
+    alternative.Set("token", token.top[i].text);
+    alternative.Set("logprob", token.top[i].logprob);
+    top.Set(i, alternative);
+  }
+  object.Set("logprob", *token.logprob);
+  object.Set("top", top);
+  return object;
+}
+
+} // namespace
+
+Napi::Object read_object(const Napi::Value& value, const char* what) {
+  if (!value.IsObject()) {
+    throw wrong_type(what, "an object");
+  }
+  return value.As<Napi::Object>();
+}
+
+std::string read_string(const Napi::Object& object, const char* name) {
+  const Napi::Value value = object.Get(name);
+  if (!value.IsString()) {
+    throw wrong_type(name, "a string");
+  }
+  return value.As<Napi::String>();
+}
+
+int read_integer(const Napi::Object& object, const char* name) {
+  const Napi::Value value = object.Get(name);
+  if (!value.IsNumber()) {
+    throw wrong_type(name, "a number");
+  }
+  return value.As<Napi::Number>().Int32Value();
+}
+
+static float read_float(const Napi::Object& object, const char* name) {
+  const Napi::Value value = object.Get(name);
+  if (!value.IsNumber()) {
+    throw wrong_type(name, "a number");
+  }
+  return value.As<Napi::Number>().FloatValue();
+}
+
+std::vector<ChatTurn> read_messages(const Napi::Object& object) {
+  const Napi::Value value = object.Get("messages");
+  if (!value.IsArray()) {
+    throw wrong_type("messages", "an array");
+  }
+  const auto array = value.As<Napi::Array>();
+  std::vector<ChatTurn> turns;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    const Napi::Object message = read_object(array.Get(i), "a message");
+    turns.push_back({read_string(message, "role"), read_string(message, "content")});
+  }
+  return turns;
+}
+
+RequestOptions read_request(const Napi::Object& object) {
+  RequestOptions options;
+  if (has(object, "messages")) {
+    options.messages = read_messages(object);
+  } else {
+    options.prompt = read_string(object, "prompt");
+  }
+  if (has(object, "maxTokens")) {
+    options.max_tokens = read_integer(object, "maxTokens");
+  }
+  options.default_max_tokens = read_integer(object, "defaultMaxTokens");
+  options.temperature = read_float(object, "temperature");
+  options.top_p = read_float(object, "topP");
+  options.top_k = read_integer(object, "topK");
+  options.min_p = read_float(object, "minP");
+  options.repetition_penalty = read_float(object, "repetitionPenalty");
+  options.presence_penalty = read_float(object, "presencePenalty");
+  options.frequency_penalty = read_float(object, "frequencyPenalty");
+  if (has(object, "seed")) {
+    options.seed = object.Get("seed").ToNumber().Uint32Value();
+  }
+  options.stops = read_strings(object, "stops");
+  if (has(object, "grammar")) {
+    options.grammar = read_string(object, "grammar");
+  }
+  if (has(object, "jsonSchema")) {
+    options.json_schema = read_string(object, "jsonSchema");
+  }
+  if (has(object, "logprobs")) {
+    options.logprobs = read_integer(object, "logprobs");
+  }
+  return options;
+}
+
+Napi::Object to_js(Napi::Env env, const Device& device) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("backend", device.backend);
+  object.Set("index", device.index);
+  object.Set("name", device.name);
+  object.Set("description", device.description);
+  object.Set("memoryTotalBytes", static_cast<double>(device.memory_total));
+  object.Set("memoryFreeBytes", static_cast<double>(device.memory_free));
+  return object;
+}
+
+Napi::Object to_js(Napi::Env env, const LoadProgress& progress) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("layersLoaded", progress.layers_loaded);
+  object.Set("layersTotal", progress.layers_total);
+  object.Set("bytesLoaded", progress.bytes_loaded);
+  return object;
+}
+
+Napi::Object to_js(Napi::Env env, const MemoryUse& use) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("weightsBytes", static_cast<double>(use.weights));
+  object.Set("kvBytes", static_cast<double>(use.kv));
+  object.Set("computeBytes", static_cast<double>(use.compute));
+  return object;
+}
+
+Napi::Object to_js(Napi::Env env, const Event& event) {
+  const size_t count = event.tokens.size();
+  Napi::Array ids = Napi::Array::New(env, count);
+  Napi::Array texts = Napi::Array::New(env, count);
+  Napi::Array logprobs = Napi::Array::New(env);
+  for (uint32_t i = 0; i < count; i++) {
+    const GeneratedToken& token = event.tokens[i];
+    ids.Set(i, token.id);
+    texts.Set(i, token.text);
+    if (token.logprob) {
+      logprobs.Set(i, logprobs_to_js(env, token));
+    }
+  }
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("handle", event.handle);
+  object.Set("ids", ids);
+  object.Set("texts", texts);
+  object.Set("logprobs", logprobs);
+  if (event.ending) {
+    object.Set("ending", to_js(env, *event.ending));
+  }
+  return object;
+}
+
+Napi::Object facts_to_js(Napi::Env env, const Engine& engine) {
+  const Model& model = engine.model();
+  const llama_model* handle = model.get();
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("architecture", model.metadata("general.architecture"));
+  object.Set("description", model.description());
+  object.Set("parameters", static_cast<double>(llama_model_n_params(handle)));
+  object.Set("sizeBytes", static_cast<double>(llama_model_size(handle)));
+  object.Set("layers", llama_model_n_layer(handle));
+  object.Set("vocabulary", llama_vocab_n_tokens(model.vocab()));
+  object.Set("embeddingLength", llama_model_n_embd(handle));
+  object.Set("contextTrain", llama_model_n_ctx_train(handle));
+  object.Set("context", engine.context());
+  object.Set("slots", engine.slots());
+  object.Set("chatTemplate", model.has_chat_template());
+  object.Set("recurrent", model.recurrent());
+  return object;
+}
+
+Napi::Value error_to_js(Napi::Env env, const EngineError& error) {
+  Napi::Object object = Napi::Error::New(env, error.what()).Value();
+  object.Set("code", error.code);
+  object.Set("native", error.native_code);
+  return object;
+}
+
+} // namespace rbee

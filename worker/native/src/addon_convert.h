@@ -1,0 +1,33 @@
+// JavaScript values ↔ the engine's own. The shapes are declared for TypeScript in worker/native/addon.ts.
+#pragma once
+
+#include "devices.h"
+#include "engine.h"
+#include "errors.h"
+#include "request.h"
+
+#include <napi.h>
+
+#include <string>
+#include <vector>
+
+namespace rbee {
+
+// Throw EngineError INVALID_REQUEST for a value of the wrong type: what comes from JavaScript is never
+// trusted.
+std::string read_string(const Napi::Object& object, const char* name);
+int read_integer(const Napi::Object& object, const char* name);
+Napi::Object read_object(const Napi::Value& value, const char* what);
+std::vector<ChatTurn> read_messages(const Napi::Object& object);
+RequestOptions read_request(const Napi::Object& object);
+
+Napi::Object to_js(Napi::Env env, const Device& device);
+Napi::Object to_js(Napi::Env env, const LoadProgress& progress);
+Napi::Object to_js(Napi::Env env, const MemoryUse& use);
+Napi::Object to_js(Napi::Env env, const Event& event);
+Napi::Object facts_to_js(Napi::Env env, const Engine& engine);
+
+// An Error with `code` and `native` beside its message.
+Napi::Value error_to_js(Napi::Env env, const EngineError& error);
+
+} // namespace rbee

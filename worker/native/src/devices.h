@@ -1,0 +1,25 @@
+// What a model can run on, as ggml sees it.
+#pragma once
+
+#include "ggml-backend.h"
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace rbee {
+
+struct Device {
+  std::string backend; // "cpu", "cuda", "metal", "vulkan"
+  int index;           // counted within the backend
+  std::string name;
+  std::string description;
+  size_t memory_total; // bytes
+  size_t memory_free;  // bytes
+  ggml_backend_dev_t handle;
+};
+
+// Every device that a model can be placed on. May create a context on GPUs, so not before it is needed.
+std::vector<Device> list_devices();
+
+} // namespace rbee

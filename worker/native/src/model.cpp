@@ -1,0 +1,179 @@
+#include "model.h"
+
+#include "common.h"
+#include "devices.h"
+#include "errors.h"
+#include "gguf.h"
+#include "native_log.h"
+
+#include <cmath>
+#include <cstdio>
+#include <memory>
+
+namespace rbee {
+
+namespace {
+
+struct GgufDeleter {
+  void operator()(gguf_context* context) const { gguf_free(context); }
+};
+
+// Reads the header alone, for the number of layers: progress needs it before the load begins.
+int layers_in(const std::string& path) {
+  const gguf_init_params params{/*.no_alloc =*/true, /*.ctx =*/nullptr};
+  const std::unique_ptr<gguf_context, GgufDeleter> header(gguf_init_from_file(path.c_str(), params));
+  if (!header) {
+    return 0;
+  }
+  const int64_t architecture = gguf_find_key(header.get(), "general.architecture");
+  if (architecture < 0 || gguf_get_kv_type(header.get(), architecture) != GGUF_TYPE_STRING) {
+    return 0;
+  }
+  const std::string key = std::string(gguf_get_val_str(header.get(), architecture)) + ".block_count";
+  const int64_t count = gguf_find_key(header.get(), key.c_str());
+  if (count < 0 || gguf_get_kv_type(header.get(), count) != GGUF_TYPE_UINT32) {
+    return 0;
+  }
+  return static_cast<int>(gguf_get_val_u32(header.get(), count));
+}
+
+ggml_backend_dev_t find_device(const ModelOptions& options) {
+  bool backend_exists = false;
+  for (const Device& device : list_devices()) {
+    if (device.backend != options.backend) {
+      continue;
+    }
+    backend_exists = true;
+    if (device.index == options.device) {
+      return device.handle;
+    }
+  }
+  if (!backend_exists) {
+    throw EngineError("BACKEND_UNAVAILABLE", "This build has no device of backend " + options.backend + ".");
+  }
+  throw EngineError("DEVICE_NOT_FOUND",
+                    "Backend " + options.backend + " has no device " + std::to_string(options.device) + ".");
+}
+
+struct ProgressState {
+  const std::function<void(LoadProgress)>& report;
+  const std::atomic<bool>& cancel;
+  int layers;
+  double bytes;
+  int last_percent = -1;
+};
+
+bool on_progress(float fraction, void* user_data) {
+  auto& state = *static_cast<ProgressState*>(user_data);
+  const int percent = static_cast<int>(fraction * 100);
+  if (percent != state.last_percent) {
+    state.last_percent = percent;
+    state.report(
+        {static_cast<int>(std::lround(fraction * state.layers)), state.layers, fraction * state.bytes});
+  }
+  return !state.cancel.load(std::memory_order_relaxed);
+}
+
+double file_bytes(const std::string& path) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  if (!file || std::fseek(file.get(), 0, SEEK_END) != 0) {
+    throw EngineError("INVALID_MODEL", "Cannot open model file " + path + ".");
+  }
+  return static_cast<double>(std::ftell(file.get()));
+}
+
+} // namespace
+
+Model::Model(const ModelOptions& options, const std::function<void(LoadProgress)>& progress,
+             const std::atomic<bool>& cancel) {
+  clear_log_errors();
+  ProgressState state{progress, cancel, layers_in(options.path), file_bytes(options.path)};
+
+  llama_model_params params = llama_model_default_params();
+  ggml_backend_dev_t devices[2] = {nullptr, nullptr};
+  const bool on_gpu = options.backend != "cpu";
+  ggml_backend_dev_t device = find_device(options);
+  // An empty list keeps everything on the CPU, whatever else this build could use.
+  devices[0] = on_gpu ? device : nullptr;
+  params.devices = devices;
+  params.n_gpu_layers = on_gpu ? -1 : 0;
+  params.split_mode = LLAMA_SPLIT_MODE_NONE;
+  params.progress_callback = on_progress;
+  params.progress_callback_user_data = &state;
+
+  model_.reset(llama_model_load_from_file(options.path.c_str(), params));
+  if (cancel.load()) {
+    throw EngineError("REQUEST_CANCELED", "Loading was canceled.");
+  }
+  if (!model_) {
+    const std::string why = log_errors();
+    throw EngineError("INVALID_MODEL",
+                      "Model file " + options.path + " cannot be loaded" + (why.empty() ? "." : ": " + why));
+  }
+  if (llama_vocab_n_tokens(vocab()) <= 0) {
+    throw EngineError("INVALID_MODEL", "Model file " + options.path + " has no vocabulary.");
+  }
+  has_chat_template_ = llama_model_chat_template(model_.get(), nullptr) != nullptr;
+  if (has_chat_template_) {
+    try {
+      templates_ = common_chat_templates_init(model_.get(), "");
+    } catch (const std::exception& error) {
+      // A model whose template cannot be parsed still continues raw text.
+      std::fprintf(stderr, "the chat template cannot be used: %s\n", error.what());
+      has_chat_template_ = false;
+    }
+  }
+}
+
+bool Model::recurrent() const {
+  return llama_model_is_recurrent(model_.get()) || llama_model_is_hybrid(model_.get());
+}
+
+std::string Model::description() const {
+  char text[256] = {};
+  llama_model_desc(model_.get(), text, sizeof(text));
+  return text;
+}
+
+std::string Model::metadata(const char* key) const {
+  char text[256] = {};
+  llama_model_meta_val_str(model_.get(), key, text, sizeof(text));
+  return text;
+}
+
+std::vector<llama_token> Model::tokenize(const std::string& text, bool add_special,
+                                         bool parse_special) const {
+  return common_tokenize(vocab(), text, add_special, parse_special);
+}
+
+std::string Model::detokenize(const std::vector<llama_token>& tokens) const {
+  return common_detokenize(vocab(), tokens, /*special=*/true);
+}
+
+std::string Model::piece(llama_token token) const {
+  return common_token_to_piece(vocab(), token, /*special=*/false);
+}
+
+std::string Model::render_chat(const std::vector<ChatTurn>& turns) const {
+  if (!templates_) {
+    throw EngineError("INVALID_REQUEST",
+                      "This model has no chat template. Send `prompt` instead of `messages`.");
+  }
+  common_chat_templates_inputs inputs;
+  for (const ChatTurn& turn : turns) {
+    common_chat_msg message;
+    message.role = turn.role;
+    message.content = turn.content;
+    inputs.messages.push_back(std::move(message));
+  }
+  inputs.add_generation_prompt = true;
+  inputs.use_jinja = true;
+  try {
+    return common_chat_templates_apply(templates_.get(), inputs).prompt;
+  } catch (const std::exception& error) {
+    throw EngineError("INVALID_REQUEST",
+                      std::string("The chat template refuses these messages: ") + error.what());
+  }
+}
+
+} // namespace rbee

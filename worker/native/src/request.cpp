@@ -1,0 +1,109 @@
+#include "request.h"
+
+#include "errors.h"
+#include "json-schema-to-grammar.h"
+
+#include <algorithm>
+#include <random>
+
+namespace rbee {
+
+namespace {
+
+// llama.cpp parses schemas and grammars by recursion: what is nested deeper could overflow its stack.
+constexpr int max_nesting = 200;
+
+void check_nesting(const std::string& text, const char* open, const char* close, const char* what) {
+  const std::string opening = open;
+  const std::string closing = close;
+  int depth = 0;
+  for (const char c : text) {
+    if (opening.find(c) != std::string::npos && ++depth > max_nesting) {
+      throw EngineError("INVALID_REQUEST", std::string(what) + " is nested deeper than " +
+                                               std::to_string(max_nesting) + " levels.");
+    }
+    if (closing.find(c) != std::string::npos && depth > 0) {
+      depth--;
+    }
+  }
+}
+
+std::string grammar_of(const RequestOptions& options) {
+  if (!options.json_schema.empty()) {
+    check_nesting(options.json_schema, "{[", "}]", "json_schema");
+    try {
+      return json_schema_to_grammar(common_json::parse(options.json_schema));
+    } catch (const std::exception& error) {
+      throw EngineError("INVALID_REQUEST", std::string("json_schema cannot be used: ") + error.what());
+    }
+  }
+  check_nesting(options.grammar, "(", ")", "grammar");
+  // common takes this prefix for another library's grammar and ends the process where that is not built in.
+  if (options.grammar.rfind("%llguidance", 0) == 0) {
+    throw EngineError("INVALID_REQUEST", "grammar must be GBNF.");
+  }
+  return options.grammar;
+}
+
+common_sampler_ptr make_sampler(const Model& model, const RequestOptions& options, uint32_t seed) {
+  common_params_sampling params;
+  params.no_perf = true;
+  params.seed = seed;
+  params.temp = options.temperature;
+  params.top_p = options.top_p;
+  params.top_k = options.top_k;
+  params.min_p = options.min_p;
+  params.penalty_repeat = options.repetition_penalty;
+  params.penalty_present = options.presence_penalty;
+  params.penalty_freq = options.frequency_penalty;
+  const std::string grammar = grammar_of(options);
+  if (!grammar.empty()) {
+    params.grammar = {COMMON_GRAMMAR_TYPE_USER, grammar};
+  }
+  try {
+    return common_sampler_ptr(common_sampler_init(model.get(), params));
+  } catch (const std::exception& error) {
+    throw EngineError("INVALID_REQUEST", std::string("grammar cannot be used: ") + error.what());
+  }
+}
+
+int checked_max_tokens(const RequestOptions& options, int prompt_tokens, int context) {
+  if (prompt_tokens >= context) {
+    throw EngineError("INVALID_REQUEST",
+                      "The prompt has " + std::to_string(prompt_tokens) + " tokens, the context holds " +
+                          std::to_string(context) +
+                          " with the answer. Shorten the prompt or start the worker with a "
+                          "larger context.");
+  }
+  if (options.max_tokens > context) {
+    throw EngineError("INVALID_REQUEST", "max_tokens is " + std::to_string(options.max_tokens) +
+                                             ", the context holds " + std::to_string(context) + " tokens.");
+  }
+  const int wanted = options.max_tokens > 0 ? options.max_tokens : options.default_max_tokens;
+  return std::min(wanted, context - prompt_tokens);
+}
+
+} // namespace
+
+std::unique_ptr<Request> prepare_request(const Model& model, int context, Handle handle,
+                                         std::shared_ptr<CancelFlag> cancel, const RequestOptions& options) {
+  auto request = std::make_unique<Request>(handle, std::move(cancel), options.stops);
+  request->submitted_at = Clock::now();
+  request->logprobs = options.logprobs;
+  request->seed = options.seed ? *options.seed : std::random_device{}() % LLAMA_DEFAULT_SEED;
+
+  const std::string text = options.messages.empty() ? options.prompt : model.render_chat(options.messages);
+  request->prompt = model.tokenize(text, /*add_special=*/true, /*parse_special=*/true);
+  if (request->prompt.empty()) {
+    throw EngineError("INVALID_REQUEST", "The prompt has no tokens for this model.");
+  }
+  request->max_tokens = checked_max_tokens(options, static_cast<int>(request->prompt.size()), context);
+  request->sampler = make_sampler(model, options, request->seed);
+  // Penalties look back into the prompt.
+  for (const llama_token token : request->prompt) {
+    common_sampler_accept(request->sampler.get(), token, /*is_generated=*/false);
+  }
+  return request;
+}
+
+} // namespace rbee

@@ -1,0 +1,145 @@
+#include "text_stream.h"
+
+#include <algorithm>
+
+namespace rbee {
+
+namespace {
+
+constexpr const char* replacement = "\xEF\xBF\xBD";
+
+struct Decoded {
+  size_t length;   // bytes looked at: a whole character, or a maximal broken part
+  bool valid;      // a whole character
+  bool incomplete; // broken only because the text ends here
+};
+
+bool is_between(unsigned char byte, unsigned char low, unsigned char high) {
+  return byte >= low && byte <= high;
+}
+
+// One character at `at`, after table 3-7 of the Unicode Standard (well-formed UTF-8 byte sequences).
+Decoded decode(const std::string& bytes, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
+  const unsigned char first = byte(at);
+  if (first < 0x80) {
+    return {1, true, false};
+  }
+  size_t length = 0;
+  unsigned char low = 0x80;
+  unsigned char high = 0xBF;
+  if (is_between(first, 0xC2, 0xDF)) {
+    length = 2;
+  } else if (is_between(first, 0xE0, 0xEF)) {
+    length = 3;
+    low = first == 0xE0 ? 0xA0 : 0x80;
+    high = first == 0xED ? 0x9F : 0xBF;
+  } else if (is_between(first, 0xF0, 0xF4)) {
+    length = 4;
+    low = first == 0xF0 ? 0x90 : 0x80;
+    high = first == 0xF4 ? 0x8F : 0xBF;
+  } else {
+    return {1, false, false};
+  }
+  for (size_t i = 1; i < length; i++) {
+    if (at + i == bytes.size()) {
+      return {i, false, true};
+    }
+    if (!is_between(byte(at + i), low, high)) {
+      return {i, false, false};
+    }
+    low = 0x80;
+    high = 0xBF;
+  }
+  return {length, true, false};
+}
+
+} // namespace
+
+size_t complete_utf8_length(const std::string& bytes) {
+  // A character has at most four bytes: an incomplete one starts in the last three.
+  for (size_t back = 1; back <= std::min<size_t>(3, bytes.size()); back++) {
+    const size_t at = bytes.size() - back;
+    if ((static_cast<unsigned char>(bytes[at]) & 0xC0) == 0x80) {
+      continue;
+    }
+    return decode(bytes, at).incomplete ? at : bytes.size();
+  }
+  return bytes.size();
+}
+
+std::string sanitise_utf8(const std::string& bytes) {
+  std::string text;
+  text.reserve(bytes.size());
+  for (size_t at = 0; at < bytes.size();) {
+    const Decoded character = decode(bytes, at);
+    if (character.valid) {
+      text.append(bytes, at, character.length);
+    } else {
+      text += replacement;
+    }
+    at += character.length;
+  }
+  return text;
+}
+
+std::vector<std::string> TextStream::push(const std::string& piece) {
+  held_ += piece;
+  ends_.push_back(held_.size());
+  const size_t certain = certain_length();
+  if (stopped_) {
+    return release(ends_.size(), certain);
+  }
+  size_t count = 0;
+  while (count < ends_.size() && ends_[count] <= certain) {
+    count++;
+  }
+  return release(count, certain);
+}
+
+std::vector<std::string> TextStream::finish() {
+  return release(ends_.size(), held_.size());
+}
+
+// Up to where the held text is certain; finds stop strings.
+size_t TextStream::certain_length() {
+  size_t stop_at = std::string::npos;
+  for (const std::string& stop : stops_) {
+    stop_at = std::min(stop_at, held_.find(stop));
+  }
+  if (stop_at != std::string::npos) {
+    stopped_ = true;
+    return stop_at;
+  }
+  size_t certain = complete_utf8_length(held_);
+  for (const std::string& stop : stops_) {
+    // The longest end of the text that a stop string begins with may become one.
+    for (size_t length = std::min(stop.size() - 1, held_.size()); length > 0; length--) {
+      if (held_.compare(held_.size() - length, length, stop, 0, length) == 0) {
+        certain = std::min(certain, held_.size() - length);
+        break;
+      }
+    }
+  }
+  return certain;
+}
+
+std::vector<std::string> TextStream::release(size_t count, size_t limit) {
+  std::vector<std::string> texts;
+  size_t from = 0;
+  for (size_t i = 0; i < count; i++) {
+    const size_t end = std::min(ends_[i], limit);
+    const bool all = i + 1 == count && end == limit;
+    const size_t to = all ? limit : complete_utf8_length(held_.substr(0, end));
+    texts.push_back(sanitise_utf8(held_.substr(from, to - from)));
+    from = to;
+  }
+  held_.erase(0, from);
+  ends_.erase(ends_.begin(), ends_.begin() + static_cast<std::ptrdiff_t>(count));
+  for (size_t& end : ends_) {
+    end -= from;
+  }
+  return texts;
+}
+
+} // namespace rbee

@@ -1,0 +1,44 @@
+// Text as it may be shown: whole UTF-8 characters, and nothing that may turn out to be part of a stop string.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace rbee {
+
+// The length of the longest prefix of `bytes` that does not end inside a character. Bytes that can never
+// become one count as complete: they will be replaced.
+size_t complete_utf8_length(const std::string& bytes);
+
+// `bytes` with everything that is no UTF-8 replaced by U+FFFD, one for each maximal broken part.
+std::string sanitise_utf8(const std::string& bytes);
+
+// Gathers the pieces of one answer and gives every token the text that is certain to be its own. A token is
+// held as long as its text is not certain. A character made of several tokens belongs to the last of them.
+class TextStream {
+ public:
+  explicit TextStream(std::vector<std::string> stops) : stops_(std::move(stops)) {}
+
+  // Takes the next token's bytes. Returns the texts of the oldest held tokens that are released by it, in
+  // order, one for each token, maybe none. All are released when a stop string is found; nothing of it is in
+  // their texts.
+  std::vector<std::string> push(const std::string& piece);
+
+  // Whether a stop string was found.
+  bool stopped() const { return stopped_; }
+
+  // The texts of all held tokens, at the end of an answer that no stop string ended.
+  std::vector<std::string> finish();
+
+ private:
+  size_t certain_length();
+  std::vector<std::string> release(size_t count, size_t limit);
+
+  std::vector<std::string> stops_;
+  std::string held_;         // bytes of the held tokens
+  std::vector<size_t> ends_; // where in `held_` each of them ends
+  bool stopped_ = false;
+};
+
+} // namespace rbee

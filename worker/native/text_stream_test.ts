@@ -1,0 +1,37 @@
+import { assertEquals } from "@std/assert";
+import { fromFileUrl, join } from "@std/path";
+
+const folder = fromFileUrl(new URL(".", import.meta.url));
+
+Deno.test("text streams hold under the sanitizers for every cut into tokens", async () => {
+  const temp = await Deno.makeTempDir();
+  try {
+    const program = join(temp, "text_stream_test");
+    const compiler = Deno.env.get("CXX") || "c++";
+    const sources = ["src/text_stream.cpp", "test/text_stream_test.cpp"].map((name) => join(folder, name));
+    await run(compiler, [
+      "-std=c++17",
+      "-O1",
+      "-g",
+      "-Wall",
+      "-Wextra",
+      "-Werror",
+      "-fsanitize=address,undefined",
+      "-fno-sanitize-recover=all",
+      `-I${join(folder, "src")}`,
+      ...sources,
+      "-o",
+      program,
+    ]);
+    assertEquals(await run(program, []), "0 failures\n");
+  } finally {
+    await Deno.remove(temp, { recursive: true });
+  }
+});
+
+async function run(program: string, args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(program, { args }).output();
+  const text = new TextDecoder();
+  if (!success) throw new Error(`${program} failed:\n${text.decode(stdout)}${text.decode(stderr)}`);
+  return text.decode(stdout);
+}
