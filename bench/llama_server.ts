@@ -1,0 +1,57 @@
+/** llama-server from the same submodule, as a peer to compare with. Build it with `tools/build.ts --target llama-server`. */
+import { fromFileUrl } from "@std/path";
+
+/** Where the build puts it. */
+const PROGRAM = fromFileUrl(new URL("../worker/native/build/cpu/bin/llama-server", import.meta.url));
+const START_TIMEOUT_MS = 60_000;
+
+/** A running llama-server. */
+export interface LlamaServer extends AsyncDisposable {
+  /** `http://127.0.0.1:port`. */
+  url: string;
+  /** The command line it was started with, the port as `PORT`. */
+  command: string;
+}
+
+/** Starts it on a free port and waits until the model is loaded. */
+export async function startLlamaServer(model: string, args: readonly string[]): Promise<LlamaServer> {
+  const port = freePort();
+  const flags = ["-m", model, "--no-webui", "--log-disable", ...args];
+  const child = new Deno.Command(PROGRAM, {
+    args: [...flags, "--port", String(port)],
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+  const url = `http://127.0.0.1:${port}`;
+  const deadline = performance.now() + START_TIMEOUT_MS;
+  while (!await isHealthy(url)) {
+    if (performance.now() > deadline) throw new Error("llama-server did not become healthy in time.");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return {
+    url,
+    command: ["llama-server", ...flags.map((flag) => flag === model ? model.split("/").at(-1) : flag)].join(
+      " ",
+    ),
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGTERM");
+      await child.status;
+    },
+  };
+}
+
+async function isHealthy(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${url}/health`);
+    await response.body?.cancel();
+    return response.ok;
+  } catch {
+    return false;
+  }
+}
+
+/** llama-server can't choose one itself; another program may take it in between, then the start fails. */
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return (listener.addr as Deno.NetAddr).port;
+}

@@ -1,0 +1,83 @@
+/** The worker's HTTP interface: every route of SPEC §5 and who answers it. */
+import { healthRoutes } from "../daemon/health.ts";
+import type { Logger } from "../daemon/log.ts";
+import { type App, createApp, eventResponse, type Handler } from "../daemon/serve.ts";
+import { WORKER_ROUTES } from "../protocol/routes.ts";
+import { eventStream } from "../protocol/sse.ts";
+import {
+  CancelRequest,
+  InferenceRequest,
+  RequestId,
+  ShutdownRequest,
+  type ShutdownResponse,
+} from "../protocol/worker_schemas.ts";
+import { invalidRequest } from "../protocol/errors.ts";
+import { answerInference } from "./inference.ts";
+import type { WorkerMetrics } from "./metrics.ts";
+import type { Worker } from "./worker.ts";
+
+/** Builds the interface around one worker. */
+export function createWorkerApp(
+  options: { worker: Worker; metrics: WorkerMetrics; apiKey: string; log: Logger },
+): App {
+  const { worker, metrics } = options;
+
+  const inference: Handler = async (context) => {
+    // Before the body: a worker that can't answer need not read 16 MiB first.
+    if (worker.notReady) throw worker.notReady;
+    return await answerInference(worker, await context.body(InferenceRequest), context);
+  };
+
+  const loadingProgress: Handler = () => {
+    let stop = () => {};
+    const stream = eventStream((writer) => {
+      stop = worker.followLoading((event) => {
+        writer.send(event);
+        if (event.stage !== "loading_to_vram") {
+          writer.end();
+          stop();
+        }
+      });
+    }, { onCancel: () => stop() });
+    return eventResponse(stream);
+  };
+
+  const cancel: Handler = ({ params }) => {
+    const id = RequestId.safeParse(params.request_id);
+    if (!id.success) throw invalidRequest(id.error, "The request id");
+    worker.cancel(id.data);
+    return new Response(null, { status: 204 });
+  };
+
+  const cancelAlias: Handler = async ({ body }) => {
+    const { request_id } = await body(CancelRequest);
+    worker.cancel(request_id);
+    return Response.json({ request_id }, { status: 202 });
+  };
+
+  const shutdown: Handler = async ({ body }) => {
+    const { if_idle_ms } = await body(ShutdownRequest);
+    const idleMs = Math.round(worker.idleMs);
+    const answer: ShutdownResponse = { accepted: worker.askShutdown(if_idle_ms), idle_ms: idleMs };
+    return Response.json(answer);
+  };
+
+  return createApp({
+    apiKey: options.apiKey,
+    log: options.log,
+    routes: [
+      ...healthRoutes(WORKER_ROUTES.v1Health, {
+        degraded: () => worker.status().state === "failed",
+        notReady: () => worker.notReady?.message,
+      }),
+      { spec: WORKER_ROUTES.ready, handle: () => Response.json(worker.status()) },
+      { spec: WORKER_ROUTES.loadingProgress, handle: loadingProgress },
+      { spec: WORKER_ROUTES.inference, handle: inference },
+      { spec: WORKER_ROUTES.execute, handle: inference },
+      { spec: WORKER_ROUTES.cancel, handle: cancel },
+      { spec: WORKER_ROUTES.cancelAlias, handle: cancelAlias },
+      { spec: WORKER_ROUTES.shutdown, handle: shutdown },
+      { spec: WORKER_ROUTES.metrics, handle: () => metrics.response(worker) },
+    ],
+  });
+}

@@ -1,0 +1,105 @@
+/** Runs one worker from the bound port to the last drained answer. */
+import { createLogger, LOG_LEVELS, type Logger } from "../daemon/log.ts";
+import { type RunningServer, startServer, untilShutdown } from "../daemon/lifecycle.ts";
+import { ownKey } from "../daemon/own_key.ts";
+import { loadConfig } from "../home/config.ts";
+import { RbeeError } from "../protocol/errors.ts";
+import { HiveClient } from "../protocol/hive_client.ts";
+import type { Device } from "../protocol/hive_schemas.ts";
+import { VERSION } from "../protocol/version.ts";
+import { BackendName } from "../protocol/worker_schemas.ts";
+import { createWorkerApp } from "./app.ts";
+import { Engine } from "./engine.ts";
+import { CALLBACK_DELAYS_MS, CLOSE_TIMEOUT_MS, DRAIN_TIMEOUT_MS, FAILED_LINGER_MS } from "./limits.ts";
+import { WorkerMetrics } from "./metrics.ts";
+import { loadAddon } from "./native/addon.ts";
+import type { WorkerOptions } from "./options.ts";
+import { Worker } from "./worker.ts";
+
+/** Runs until told to leave; resolves to the exit code. Throws {@linkcode RbeeError} when it can't start. */
+export async function runWorker(options: WorkerOptions): Promise<number> {
+  const { apiKey, log: partLog } = await surroundings(options);
+  const log = partLog.child({ worker_id: options.workerId });
+  const metrics = new WorkerMetrics();
+  const worker = new Worker({ modelRef: options.modelRef, metrics, log });
+  const server = listenOnFreePort(createWorkerApp({ worker, metrics, apiKey, log }), { options, log });
+  const url = `http://${options.advertise}:${server.address.port}`;
+  log.info("listening", { url });
+  if (options.callback) await reportReady(options, url);
+
+  const failure = worker.load((context) => Engine.load(options, context)).then(async (error) => {
+    if (error === undefined) return await new Promise<never>(() => {});
+    // Long enough for the hive and its caller to be told why.
+    await new Promise((resolve) => setTimeout(resolve, FAILED_LINGER_MS));
+    throw error;
+  });
+  return await untilShutdown([
+    {
+      name: "drain",
+      timeoutMs: DRAIN_TIMEOUT_MS + CLOSE_TIMEOUT_MS,
+      run: () => worker.drain(AbortSignal.timeout(DRAIN_TIMEOUT_MS)),
+    },
+    { name: "server", timeoutMs: CLOSE_TIMEOUT_MS, run: () => server.close() },
+    { name: "engine", timeoutMs: CLOSE_TIMEOUT_MS, run: () => worker.close() },
+  ], { log, leave: Promise.race([worker.shutdownAsked, failure]) });
+}
+
+/** What `--detect` prints: how a hive, which may not load native code, learns of devices. */
+export function detect(): { rbee: string; llama_cpp: string; devices: Device[] } {
+  const addon = loadAddon();
+  const mb = (bytes: number) => Math.round(bytes / 1e6);
+  const devices = addon.devices().flatMap((device) => {
+    const backend = BackendName.safeParse(device.backend);
+    if (!backend.success) return [];
+    return [{
+      backend: backend.data,
+      index: device.index,
+      name: device.name,
+      description: device.description,
+      memory_total_mb: mb(device.memoryTotalBytes),
+      memory_free_mb: mb(device.memoryFreeBytes),
+    }];
+  });
+  return { rbee: VERSION, llama_cpp: addon.llamaVersion, devices };
+}
+
+/** Binding is the check: whoever asks first whether a port is free may find it taken a moment later. */
+function listenOnFreePort(
+  app: ReturnType<typeof createWorkerApp>,
+  context: { options: WorkerOptions; log: Logger },
+): RunningServer {
+  const { ports: [first, last], host } = context.options;
+  for (let port = first;; port++) {
+    try {
+      return startServer(app, { listen: { hostname: host, port }, log: context.log });
+    } catch (error) {
+      const taken = error instanceof RbeeError && error.cause instanceof Deno.errors.AddrInUse;
+      if (!taken || port === last) throw error;
+    }
+  }
+}
+
+async function reportReady(options: WorkerOptions, url: string): Promise<void> {
+  const { callback } = options;
+  const hive = new HiveClient({ baseUrl: new URL(callback!.url).origin, apiKey: callback!.token });
+  await hive.workerReady({
+    worker_id: options.workerId,
+    url,
+    model_ref: options.modelRef,
+    backend: options.backend,
+    device: options.device,
+    pid: Deno.pid,
+  }, { retry: { delaysMs: CALLBACK_DELAYS_MS } });
+}
+
+/** Under a hive everything comes by flag and environment; by hand the person's own configuration counts. */
+async function surroundings(options: WorkerOptions): Promise<{ apiKey: string; log: Logger }> {
+  const part = "llm-worker-rbee";
+  if (options.callback !== undefined && options.apiKey !== undefined) {
+    const level = LOG_LEVELS.find((known) => known === Deno.env.get("RBEE_LOG_LEVEL")) ?? "info";
+    return { apiKey: options.apiKey, log: createLogger({ part, level, format: "auto" }) };
+  }
+  const { config, home } = await loadConfig();
+  const apiKey = options.apiKey ?? await ownKey({ config, home, hostname: options.host });
+  return { apiKey, log: createLogger({ part, ...config.log }) };
+}

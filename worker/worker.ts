@@ -1,0 +1,259 @@
+/**
+ * One worker's life, and the one owner of its state:
+ *
+ * | from | to | when |
+ * | --- | --- | --- |
+ * | loading | ready | the model is in memory |
+ * | loading | failed | it can't be |
+ * | loading, ready, failed | draining | a shutdown was asked for |
+ *
+ * `ready` shows as `idle` or `busy` by whether anything runs.
+ */
+import type { Logger } from "../daemon/log.ts";
+import { RbeeError, toRbeeError } from "../protocol/errors.ts";
+import { newCorrelationId } from "../protocol/correlation.ts";
+import type { InferenceRequest, LoadingEvent, ReadyResponse } from "../protocol/worker_schemas.ts";
+import { WORKER_ROUTES } from "../protocol/routes.ts";
+import type { Engine, Generation, GenerationSink } from "./engine.ts";
+import { MAX_TIMER_MS } from "./limits.ts";
+import type { WorkerMetrics } from "./metrics.ts";
+
+type State =
+  | { name: "loading" }
+  | { name: "ready"; engine: Engine }
+  | { name: "failed"; error: RbeeError }
+  | { name: "draining"; engine?: Engine };
+
+/** Loads the model; injected so that the state can be tested with any engine. */
+export type LoadEngine = (
+  context: { onProgress: (event: LoadingEvent) => void; signal: AbortSignal },
+) => Promise<Engine>;
+
+/** What a request brings besides its body. */
+export interface RunOptions {
+  requestId: string;
+  /** Milliseconds from now. */
+  deadlineMs?: number;
+}
+
+/** See the table above. */
+export class Worker {
+  readonly #modelRef: string;
+  readonly #metrics: WorkerMetrics;
+  readonly #log: Logger;
+  readonly #stopLoading = new AbortController();
+  readonly #running = new Map<string, Generation>();
+  readonly #progress = new Set<(event: LoadingEvent) => void>();
+  readonly #drained = Promise.withResolvers<void>();
+  readonly #shutdownAsked = Promise.withResolvers<void>();
+  #state: State = { name: "loading" };
+  #lastProgress: LoadingEvent = { stage: "loading_to_vram", layers_loaded: 0, layers_total: 0, vram_mb: 0 };
+  #idleSinceMs = performance.now();
+
+  /** `modelRef` is what answers call the model. */
+  constructor(options: { modelRef: string; metrics: WorkerMetrics; log: Logger }) {
+    this.#modelRef = options.modelRef;
+    this.#metrics = options.metrics;
+    this.#log = options.log;
+  }
+
+  /** Loads. Never throws: a failure becomes the state, and resolves to the error. */
+  async load(loadEngine: LoadEngine): Promise<RbeeError | undefined> {
+    const startedMs = performance.now();
+    try {
+      const engine = await loadEngine({
+        onProgress: (event) => this.#publish(event),
+        signal: this.#stopLoading.signal,
+      });
+      if (this.#state.name === "draining") {
+        this.#state.engine = engine;
+        return undefined;
+      }
+      this.#state = { name: "ready", engine };
+      this.#idleSinceMs = performance.now();
+      this.#log.info("model loaded", {
+        duration_ms: Math.round(performance.now() - startedMs),
+        ...engine.facts,
+      });
+      this.#publish({ stage: "ready" });
+    } catch (thrown) {
+      const error = toRbeeError(thrown);
+      if (this.#state.name === "draining") return undefined;
+      this.#state = { name: "failed", error };
+      this.#log.error("model cannot be loaded", { error });
+      this.#publish({ stage: "error", error: error.toBody(newCorrelationId()) });
+      return error;
+    }
+  }
+
+  /** Settles when somebody asked for the shutdown. */
+  get shutdownAsked(): Promise<void> {
+    return this.#shutdownAsked.promise;
+  }
+
+  /** Why it can't take requests, or undefined. */
+  get notReady(): RbeeError | undefined {
+    switch (this.#state.name) {
+      case "ready":
+        return undefined;
+      case "failed":
+        return this.#state.error;
+      case "draining":
+        return new RbeeError("SHUTTING_DOWN", "This worker is shutting down.");
+      default:
+        return new RbeeError("NOT_READY", "The model is still loading. Follow /v1/loading/progress.");
+    }
+  }
+
+  /** Milliseconds since the last request ended, or since the load; 0 while anything runs. */
+  get idleMs(): number {
+    return this.#running.size > 0 ? 0 : performance.now() - this.#idleSinceMs;
+  }
+
+  /** `GET /v1/ready`. */
+  status(): ReadyResponse {
+    switch (this.#state.name) {
+      case "loading":
+        return { ready: false, state: "loading", progress_url: WORKER_ROUTES.loadingProgress.path };
+      case "failed":
+        return { ready: false, state: "failed", error: this.#state.error.toBody(newCorrelationId()) };
+      case "draining":
+        return {
+          ready: false,
+          state: "draining",
+          slots_total: this.#state.engine?.slots ?? 0,
+          slots_available: 0,
+        };
+      case "ready": {
+        const { engine } = this.#state;
+        return {
+          ready: true,
+          state: this.#running.size > 0 ? "busy" : "idle",
+          model_loaded: true,
+          model_ref: this.#modelRef,
+          slots_total: engine.slots,
+          slots_available: engine.slotsAvailable,
+          idle_ms: Math.round(this.idleMs),
+          model: engine.facts,
+          memory: this.memory(),
+        };
+      }
+    }
+  }
+
+  /** In MB of 1,000,000 bytes. */
+  memory(): { weights_mb: number; kv_mb: number; compute_mb: number; process_mb: number } {
+    const engine = this.#state.name === "ready" ? this.#state.engine : undefined;
+    const native = engine?.memory() ?? { weightsBytes: 0, kvBytes: 0, computeBytes: 0 };
+    const mb = (bytes: number) => Math.round(bytes / 1e4) / 100;
+    return {
+      weights_mb: mb(native.weightsBytes),
+      kv_mb: mb(native.kvBytes),
+      compute_mb: mb(native.computeBytes),
+      process_mb: mb(Deno.memoryUsage().rss),
+    };
+  }
+
+  /** Slots for the metrics; zeros without a model. */
+  slots(): { total: number; busy: number } {
+    const total = this.#state.name === "ready" ? this.#state.engine.slots : 0;
+    return { total, busy: this.#running.size };
+  }
+
+  /** Tells of the load: the present state at once, then every change. Returns how to stop listening. */
+  followLoading(listener: (event: LoadingEvent) => void): () => void {
+    this.#progress.add(listener);
+    listener(this.#lastProgress);
+    return () => this.#progress.delete(listener);
+  }
+
+  /**
+   * Starts an answer. Resolves once it is accepted; its sink is told the rest.
+   *
+   * @throws {RbeeError} why it can't be: `NOT_READY`, `SHUTTING_DOWN`, `ALL_SLOTS_BUSY`, `INVALID_REQUEST`, …
+   */
+  async run(request: InferenceRequest, options: RunOptions & { sink: GenerationSink }): Promise<void> {
+    if (this.#state.name !== "ready") throw this.notReady;
+    const { requestId, sink } = options;
+    if (this.#running.has(requestId)) {
+      throw new RbeeError("INVALID_REQUEST", `A request with the id ${requestId} is running already.`, {
+        details: { errors: [{ field: "request_id", constraint: "unique", message: "is in use" }] },
+      });
+    }
+    let deadline: ReturnType<typeof setTimeout> | undefined;
+    const ended = () => {
+      clearTimeout(deadline);
+      this.#running.delete(requestId);
+      if (this.#running.size > 0) return;
+      this.#idleSinceMs = performance.now();
+      if (this.#state.name === "draining") this.#drained.resolve();
+    };
+    const generation = this.#state.engine.generate(request, {
+      tokens: (tokens) => sink.tokens(tokens),
+      done: (stats) => {
+        ended();
+        this.#metrics.finished(stats);
+        sink.done(stats);
+      },
+      failed: (error) => {
+        ended();
+        this.#metrics.failed(error);
+        sink.failed(error);
+      },
+    });
+    this.#running.set(requestId, generation);
+    if (options.deadlineMs !== undefined) {
+      deadline = setTimeout(() => generation.cancel("deadline"), Math.min(options.deadlineMs, MAX_TIMER_MS));
+    }
+    try {
+      await generation.accepted;
+    } catch (error) {
+      ended();
+      throw error;
+    }
+  }
+
+  /** Stops an answer; does nothing when there is none of that id. */
+  cancel(requestId: string): void {
+    this.#running.get(requestId)?.cancel("canceled");
+  }
+
+  /**
+   * Asks for the shutdown. With `ifIdleMs` only when nothing ran for that long: check and decision are one step, so
+   * no request can slip in between.
+   *
+   * @returns whether it will happen.
+   */
+  askShutdown(ifIdleMs?: number): boolean {
+    if (ifIdleMs !== undefined && this.idleMs < ifIdleMs) return false;
+    this.#startDraining();
+    this.#shutdownAsked.resolve();
+    return true;
+  }
+
+  /** Waits for what runs; when the signal aborts first, it is canceled. */
+  async drain(signal: AbortSignal): Promise<void> {
+    this.#startDraining();
+    if (this.#running.size === 0) return;
+    const cancelAll = () => this.#running.forEach((generation) => generation.cancel("canceled"));
+    signal.addEventListener("abort", cancelAll, { once: true });
+    await this.#drained.promise;
+    signal.removeEventListener("abort", cancelAll);
+  }
+
+  /** Lets go of the model. */
+  async close(): Promise<void> {
+    if (this.#state.name === "draining") await this.#state.engine?.close();
+  }
+
+  #startDraining(): void {
+    if (this.#state.name === "draining") return;
+    this.#stopLoading.abort();
+    this.#state = { name: "draining", engine: this.#state.name === "ready" ? this.#state.engine : undefined };
+  }
+
+  #publish(event: LoadingEvent): void {
+    this.#lastProgress = event;
+    for (const listener of this.#progress) listener(event);
+  }
+}
