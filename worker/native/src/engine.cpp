@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include "abort_guard.h"
 #include "errors.h"
 #include "logprobs.h"
 #include "native_log.h"
@@ -9,6 +10,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <utility>
 
 namespace rbee {
@@ -81,6 +83,7 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
     throw EngineError("INVALID_MODEL", "This model has an encoder; it cannot continue text.");
   }
   clear_log_errors();
+  const AbortGuard guard;
   llama_context_params params = context_params(options, context_);
   params.abort_callback = [](void* self) { return static_cast<const Engine*>(self)->should_abort(); };
   params.abort_callback_data = this;
@@ -97,7 +100,29 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
   for (size_t i = 0; i < slots_.size(); i++) {
     slots_[i].id = static_cast<llama_seq_id>(i);
   }
+  warm_up();
   thread_ = std::thread([this] { run(); });
+}
+
+// One token decoded and forgotten: brings the weights into memory, so that ready means ready, and finds a
+// model that cannot compute before anybody waits for it.
+void Engine::warm_up() {
+  const llama_vocab* vocab = model_->vocab();
+  const llama_token begin = llama_vocab_bos(vocab);
+  llama_token token = begin != LLAMA_TOKEN_NULL ? begin : 0;
+  const int status = llama_decode(ctx_.get(), llama_batch_get_one(&token, 1));
+  if (status != 0) {
+    throw EngineError("INVALID_MODEL",
+                      "The model cannot compute: llama_decode gave status " + std::to_string(status) + ". " +
+                          log_errors(),
+                      status);
+  }
+  const float* logits = llama_get_logits_ith(ctx_.get(), 0);
+  if (!std::all_of(logits, logits + llama_vocab_n_tokens(vocab),
+                   [](float logit) { return std::isfinite(logit); })) {
+    throw EngineError("INVALID_MODEL", "The model computes values that are no numbers; its file is damaged.");
+  }
+  llama_memory_clear(llama_get_memory(ctx_.get()), true);
 }
 
 Engine::~Engine() {

@@ -85,6 +85,7 @@ class Engine {
     bool reading() const { return request && prompt_done < request->prompt.size(); }
   };
 
+  void warm_up();
   void run();
   bool receive();
   void start(std::unique_ptr<Request> request);

@@ -1,41 +1,24 @@
 #include "model.h"
 
+#include "abort_guard.h"
 #include "common.h"
 #include "devices.h"
 #include "errors.h"
-#include "gguf.h"
+#include "model_check.h"
 #include "native_log.h"
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <future>
 #include <memory>
+#include <thread>
 
 namespace rbee {
 
 namespace {
 
-struct GgufDeleter {
-  void operator()(gguf_context* context) const { gguf_free(context); }
-};
-
-// Reads the header alone, for the number of layers: progress needs it before the load begins.
-int layers_in(const std::string& path) {
-  const gguf_init_params params{/*.no_alloc =*/true, /*.ctx =*/nullptr};
-  const std::unique_ptr<gguf_context, GgufDeleter> header(gguf_init_from_file(path.c_str(), params));
-  if (!header) {
-    return 0;
-  }
-  const int64_t architecture = gguf_find_key(header.get(), "general.architecture");
-  if (architecture < 0 || gguf_get_kv_type(header.get(), architecture) != GGUF_TYPE_STRING) {
-    return 0;
-  }
-  const std::string key = std::string(gguf_get_val_str(header.get(), architecture)) + ".block_count";
-  const int64_t count = gguf_find_key(header.get(), key.c_str());
-  if (count < 0 || gguf_get_kv_type(header.get(), count) != GGUF_TYPE_UINT32) {
-    return 0;
-  }
-  return static_cast<int>(gguf_get_val_u32(header.get(), count));
-}
+constexpr std::chrono::seconds template_timeout{5};
 
 ggml_backend_dev_t find_device(const ModelOptions& options) {
   bool backend_exists = false;
@@ -87,7 +70,9 @@ double file_bytes(const std::string& path) {
 Model::Model(const ModelOptions& options, const std::function<void(LoadProgress)>& progress,
              const std::atomic<bool>& cancel) {
   clear_log_errors();
-  ProgressState state{progress, cancel, layers_in(options.path), file_bytes(options.path)};
+  const AbortGuard guard;
+  const double bytes = file_bytes(options.path);
+  ProgressState state{progress, cancel, check_model_file(options.path), bytes};
 
   llama_model_params params = llama_model_default_params();
   ggml_backend_dev_t devices[2] = {nullptr, nullptr};
@@ -113,15 +98,45 @@ Model::Model(const ModelOptions& options, const std::function<void(LoadProgress)
   if (llama_vocab_n_tokens(vocab()) <= 0) {
     throw EngineError("INVALID_MODEL", "Model file " + options.path + " has no vocabulary.");
   }
-  has_chat_template_ = llama_model_chat_template(model_.get(), nullptr) != nullptr;
-  if (has_chat_template_) {
+  if (metadata((metadata("general.architecture") + ".attention.causal").c_str()) == "false") {
+    throw EngineError("INVALID_MODEL",
+                      "Model file " + options.path + " makes embeddings; it cannot continue text.");
+  }
+  try {
+    tokenize("The 3 bees: caf\xC3\xA9 \xF0\x9F\x90\x9D\n", true, true);
+  } catch (const std::exception& error) {
+    throw EngineError("INVALID_MODEL", "The vocabulary of " + options.path + " has gaps: " + error.what());
+  }
+  load_chat_template();
+}
+
+// A model whose template cannot be parsed still continues raw text.
+void Model::load_chat_template() {
+  const char* source = llama_model_chat_template(model_.get(), nullptr);
+  if (source == nullptr) return;
+  if (!is_parsable_template(source)) {
+    std::fputs("the chat template is not used: it is too large or nested too deep\n", stderr);
+    return;
+  }
+  // Parsing runs the template to learn what it can, and a template is a program that need not end.
+  std::promise<common_chat_templates_ptr> parsed;
+  std::future<common_chat_templates_ptr> result = parsed.get_future();
+  std::thread([model = model_.get(), parsed = std::move(parsed)]() mutable {
     try {
-      templates_ = common_chat_templates_init(model_.get(), "");
-    } catch (const std::exception& error) {
-      // A model whose template cannot be parsed still continues raw text.
-      std::fprintf(stderr, "the chat template cannot be used: %s\n", error.what());
-      has_chat_template_ = false;
+      parsed.set_value(common_chat_templates_init(model, ""));
+    } catch (...) {
+      parsed.set_exception(std::current_exception());
     }
+  }).detach();
+  if (result.wait_for(template_timeout) == std::future_status::timeout) {
+    // The thread cannot be stopped and still reads the model; both go with the process.
+    static_cast<void>(model_.release());
+    throw EngineError("INVALID_MODEL", "The model's chat template does not come to an end.");
+  }
+  try {
+    templates_ = result.get();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "the chat template is not used: %s\n", error.what());
   }
 }
 

@@ -44,7 +44,7 @@ class Model {
   const llama_vocab* vocab() const { return llama_model_get_vocab(model_.get()); }
 
   // Whether the file itself brings a chat template.
-  bool has_chat_template() const { return has_chat_template_; }
+  bool has_chat_template() const { return templates_ != nullptr; }
   bool recurrent() const;
 
   std::string description() const;
@@ -61,9 +61,10 @@ class Model {
   std::string render_chat(const std::vector<ChatTurn>& turns) const;
 
  private:
+  void load_chat_template();
+
   llama_model_ptr model_;
   common_chat_templates_ptr templates_;
-  bool has_chat_template_ = false;
 };
 
 } // namespace rbee

@@ -1,0 +1,257 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { RbeeError } from "../protocol/errors.ts";
+import type { InferenceInput } from "../protocol/worker_schemas.ts";
+import { answer, loadEngine } from "../tests/helpers/engine.ts";
+import { sharedModel, STORIES } from "../tests/helpers/test_models.ts";
+import fixture from "../tests/fixtures/greedy_ids.json" with { type: "json" };
+import type { Engine } from "./engine.ts";
+
+const stories260k = sharedModel(fixture.model);
+const rwkv = sharedModel("tiny-rwkv-7v0-834K-F32.gguf");
+const embedder = sharedModel("glove-6b-100d-bow-40k-Q8_0.gguf");
+
+async function withEngine(
+  work: (engine: Engine) => Promise<void>,
+  model = STORIES,
+  slots = 2,
+): Promise<void> {
+  const engine = await loadEngine(model, { slots });
+  try {
+    await work(engine);
+  } finally {
+    await engine.close();
+  }
+}
+
+Deno.test({
+  name: "greedy generation gives the token ids of llama.cpp itself",
+  ignore: stories260k === undefined,
+  fn: () =>
+    withEngine(async (engine) => {
+      for (const { prompt, ids } of fixture.cases) {
+        const { tokens } = await answer(engine, { prompt, max_tokens: ids.length, temperature: 0 });
+        assertEquals(tokens.map((token) => token.id), ids, `prompt ${JSON.stringify(prompt)}`);
+      }
+    }, stories260k!),
+});
+
+Deno.test("a seed repeats an answer, and a chosen seed is reported", () =>
+  withEngine(async (engine) => {
+    const input: InferenceInput = { prompt: "Once upon a time", max_tokens: 40, temperature: 1 };
+    const first = await answer(engine, input);
+    const again = await answer(engine, { ...input, seed: first.stats.seed });
+    assertEquals(again.text, first.text);
+    assertEquals(again.stats.seed, first.stats.seed);
+    const other = await answer(engine, { ...input, seed: first.stats.seed + 1 });
+    assert(other.text !== first.text);
+  }));
+
+Deno.test("tokens come with contiguous indexes, and their texts are the answer's", () =>
+  withEngine(async (engine) => {
+    const { tokens, text, stats } = await answer(engine, {
+      prompt: "Once upon a time",
+      max_tokens: 30,
+      temperature: 0,
+    });
+    assertEquals(tokens.map((token) => token.index), [...tokens.keys()]);
+    assertEquals(stats.total_tokens, tokens.length);
+    assertEquals(stats.stop_reason, "length");
+    assertEquals(engine.detokenize(Int32Array.from(tokens, (token) => token.id)), text);
+  }));
+
+Deno.test("a conversation goes through the model's template and ends by itself", () =>
+  withEngine(async (engine) => {
+    const messages = [{ role: "user" as const, content: "write a short story" }];
+    assertEquals(engine.renderChat(messages), "<|user|>\nwrite a short story<|end|>\n<|assistant|>\n");
+    const { stats, text } = await answer(engine, { messages, temperature: 0.5, seed: 1 });
+    assertEquals(stats.stop_reason, "eos");
+    assert(!text.includes("<|"), text);
+  }));
+
+Deno.test("a stop string ends the answer and never shows, wherever tokens cut it", () =>
+  withEngine(async (engine) => {
+    const input: InferenceInput = { prompt: "Once upon a time", max_tokens: 60, temperature: 0 };
+    const { text } = await answer(engine, input);
+    for (const stop of ["little girl", "named Lily", "e lo", "e"]) {
+      const { text: cut, stats } = await answer(engine, { ...input, stop: ["never there", stop] });
+      assertEquals(cut, text.slice(0, text.indexOf(stop)), `stop ${JSON.stringify(stop)}`);
+      assertEquals(stats.stop_reason, "stop");
+    }
+  }));
+
+Deno.test("a JSON schema is satisfied", () =>
+  withEngine(async (engine) => {
+    const json_schema = {
+      type: "object",
+      properties: {
+        name: { type: "string", maxLength: 12 },
+        age: { type: "integer", minimum: 0, maximum: 99 },
+      },
+      required: ["name", "age"],
+      additionalProperties: false,
+    };
+    const { text } = await answer(engine, { prompt: "A person: ", json_schema, seed: 3, max_tokens: 200 });
+    const value = JSON.parse(text);
+    assertEquals(Object.keys(value).sort(), ["age", "name"]);
+    assert(Number.isInteger(value.age) && value.age >= 0 && value.age <= 99);
+  }));
+
+Deno.test("a grammar is followed", () =>
+  withEngine(async (engine) => {
+    const { text } = await answer(engine, { prompt: "Is it so? ", grammar: `root ::= "yes" | "no"` });
+    assert(text === "yes" || text === "no", text);
+  }));
+
+for (
+  const [name, bad] of Object.entries<Partial<InferenceInput>>({
+    "a grammar that is none": { grammar: "root ::= (((" },
+    "a left-recursive grammar": { grammar: `root ::= root "a"` },
+    "another library's grammar": { grammar: "%llguidance {}" },
+    "a deeply nested grammar": { grammar: `root ::= ${"(".repeat(5000)}"a"${")".repeat(5000)}` },
+    "a schema with an unknown type": { json_schema: { type: "nonsense" } },
+    "a schema that refers to nothing": { json_schema: { $ref: "#/nowhere" } },
+    "more tokens than the context holds": { max_tokens: 513 },
+  })
+) {
+  Deno.test(`${name} is refused as the caller's mistake, and the slot stays free`, () =>
+    withEngine(async (engine) => {
+      const error = await assertRejects(() => answer(engine, { prompt: "x", ...bad }), RbeeError);
+      assertEquals(error.code, "INVALID_REQUEST", error.message);
+      assertEquals(engine.slotsAvailable, engine.slots);
+      await answer(engine, { prompt: "x", max_tokens: 1 });
+    }));
+}
+
+Deno.test("a prompt longer than the context is refused with both numbers", () =>
+  withEngine(async (engine) => {
+    const prompt = "a b ".repeat(600);
+    const tokens = engine.tokenize(prompt).length;
+    const error = await assertRejects(() => answer(engine, { prompt }), RbeeError);
+    assertStringIncludes(error.message, `${tokens} tokens`);
+    assertStringIncludes(error.message, "512");
+  }));
+
+Deno.test("without max_tokens an answer takes what the context leaves, at most", () =>
+  withEngine(async (engine) => {
+    const prompt = "One day " + "the dog ran. ".repeat(90);
+    const left = 512 - engine.tokenize(prompt).length;
+    assert(left > 0 && left < 200, String(left));
+    const { stats } = await answer(engine, { prompt, temperature: 0, grammar: `root ::= [a-z]{600}` });
+    assertEquals(stats.total_tokens, left);
+    assertEquals(stats.stop_reason, "length");
+  }));
+
+Deno.test("what a prompt shares with the last one is not read again", () =>
+  withEngine(async (engine) => {
+    const prompt = "Once upon a time there was a little dog";
+    const first = await answer(engine, { prompt, max_tokens: 8, temperature: 0 });
+    assertEquals(first.stats.cached_tokens, 0);
+    const longer = await answer(engine, {
+      prompt: prompt + first.text + " and",
+      max_tokens: 4,
+      temperature: 0,
+    });
+    assert(longer.stats.cached_tokens >= first.stats.prompt_tokens, JSON.stringify(longer.stats));
+  }));
+
+Deno.test("canceling ends an answer with what it had, and frees the slot", () =>
+  withEngine(async (engine) => {
+    const { stats, tokens } = await answer(engine, { prompt: "Once", max_tokens: 500 }, (_, generation) => {
+      generation.cancel("canceled");
+      generation.cancel("deadline");
+    });
+    assertEquals(stats.stop_reason, "canceled");
+    assertEquals(stats.total_tokens, tokens.length);
+    assertEquals(engine.slotsAvailable, 2);
+  }));
+
+Deno.test("as many answers as slots run at once, one more is refused with the numbers", () =>
+  withEngine(async (engine) => {
+    const inputs = ["The dog", "A girl"].map((prompt) => ({ prompt, max_tokens: 80, temperature: 0 }));
+    const together = inputs.map((input) => answer(engine, input));
+    const error = await assertRejects(() => answer(engine, inputs[0]), RbeeError);
+    assertEquals(error.code, "ALL_SLOTS_BUSY");
+    assertEquals(error.details, { slots_total: 2, slots_busy: 2 });
+    for (const { stats } of await Promise.all(together)) assertEquals(stats.total_tokens, 80);
+  }));
+
+Deno.test("log probabilities are of the model's own distribution, the chosen token among them", () =>
+  withEngine(async (engine) => {
+    const { tokens } = await answer(engine, {
+      prompt: "Once upon a",
+      max_tokens: 5,
+      temperature: 0,
+      logprobs: 3,
+    });
+    for (const { id, logprob, top_logprobs } of tokens) {
+      assertEquals(top_logprobs!.length, 3);
+      assertEquals(top_logprobs![0].id, id);
+      assertEquals(top_logprobs![0].logprob, logprob);
+      const total = top_logprobs!.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0);
+      assert(total > 0 && total <= 1.0001, String(total));
+    }
+  }));
+
+Deno.test("closing in mid-answer ends the answer", async () => {
+  const engine = await loadEngine(STORIES);
+  const { stats } = await answer(
+    engine,
+    { prompt: "Once", max_tokens: 500, grammar: `root ::= [a-z]{600}` },
+    () => {
+      void engine.close();
+    },
+  );
+  assertEquals(stats.stop_reason, "canceled");
+  await engine.close();
+});
+
+Deno.test("a file that is no model, or is none that writes, is an INVALID_MODEL", async () => {
+  const notThere = await assertRejects(() => loadEngine("/nowhere/x.gguf"), RbeeError);
+  assertEquals(notThere.code, "INVALID_MODEL");
+  const noModel = await assertRejects(() => loadEngine(new URL(import.meta.url).pathname), RbeeError);
+  assertEquals(noModel.code, "INVALID_MODEL");
+});
+
+Deno.test("a backend or device that is not there is named", async () => {
+  const backend = await assertRejects(() => loadEngine(STORIES, { backend: "tpu" }), RbeeError);
+  assertEquals(backend.code, "BACKEND_UNAVAILABLE");
+  const device = await assertRejects(() => loadEngine(STORIES, { device: 7 }), RbeeError);
+  assertEquals(device.code, "DEVICE_NOT_FOUND");
+});
+
+Deno.test("a context larger than the model was trained for is refused with both numbers", async () => {
+  const error = await assertRejects(() => loadEngine(STORIES, { ctxSize: 5000 }), RbeeError);
+  assertEquals(error.code, "INVALID_REQUEST");
+  assertStringIncludes(error.message, "5000");
+  assertStringIncludes(error.message, "512");
+});
+
+Deno.test({
+  name: "an embedding model is refused in words",
+  ignore: embedder === undefined,
+  fn: async () => {
+    const error = await assertRejects(() => loadEngine(embedder!), RbeeError);
+    assertEquals(error.code, "INVALID_MODEL");
+    assertStringIncludes(error.message, "embeddings");
+  },
+});
+
+Deno.test({
+  name: "a recurrent model generates, repeats itself exactly, and never sends half a character",
+  ignore: rwkv === undefined,
+  fn: () =>
+    withEngine(async (engine) => {
+      const input: InferenceInput = {
+        prompt: "Once upon a time",
+        max_tokens: 120,
+        seed: 5,
+        temperature: 1.5,
+        min_p: 0,
+      };
+      const first = await answer(engine, input);
+      const again = await answer(engine, input);
+      assertEquals(again.text, first.text);
+      assertEquals(again.stats.cached_tokens, 0);
+      for (const { token } of first.tokens) assert(token.isWellFormed());
+    }, rwkv!),
+});

@@ -1,0 +1,15 @@
+// What llama.cpp would only find out by ending the process.
+#pragma once
+
+#include <string>
+
+namespace rbee {
+
+// Looks at the header of a GGUF file: values and tensor types that load but make computing crash. Returns the
+// number of layers. Throws EngineError INVALID_MODEL.
+int check_model_file(const std::string& path);
+
+// Whether a chat template can be parsed on a thread with a small stack: the parser is recursive.
+bool is_parsable_template(const char* source);
+
+} // namespace rbee
