@@ -225,7 +225,7 @@ export class Worker {
    * @returns whether it will happen.
    */
   askShutdown(ifIdleMs?: number): boolean {
-    if (ifIdleMs !== undefined && this.idleMs < ifIdleMs) return false;
+    if (ifIdleMs !== undefined && (this.#running.size > 0 || this.idleMs < ifIdleMs)) return false;
     this.#startDraining();
     this.#shutdownAsked.resolve();
     return true;

@@ -85,7 +85,12 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
   clear_log_errors();
   const AbortGuard guard;
   llama_context_params params = context_params(options, context_);
-  params.abort_callback = [](void* self) { return static_cast<const Engine*>(self)->should_abort(); };
+  params.abort_callback = [](void* self) {
+    // Called on the thread that decodes.
+    const bool abort = static_cast<const Engine*>(self)->should_abort();
+    if (abort) mute_log(true);
+    return abort;
+  };
   params.abort_callback_data = this;
   ctx_.reset(llama_init_from_model(model_->get(), params));
   if (!ctx_) {
@@ -361,6 +366,7 @@ void Engine::step() {
     events_.flush();
   }
   const int status = llama_decode(ctx_.get(), *batch_);
+  mute_log(false);
   if (status != 0) {
     decode_failed(status);
     return;

@@ -16,12 +16,13 @@ constexpr size_t max_error_chars = 2000;
 // Loading happens on one thread from start to end, so its errors can be told from those of other threads.
 thread_local std::string errors;
 thread_local ggml_log_level last_level = GGML_LOG_LEVEL_NONE;
+thread_local bool is_muted = false;
 
 void on_log(ggml_log_level level, const char* text, void* /*user_data*/) {
   if (level != GGML_LOG_LEVEL_CONT) {
     last_level = level;
   }
-  if (last_level < GGML_LOG_LEVEL_WARN || last_level == GGML_LOG_LEVEL_CONT) {
+  if (is_muted || last_level < GGML_LOG_LEVEL_WARN || last_level == GGML_LOG_LEVEL_CONT) {
     return;
   }
   // The context is shared by all slots, so it may be larger than one sequence ever gets.
@@ -45,6 +46,10 @@ void install_log() {
   llama_log_set(on_log, nullptr);
   // common writes to stdout from a thread of its own, prompts included; an engine has nothing to say there.
   common_log_set_verbosity_thold(LOG_LEVEL_OUTPUT - 1);
+}
+
+void mute_log(bool muted) {
+  is_muted = muted;
 }
 
 void clear_log_errors() {
