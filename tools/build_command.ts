@@ -1,0 +1,81 @@
+/** The command line of `deno task build`. */
+import { parseArgs } from "node:util";
+import { BuildError } from "./build_error.ts";
+import { type Backend, type BuildPaths, lastChoice } from "./build_stamp.ts";
+import type { Sanitizer } from "./cmake.ts";
+import { ADDON_TARGET, type BuildRequest, buildTarget } from "./compile.ts";
+
+const USAGE = `Usage: deno task build [options]
+
+  --backend cpu|cuda|metal|vulkan  What the engine computes on. Default: as built last, else cpu (macOS: metal)
+  --cuda-arch LIST                 CUDA architectures, as 90 or "80;90". Default: those of this machine
+  --if-needed                      Do nothing when the sources are those of the last build
+  --target NAME                    Another target: engine_test, or a program of llama.cpp (llama-server)
+  --sanitize address|thread|undefined
+                                   Build our own files with a sanitizer; for another target than the engine`;
+
+const BACKENDS: readonly Backend[] = ["cpu", "cuda", "metal", "vulkan"];
+const SANITIZERS: readonly Sanitizer[] = ["address", "thread", "undefined"];
+
+/** Exit status for a command line that makes no sense. */
+const USAGE_STATUS = 2;
+/** Exit status after Ctrl+C, as shells have it. */
+const INTERRUPTED_STATUS = 130;
+
+/** Builds what `argv` asks for, telling a person on standard error; returns the exit status. */
+export async function buildCommand(paths: BuildPaths, argv: string[]): Promise<number> {
+  const request = parseRequest(paths, argv);
+  if (typeof request === "string") {
+    console.error(`${request}\n\n${USAGE}`);
+    return USAGE_STATUS;
+  }
+  const interrupt = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => interrupt.abort());
+  try {
+    await buildTarget(paths, request, { signal: interrupt.signal });
+    return 0;
+  } catch (error) {
+    if (interrupt.signal.aborted) return INTERRUPTED_STATUS;
+    if (!(error instanceof BuildError)) throw error;
+    console.error(error.message);
+    return 1;
+  }
+}
+
+/** What is asked for, or in words why it can't be. */
+export function parseRequest(paths: BuildPaths, argv: string[]): BuildRequest | string {
+  try {
+    const { values } = parseArgs({
+      args: argv,
+      options: {
+        "backend": { type: "string" },
+        "cuda-arch": { type: "string" },
+        "if-needed": { type: "boolean", default: false },
+        "target": { type: "string", default: ADDON_TARGET },
+        "sanitize": { type: "string" },
+      },
+    });
+    const last = lastChoice(paths);
+    const backend = oneOf(BACKENDS, values, "backend") ?? last.backend;
+    const sanitize = oneOf(SANITIZERS, values, "sanitize");
+    if (sanitize && values.target === ADDON_TARGET) return "--sanitize needs --target engine_test.";
+    return {
+      backend,
+      cudaArch: values["cuda-arch"] ?? (backend === last.backend ? last.cudaArch : undefined),
+      sanitize,
+      target: values.target,
+      ifNeeded: values["if-needed"],
+    };
+  } catch (error) {
+    if (error instanceof TypeError) return error.message;
+    throw error;
+  }
+}
+
+function oneOf<T extends string>(allowed: readonly T[], values: Record<string, unknown>, name: string) {
+  const value = values[name];
+  if (value === undefined) return undefined;
+  const found = allowed.find((one) => one === value);
+  if (!found) throw new TypeError(`--${name} is "${value}"; expected ${allowed.join(", ")}.`);
+  return found;
+}

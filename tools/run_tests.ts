@@ -1,0 +1,116 @@
+/**
+ * `deno task test [PATH…]`: builds what is missing, runs every test (or those below the paths), and ends with one
+ * line: `N passed, N failed`.
+ */
+import { buildCommand } from "./build_command.ts";
+import { BuildError } from "./build_error.ts";
+import { buildPaths, isUpToDate, lastChoice } from "./build_stamp.ts";
+import { buildTarget } from "./compile.ts";
+import { projectFiles, projectRoot } from "./project_files.ts";
+import { closingLine, countTests, type TestCounts } from "./test_report.ts";
+
+/** Tests of these folders share nothing and load no engine; they run side by side. */
+const PARALLEL_FOLDERS = ["std", "protocol", "home", "daemon", "keeper", "tools"];
+
+/** Compiled into `engine_test`. */
+const NATIVE_TESTS = "worker/native/test/";
+
+/** A run of `deno test`. */
+interface TestGroup {
+  files: string[];
+  parallel: boolean;
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
+
+async function main(paths: string[]): Promise<number> {
+  const root = projectRoot();
+  // Ctrl+C reaches the running tests as well; this process stays to say how far they came.
+  Deno.addSignalListener("SIGINT", () => {});
+  const total: TestCounts = { passed: 0, failed: 0, ignored: 0 };
+  const add = (counts: Partial<TestCounts>) => {
+    total.passed += counts.passed ?? 0;
+    total.failed += counts.failed ?? 0;
+    total.ignored += counts.ignored ?? 0;
+  };
+  const files = filesBelow(projectFiles(root), paths);
+  if (await buildMissing(root) !== 0) {
+    add({ failed: 1 });
+  } else {
+    if (files.some((file) => file.startsWith(NATIVE_TESTS))) add(await runNativeTest(root));
+    for (const group of testGroups(files)) add(await runGroup(root, group));
+  }
+  if (total.ignored > 0) console.log(`${total.ignored} ignored`);
+  console.log(closingLine(total));
+  return total.failed === 0 ? 0 : 1;
+}
+
+/** Those of `files` that are, or are below, one of `paths`; all of them when no path is given. */
+export function filesBelow(files: string[], paths: string[]): string[] {
+  const wanted = paths.map((path) => path.replace(/^\.\//, "").replace(/\/$/, ""));
+  if (wanted.length === 0) return files;
+  return files.filter((file) => wanted.some((path) => file === path || file.startsWith(`${path}/`)));
+}
+
+/** The tests among `files`, in the runs they need. */
+export function testGroups(files: string[]): TestGroup[] {
+  const tests = files.filter((file) => file.endsWith("_test.ts"));
+  const isParallel = (file: string) => PARALLEL_FOLDERS.includes(file.split("/")[0]);
+  return [
+    { files: tests.filter(isParallel), parallel: true },
+    { files: tests.filter((file) => !isParallel(file)), parallel: false },
+  ].filter((group) => group.files.length > 0);
+}
+
+async function buildMissing(root: string): Promise<number> {
+  const paths = buildPaths(root);
+  if (await isUpToDate(paths, lastChoice(paths))) return 0;
+  return await buildCommand(paths, ["--if-needed"]);
+}
+
+/** The engine's test in C++: one program, one test. */
+async function runNativeTest(root: string): Promise<Partial<TestCounts>> {
+  const paths = buildPaths(root);
+  try {
+    const request = { ...lastChoice(paths), target: "engine_test", ifNeeded: false };
+    const { code } = await new Deno.Command(await buildTarget(paths, request), {
+      cwd: root,
+      stdin: "null",
+      stdout: "inherit",
+      stderr: "inherit",
+    }).output();
+    console.log(`engine_test ended with exit status ${code}`);
+    return code === 0 ? { passed: 1 } : { failed: 1 };
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error;
+    console.error(error.message);
+    return { failed: 1 };
+  }
+}
+
+async function runGroup(root: string, { files, parallel }: TestGroup): Promise<TestCounts> {
+  const temp = await Deno.makeTempDir();
+  try {
+    const report = `${temp}/report.xml`;
+    const mode = parallel ? ["--parallel"] : [];
+    const { code } = await new Deno.Command(Deno.execPath(), {
+      args: ["test", "-A", "-q", ...mode, `--junit-path=${report}`, ...files],
+      cwd: root,
+      stdin: "null",
+      stdout: "inherit",
+      stderr: "inherit",
+    }).output();
+    return countTests({ files, status: code, report: await readIfThere(report) });
+  } finally {
+    await Deno.remove(temp, { recursive: true });
+  }
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
