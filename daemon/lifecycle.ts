@@ -1,9 +1,10 @@
 /** A daemon's life: bind, serve, and leave in order and in bounded time. */
 import type { ListenAddress } from "../home/config_schema.ts";
-import { RbeeError } from "../protocol/errors.ts";
+import { correlationIdOf, newCorrelationId } from "../protocol/correlation.ts";
+import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import { SERVER_DRAIN_TIMEOUT_MS, SHUTDOWN_TIMEOUT_MS } from "./limits.ts";
 import type { Logger } from "./log.ts";
-import type { App } from "./serve.ts";
+import { type App, errorResponse } from "./serve.ts";
 
 /** One step of leaving. Steps run one after the other; one that fails or is late does not stop the next. */
 export interface ShutdownStep {
@@ -15,11 +16,21 @@ export interface ShutdownStep {
   run: (signal: AbortSignal) => void | Promise<void>;
 }
 
+/** Options of {@linkcode startServer}. */
+export interface ServerOptions {
+  /** Where to listen. */
+  listen: ListenAddress;
+  /** Where answers that failed are logged. */
+  log: Logger;
+  /** Overrides {@linkcode SERVER_DRAIN_TIMEOUT_MS}. */
+  drainTimeoutMs?: number;
+}
+
 /** A running HTTP server. */
 export interface RunningServer {
   /** The bound address. */
   address: ListenAddress;
-  /** Stops accepting, gives open answers a moment, then cuts them. */
+  /** Refuses what comes (`SHUTTING_DOWN`), gives open answers a moment, then cuts them. Idempotent. */
   close(): Promise<void>;
 }
 
@@ -28,9 +39,11 @@ export interface RunningServer {
  *
  * @throws {RbeeError} `INVALID_REQUEST` when the address is taken or not this machine's.
  */
-export function startServer(app: App, options: { listen: ListenAddress; log: Logger }): RunningServer {
-  const { listen, log } = options;
+export function startServer(app: App, options: ServerOptions): RunningServer {
+  const { listen, log, drainTimeoutMs = SERVER_DRAIN_TIMEOUT_MS } = options;
   const cut = new AbortController();
+  const answers = openAnswers();
+  let closed: Promise<void> | undefined;
   let server: Deno.HttpServer<Deno.NetAddr>;
   try {
     server = Deno.serve({
@@ -38,10 +51,15 @@ export function startServer(app: App, options: { listen: ListenAddress; log: Log
       signal: cut.signal,
       onListen: () => {},
       onError: (error) => {
-        log.error("answer failed", { error });
-        return new Response(null, { status: 500 });
+        const correlationId = newCorrelationId();
+        log.error("answer failed", { correlation_id: correlationId, error });
+        return errorResponse(toRbeeError(error), correlationId);
       },
-    }, app);
+    }, (request, { completed }) => {
+      if (closed !== undefined) return refuse(request);
+      answers.add(completed);
+      return app(request);
+    });
   } catch (error) {
     const where = `${listen.hostname}:${listen.port}`;
     if (error instanceof Deno.errors.AddrInUse) {
@@ -55,17 +73,50 @@ export function startServer(app: App, options: { listen: ListenAddress; log: Log
   }
   return {
     address: { hostname: server.addr.hostname, port: server.addr.port },
-    async close() {
-      const timer = setTimeout(() => cut.abort(), SERVER_DRAIN_TIMEOUT_MS);
-      await server.shutdown();
+    close() {
+      return closed ??= (async () => {
+        await answers.allSent(drainTimeoutMs);
+        // Not server.shutdown(): once that has begun, nothing can cut an answer any more.
+        cut.abort();
+        await server.finished;
+      })();
+    },
+  };
+}
+
+/** Counts the answers that are still being made or sent. */
+function openAnswers() {
+  const open = new Set<Promise<void>>();
+  return {
+    add(completed: Promise<void>) {
+      // It rejects when the caller went away; then there is nothing left to send.
+      const sent = completed.catch(() => {}).finally(() => open.delete(sent));
+      open.add(sent);
+    },
+    /** Waits until none is open, at most `timeoutMs`. */
+    async allSent(timeoutMs: number) {
+      const late = Promise.withResolvers<void>();
+      const timer = setTimeout(late.resolve, timeoutMs);
+      await Promise.race([Promise.all(open), late.promise]);
       clearTimeout(timer);
     },
   };
 }
 
-/** Runs the steps of a shutdown in order, each within its time, all within {@linkcode SHUTDOWN_TIMEOUT_MS}. */
-export async function runShutdown(steps: readonly ShutdownStep[], log: Logger): Promise<void> {
-  const whole = AbortSignal.timeout(SHUTDOWN_TIMEOUT_MS);
+function refuse(request: Request): Response {
+  const error = new RbeeError("SHUTTING_DOWN", "This daemon is shutting down. Try again once it is back.");
+  const response = errorResponse(error, correlationIdOf(request.headers));
+  response.headers.set("Connection", "close");
+  return response;
+}
+
+/** Runs the steps of a shutdown in order, each within its time, all within `timeoutMs`. */
+export async function runShutdown(
+  steps: readonly ShutdownStep[],
+  log: Logger,
+  options: { timeoutMs: number } = { timeoutMs: SHUTDOWN_TIMEOUT_MS },
+): Promise<void> {
+  const whole = AbortSignal.timeout(options.timeoutMs);
   for (const step of steps) {
     const signal = AbortSignal.any([whole, AbortSignal.timeout(step.timeoutMs)]);
     try {
@@ -80,7 +131,7 @@ export async function runShutdown(steps: readonly ShutdownStep[], log: Logger): 
  * Waits until the process is told to leave (SIGTERM, SIGINT, or `leave` settling) and then runs the steps. A second
  * signal leaves at once.
  *
- * @returns the exit code.
+ * @returns the exit code: 1 when `leave` failed, else 0.
  */
 export async function untilShutdown(
   steps: readonly ShutdownStep[],
@@ -88,6 +139,7 @@ export async function untilShutdown(
 ): Promise<number> {
   const { log } = options;
   const asked = Promise.withResolvers<string>();
+  let exitCode = 0;
   const onSignal = (name: string) => () => {
     if (leaving) Deno.exit(1);
     asked.resolve(name);
@@ -95,20 +147,23 @@ export async function untilShutdown(
   let leaving = false;
   const signals = (["SIGTERM", "SIGINT"] as const).map((name) => [name, onSignal(name)] as const);
   for (const [name, handler] of signals) Deno.addSignalListener(name, handler);
-  const reason = await Promise.race([
-    asked.promise,
-    (options.leave ?? new Promise(() => {})).then(() => "request"),
-  ]);
+  options.leave?.then(() => asked.resolve("request"), (error) => {
+    exitCode = 1;
+    log.error("daemon failed", { error });
+    asked.resolve("failure");
+  });
+  const reason = await asked.promise;
   leaving = true;
   log.info("shutting down", { reason });
   await runShutdown(steps, log);
   for (const [name, handler] of signals) Deno.removeSignalListener(name, handler);
   log.info("stopped");
-  return 0;
+  return exitCode;
 }
 
 function rejectOnAbort(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
 }

@@ -1,4 +1,5 @@
 /** Structured log lines on stderr: a constant message, fields beside it, the correlation id always. */
+import { printable } from "../protocol/printable.ts";
 
 /** Severities, worst first. */
 export const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
@@ -34,10 +35,14 @@ export interface LoggerOptions {
 }
 
 const encoder = new TextEncoder();
+/** Objects within objects that are followed. */
+const MAX_FIELD_DEPTH = 8;
+/** Needs no quotes in a line of text. */
+const PLAIN = /^[^\s"\p{C}]+$/u;
 
-/** Creates the log of one program. */
+/** Creates the log of one program. Logging never throws: whatever is logged is already trouble enough. */
 export function createLogger(options: LoggerOptions): Logger {
-  const write = options.write ?? ((line) => void Deno.stderr.writeSync(encoder.encode(line + "\n")));
+  const write = options.write ?? writeToStderr;
   const json = options.format === "json" || (options.format === "auto" && !Deno.stderr.isTerminal());
   const threshold = LOG_LEVELS.indexOf(options.level);
   const withFields = (inherited: LogFields): Logger => {
@@ -51,7 +56,7 @@ export function createLogger(options: LoggerOptions): Logger {
         ...inherited,
         ...fields,
       };
-      write(json ? JSON.stringify(line, plainError) : asText(line));
+      write(json ? asJson(line) : asText(line));
     };
     return {
       error: at("error"),
@@ -68,12 +73,43 @@ function asText(line: { time: string; level: LogLevel; part: string; message: st
   const { time, level, part, message, ...fields } = line;
   const rest = Object.entries(fields).filter(([, value]) => value !== undefined)
     .map(([name, value]) =>
-      ` ${name}=${typeof value === "string" ? value : JSON.stringify(value, plainError)}`
+      ` ${name}=${typeof value === "string" && PLAIN.test(value) ? value : printable(asJson(value))}`
     );
   return `${time} ${level.toUpperCase().padEnd(5)} ${part}: ${message}${rest.join("")}`;
 }
 
-function plainError(_key: string, value: unknown): unknown {
-  if (!(value instanceof Error)) return value;
-  return { name: value.name, message: value.message, stack: value.stack, cause: value.cause };
+function asJson(value: unknown): string {
+  try {
+    return JSON.stringify(plain(value, []));
+  } catch (error) {
+    return JSON.stringify(`[cannot be logged: ${error}]`);
+  }
+}
+
+/** What JSON can hold: errors with their chain of causes, no loops, nothing bottomless. */
+function plain(value: unknown, parents: readonly object[]): unknown {
+  if (typeof value === "bigint") return String(value);
+  if (typeof value !== "object" || value === null || "toJSON" in value) return value;
+  if (parents.includes(value) || parents.length === MAX_FIELD_DEPTH) return "[…]";
+  const inside = (at: unknown) => plain(at, [...parents, value]);
+  if (Array.isArray(value)) return value.map(inside);
+  const shown = value instanceof Error
+    ? {
+      name: value.name,
+      message: value.message,
+      code: "code" in value ? value.code : undefined,
+      stack: value.stack,
+      cause: value.cause,
+    }
+    : value;
+  return Object.fromEntries(Object.entries(shown).map(([key, at]) => [key, inside(at)]));
+}
+
+function writeToStderr(line: string): void {
+  let rest = encoder.encode(line + "\n");
+  try {
+    while (rest.length > 0) rest = rest.subarray(Deno.stderr.writeSync(rest));
+  } catch {
+    // Whoever was reading has gone, and there is nobody left to tell.
+  }
 }

@@ -4,11 +4,13 @@
  */
 import type { z } from "zod";
 import { CORRELATION_HEADER, correlationIdOf } from "../protocol/correlation.ts";
-import { invalidRequest, RbeeError, toRbeeError } from "../protocol/errors.ts";
+import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES } from "../protocol/limits.ts";
 import type { RouteSpec } from "../protocol/routes.ts";
 import { SSE_HEADERS } from "../protocol/sse.ts";
 import { requireKey } from "./auth.ts";
+import { readBody } from "./body.ts";
+import { BODY_TIMEOUT_MS } from "./limits.ts";
 import type { Logger } from "./log.ts";
 
 /** What a handler gets. */
@@ -23,11 +25,7 @@ export interface RequestContext {
   correlationId: string;
   /** Carries the correlation id. */
   log: Logger;
-  /**
-   * The body, read within the route's limit and checked. An empty body counts as `{}`.
-   *
-   * @throws {RbeeError} `INVALID_REQUEST` or `PAYLOAD_TOO_LARGE`.
-   */
+  /** The body, read within the route's limit and checked, as {@linkcode readBody} does it. */
   body<T>(schema: z.ZodType<T>): Promise<T>;
 }
 
@@ -50,6 +48,8 @@ export interface AppOptions {
   apiKey: string;
   /** Where requests are logged. */
   log: Logger;
+  /** Overrides {@linkcode BODY_TIMEOUT_MS}. */
+  bodyTimeoutMs?: number;
 }
 
 /** A daemon's HTTP interface, testable without a socket. */
@@ -67,7 +67,11 @@ export function createApp(options: AppOptions): App {
     request: Request,
     meta: { correlationId: string; log: Logger },
   ): Promise<Response> => {
-    const url = new URL(request.url);
+    const url = URL.parse(request.url);
+    // Target and `Host` are the caller's own text, and the server below checks neither.
+    if (url === null) {
+      throw new RbeeError("INVALID_REQUEST", "The Host header or the target is no valid address.");
+    }
     const here = routes.filter((route) =>
       route.fixed ? route.spec.path === url.pathname : route.pattern.test({ pathname: url.pathname })
     );
@@ -83,7 +87,8 @@ export function createApp(options: AppOptions): App {
       body: (schema) =>
         readBody(request, {
           schema,
-          limitBytes: route.spec.body === "prompt" ? MAX_BODY_BYTES : MAX_CONTROL_BODY_BYTES,
+          maxBytes: route.spec.body === "prompt" ? MAX_BODY_BYTES : MAX_CONTROL_BODY_BYTES,
+          timeoutMs: options.bodyTimeoutMs ?? BODY_TIMEOUT_MS,
         }),
     });
   };
@@ -96,14 +101,14 @@ export function createApp(options: AppOptions): App {
     try {
       response = await answer(request, { correlationId, log });
     } catch (thrown) {
-      const error = toRbeeError(thrown);
+      const error = asAnswerable(thrown, request.signal);
       if (error.code === "INTERNAL") log.error("request failed", { error: error.cause ?? error });
       response = errorResponse(error, correlationId);
     }
-    response.headers.set(CORRELATION_HEADER, correlationId);
+    response = withHeader(response, CORRELATION_HEADER, correlationId);
     log.debug("request", {
       method: request.method,
-      path: new URL(request.url).pathname,
+      path: URL.parse(request.url)?.pathname,
       status: response.status,
       duration_ms: Math.round(performance.now() - startedMs),
     });
@@ -128,6 +133,26 @@ export function eventResponse(
   return new Response(stream, { headers: { ...SSE_HEADERS, ...headers } });
 }
 
+/** A handler that was waiting for its caller's sake throws the reason of the caller's signal. That is no defect. */
+function asAnswerable(thrown: unknown, caller: AbortSignal): RbeeError {
+  if (!(thrown instanceof RbeeError) && caller.aborted && thrown === caller.reason) {
+    return new RbeeError("REQUEST_CANCELED", "The caller went away.", { cause: thrown });
+  }
+  return toRbeeError(thrown);
+}
+
+/** The headers of an answer that came from `fetch` can't be changed; those of a copy can. */
+function withHeader(response: Response, name: string, value: string): Response {
+  try {
+    response.headers.set(name, value);
+    return response;
+  } catch {
+    const copy = new Response(response.body, response);
+    copy.headers.set(name, value);
+    return copy;
+  }
+}
+
 function noSuchRoute(method: string, where: { path: string; here: readonly Route[] }): RbeeError {
   if (where.here.length === 0) {
     return new RbeeError("NOT_FOUND", `There is no route ${method} ${where.path.slice(0, 200)}.`);
@@ -147,46 +172,4 @@ function paramsOf(pattern: URLPattern, pathname: string): Record<string, string>
   } catch {
     throw new RbeeError("INVALID_REQUEST", "The path holds an escape that is no valid UTF-8.");
   }
-}
-
-async function readBody<T>(
-  request: Request,
-  options: { schema: z.ZodType<T>; limitBytes: number },
-): Promise<T> {
-  const bytes = await readBounded(request, options.limitBytes);
-  let json: unknown;
-  try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    json = text.trim() === "" ? {} : JSON.parse(text);
-  } catch (error) {
-    const why = error instanceof SyntaxError ? "no valid JSON" : "no valid UTF-8";
-    throw new RbeeError("INVALID_REQUEST", `The body is ${why}.`, {
-      details: { errors: [{ field: "", constraint: "json", message: `is ${why}` }] },
-    });
-  }
-  const result = options.schema.safeParse(json, { reportInput: true });
-  if (result.success) return result.data;
-  throw invalidRequest(result.error);
-}
-
-async function readBounded(request: Request, limitBytes: number): Promise<Uint8Array> {
-  const tooLarge = () =>
-    new RbeeError("PAYLOAD_TOO_LARGE", `The body is larger than ${limitBytes} bytes.`, {
-      details: { limit_bytes: limitBytes },
-    });
-  if (Number(request.headers.get("Content-Length") ?? 0) > limitBytes) throw tooLarge();
-  const chunks: Uint8Array[] = [];
-  let total = 0;
-  for await (const chunk of request.body ?? []) {
-    total += chunk.length;
-    if (total > limitBytes) throw tooLarge();
-    chunks.push(chunk);
-  }
-  const bytes = new Uint8Array(total);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
 }

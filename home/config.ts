@@ -1,10 +1,10 @@
 /** Reads `config.yaml` and lays environment and flags over it: flag > environment > file > default. */
 import { join } from "@std/path";
-import { closestString } from "@std/text";
 import { parse } from "@std/yaml";
 import type { z } from "zod";
 import { fieldErrors, RbeeError } from "../protocol/errors.ts";
-import { type Config, ConfigSchema, ENVIRONMENT_KEYS } from "./config_schema.ts";
+import { type Config, ConfigSchema, ENVIRONMENT_KEYS, NodeConfig } from "./config_schema.ts";
+import { nearest } from "./near_miss.ts";
 import { type Environment, rbeeHome } from "./paths.ts";
 
 /** Options of {@linkcode loadConfig}. */
@@ -65,10 +65,15 @@ async function readYaml(path: string): Promise<Record<string, unknown>> {
   try {
     value = parse(text) ?? {};
   } catch (error) {
-    throw new RbeeError("INVALID_REQUEST", `${path} is no valid YAML: ${messageOf(error)}`, { cause: error });
+    // The first line says what and where. The rest quotes the file, and a key may stand there: no cause either.
+    const [why] = messageOf(error).split("\n");
+    throw new RbeeError("INVALID_REQUEST", `${path} is no valid YAML: ${why.replace(/:$/, "")}`);
   }
   if (typeof value !== "object" || Array.isArray(value) || value === null) {
-    throw new RbeeError("INVALID_REQUEST", `${path} must hold keys and values, not a ${typeof value}.`);
+    throw new RbeeError(
+      "INVALID_REQUEST",
+      `${path} must hold keys and values, not a ${Array.isArray(value) ? "list" : typeof value}.`,
+    );
   }
   return value as Record<string, unknown>;
 }
@@ -77,6 +82,8 @@ function set(
   raw: Record<string, unknown>,
   entry: { keys: readonly string[]; value: string; origin: Map<string, string>; from: string },
 ): void {
+  // A key file named here goes before a key that stands in the file.
+  if (entry.keys[0] === "api_key_file") delete raw.api_key;
   let at = raw;
   for (const key of entry.keys.slice(0, -1)) {
     // A malformed section in the file is left alone: the schema will name it.
@@ -93,18 +100,36 @@ function configError(error: z.ZodError, context: { path: string; origin: Map<str
   const lines = errors.map(({ field, constraint, message }) => {
     const where = context.origin.get(field) ?? context.path;
     if (constraint !== "unknown") return `${where}: ${field}: ${message}`;
-    const near = closestString(field, knownKeys());
+    const near = nearMiss(field);
     return `${where}: ${field}: is not a known key${near ? `; did you mean ${near}?` : ""}`;
   });
   return new RbeeError("INVALID_REQUEST", lines.join("\n"), { details: { errors } });
 }
 
-function knownKeys(): string[] {
+/** The known key that was probably meant: misspelt within its section, or right but in the wrong section. */
+function nearMiss(field: string): string | undefined {
+  const [section, name] = splitKey(field);
+  const keys = knownKeys(section).map((key) => ({ key, parts: splitKey(key) }));
+  const siblings = keys.filter(({ parts }) => parts[0] === section).map(({ parts }) => parts[1]);
+  const near = nearest(name, siblings);
+  if (near !== undefined) return section + near;
+  return keys.find(({ parts }) => parts[1] === name)?.key;
+}
+
+/** Every key there is by its full path; `section` (`nodes.gpu.`) adds those of a node. */
+function knownKeys(section: string): string[] {
   const shape = ConfigSchema.shape;
-  const sections = (["hub", "hive", "log"] as const).flatMap((section) =>
-    Object.keys(shape[section].unwrap().shape).map((key) => `${section}.${key}`)
+  const sections = (["hub", "hive", "log"] as const).flatMap((name) =>
+    Object.keys(shape[name].unwrap().shape).map((key) => `${name}.${key}`)
   );
-  return [...Object.keys(shape), ...sections];
+  const node = section.startsWith("nodes.") ? Object.keys(NodeConfig.shape).map((key) => section + key) : [];
+  return [...Object.keys(shape), ...sections, ...node];
+}
+
+/** `hive.listen` → `hive.` and `listen`. */
+function splitKey(key: string): [section: string, name: string] {
+  const nameAt = key.lastIndexOf(".") + 1;
+  return [key.slice(0, nameAt), key.slice(nameAt)];
 }
 
 function messageOf(error: unknown): string {

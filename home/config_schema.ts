@@ -13,26 +13,31 @@ export interface ListenAddress {
 
 const LISTEN = /^(\[[0-9a-fA-F:.]+\]|[^:\s]+):(\d{1,5})$/;
 
+const LISTEN_EXPECTED = "expected HOST:PORT, for example 127.0.0.1:9200";
+
 /** `HOST:PORT`, IPv6 in brackets. */
-export const ListenText = z.string().transform((text, context): ListenAddress => {
+export const ListenText = z.string(LISTEN_EXPECTED).transform((text, context): ListenAddress => {
   const match = LISTEN.exec(text);
   if (match === null || Number(match[2]) > 65535) {
-    context.addIssue({ code: "custom", message: "expected HOST:PORT, for example 127.0.0.1:9200" });
+    context.addIssue({ code: "custom", message: LISTEN_EXPECTED });
     return z.NEVER;
   }
   return { hostname: match[1].replace(/^\[|\]$/g, ""), port: Number(match[2]) };
 });
 
 const PortRange = z.union([
-  z.tuple([z.int().min(0).max(65535), z.int().min(0).max(65535)]),
-  z.string().regex(/^\d{1,5}-\d{1,5}$/, "expected FIRST-LAST, for example 8001-8999")
-    .transform((text) => text.split("-").map(Number) as [number, number]),
-]).refine(([first, last]) => first <= last && last <= 65535, "the first port must not be above the last");
+  z.tuple([z.int().min(0), z.int().min(0)]),
+  z.string().regex(/^\d{1,5}-\d{1,5}$/).transform((text) => text.split("-").map(Number) as [number, number]),
+], { error: "expected FIRST-LAST, for example 8001-8999" })
+  .refine(([, last]) => last <= 65535, { error: "ports end at 65535", abort: true })
+  .refine(([first, last]) => first <= last, "the first port must not be above the last");
 
-/** Text from the environment or a flag, where the schema wants a number. */
-const Seconds = z.union([z.number(), z.string().regex(/^\d+(\.\d+)?$/).transform(Number)], {
-  error: "expected a number of seconds",
-}).pipe(z.number().min(0).max(31_536_000));
+/** A number, also as the text that the environment or a flag gives. */
+function numeric(expected: string) {
+  return z.union([z.number(), z.string().regex(/^\d+(\.\d+)?$/).transform(Number)], { error: expected });
+}
+
+const Seconds = numeric("expected a number of seconds").pipe(z.number().min(0).max(31_536_000));
 
 /** One machine that can be named with `--node`. */
 export const NodeConfig = z.strictObject({
@@ -57,7 +62,7 @@ export const ConfigSchema = z.strictObject({
     ),
     token_file: z.string().optional(),
     /** MB/s over all downloads together; absent: no cap. */
-    max_bandwidth: z.coerce.number().positive().optional(),
+    max_bandwidth: numeric("expected a number of MB/s").pipe(z.number().positive()).optional(),
   }).prefault({}),
   hive: z.strictObject({
     listen: ListenText.prefault(`127.0.0.1:${DEFAULT_HIVE_PORT}`),
@@ -90,8 +95,8 @@ export type Config = z.infer<typeof ConfigSchema>;
 
 /** Which environment variable sets which key, beside `config.yaml`. */
 export const ENVIRONMENT_KEYS: Readonly<Record<string, readonly [string, ...string[]]>> = {
-  RBEE_API_KEY: ["api_key"],
   RBEE_API_KEY_FILE: ["api_key_file"],
+  RBEE_API_KEY: ["api_key"],
   HF_ENDPOINT: ["hub", "endpoint"],
   RBEE_HUB_MAX_BANDWIDTH: ["hub", "max_bandwidth"],
   RBEE_HIVE_LISTEN: ["hive", "listen"],

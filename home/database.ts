@@ -4,12 +4,14 @@ import { PRIVATE_FILE_MODE } from "./paths.ts";
 
 /** How long a writer waits for another process's transaction. */
 const BUSY_TIMEOUT_MS = 5_000;
+/** Pause between two tries to switch a new file to WAL. */
+const WAL_RETRY_MS = 5;
 
 /**
  * Opens (and creates) a database and brings it up to date. `migrations[i]` lifts version `i` to `i + 1`; they are
  * never edited once released, only appended to. Blocks for at most {@linkcode BUSY_TIMEOUT_MS}.
  *
- * @throws {Error} when the file is no database, or was written by a newer version.
+ * @throws {Error} naming the file, when it is no database, or was written by a newer version.
  */
 export function openDatabase(path: string, migrations: readonly string[]): DatabaseSync {
   // SQLite creates files by umask; making it first keeps keys from other eyes. WAL files inherit the mode.
@@ -17,23 +19,39 @@ export function openDatabase(path: string, migrations: readonly string[]): Datab
   const database = new DatabaseSync(path);
   try {
     database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
-    database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
-    migrate(database, { path, migrations });
+    enterWal(database);
+    database.exec("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
+    migrate(database, migrations);
     return database;
   } catch (error) {
     database.close();
-    throw error;
+    throw new Error(`Cannot open the database ${path}: ${(error as Error).message}`, { cause: error });
   }
 }
 
-function migrate(database: DatabaseSync, target: { path: string; migrations: readonly string[] }): void {
-  const { path, migrations } = target;
+/** SQLite heeds no busy timeout while it changes the journal mode, and several programs may create one file. */
+function enterWal(database: DatabaseSync): void {
+  const deadlineMs = performance.now() + BUSY_TIMEOUT_MS;
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (;;) {
+    try {
+      database.exec("PRAGMA journal_mode = WAL");
+      return;
+    } catch (error) {
+      const locked = error instanceof Error && error.message.includes("locked");
+      if (!locked || performance.now() > deadlineMs) throw error;
+      Atomics.wait(pause, 0, 0, WAL_RETRY_MS);
+    }
+  }
+}
+
+function migrate(database: DatabaseSync, migrations: readonly string[]): void {
   if (versionOf(database) === migrations.length) return;
   transaction(database, () => {
     const version = versionOf(database);
     if (version > migrations.length) {
       throw new Error(
-        `${path} was written by a newer rbee (schema ${version}, known ${migrations.length}). Upgrade.`,
+        `it was written by a newer rbee (schema ${version}, known ${migrations.length}). Upgrade.`,
       );
     }
     for (const step of migrations.slice(version)) database.exec(step);
@@ -49,7 +67,8 @@ export function transaction<T>(database: DatabaseSync, work: () => T): T {
     database.exec("COMMIT");
     return result;
   } catch (error) {
-    database.exec("ROLLBACK");
+    // Some failures (a full disk) have ended it already; the reason must not be lost over that.
+    if (database.isTransaction) database.exec("ROLLBACK");
     throw error;
   }
 }

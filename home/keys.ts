@@ -31,6 +31,7 @@ export async function readKeyFile(path: string): Promise<string> {
   let text: string;
   try {
     info = await Deno.stat(path);
+    if (!info.isFile) return fail("it is not a regular file");
     if (info.size > MAX_KEY_FILE_BYTES) return fail(`it is larger than ${MAX_KEY_FILE_BYTES} bytes`);
     text = await Deno.readTextFile(path);
   } catch (error) {

@@ -1,5 +1,6 @@
 /** Where rbee keeps things: one private folder per person. */
-import { join } from "@std/path";
+import { join, resolve } from "@std/path";
+import { RbeeError } from "../protocol/errors.ts";
 
 /** Environment access, so that tests need not change the process's own. */
 export interface Environment {
@@ -12,15 +13,22 @@ export const HOME_MODE = 0o700;
 /** Databases, keys and logs are for the owner alone. */
 export const PRIVATE_FILE_MODE = 0o600;
 
-/** `RBEE_HOME`, else `~/.rbee`. Nothing is created. */
+/**
+ * `RBEE_HOME`, else `~/.rbee`, always absolute: a daemon started from here may run elsewhere. Nothing is created.
+ *
+ * @throws {RbeeError} `INVALID_REQUEST` when the environment names no place.
+ */
 export function rbeeHome(env: Environment = Deno.env): string {
   const explicit = env.get("RBEE_HOME");
-  if (explicit) return explicit;
-  const home = env.get("HOME") ?? env.get("USERPROFILE");
+  if (explicit) return resolve(explicit);
+  const home = env.get("HOME") || env.get("USERPROFILE");
   if (!home) {
-    throw new Error("Neither RBEE_HOME nor HOME is set: rbee has no place for its files. Set RBEE_HOME.");
+    throw new RbeeError(
+      "INVALID_REQUEST",
+      "Neither RBEE_HOME nor HOME is set: rbee has no place for its files. Set RBEE_HOME.",
+    );
   }
-  return join(home, ".rbee");
+  return resolve(join(home, ".rbee"));
 }
 
 /** Creates the home folder with `logs/` in it and closes it to others. */

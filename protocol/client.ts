@@ -126,7 +126,7 @@ async function withRetries<T>(call: CallOptions, once: (signal: AbortSignal) => 
       const connection = error?.code === "NODE_UNREACHABLE" || error?.code === "CONNECTION_TIMEOUT";
       if (!connection || error.correlationId !== undefined) throw thrown;
       plan.onFailure?.({ attempt, attempts, error });
-      if (attempt === attempts) throw thrown;
+      if (attempt >= attempts) throw thrown;
     } finally {
       clearTimeout(timer);
     }
@@ -140,7 +140,7 @@ async function send(client: ClientOptions, call: CallOptions & { route: RouteSpe
   }
   const headers = new Headers(call.headers);
   headers.set(CORRELATION_HEADER, client.correlationId ?? newCorrelationId());
-  if (client.apiKey !== undefined) headers.set("Authorization", `Bearer ${client.apiKey}`);
+  if (client.apiKey !== undefined) headers.set("Authorization", bearer(client.apiKey));
   if (call.body !== undefined) headers.set("Content-Type", "application/json");
   try {
     const response = await fetch(url, {
@@ -149,13 +149,19 @@ async function send(client: ClientOptions, call: CallOptions & { route: RouteSpe
       body: call.body === undefined ? undefined : JSON.stringify(call.body),
       signal,
       // A daemon never redirects; following one could carry the key to a stranger.
-      redirect: "error",
+      redirect: "manual",
     });
     if (!response.ok) throw await errorOf(response, client);
     return response;
   } catch (error) {
     throw asConnectionError(error, client, call.signal);
   }
+}
+
+/** The error of `Headers` for such a key would quote it. */
+function bearer(apiKey: string): string {
+  if (/^[\x21-\x7e]+$/.test(apiKey)) return `Bearer ${apiKey}`;
+  throw new RbeeError("INVALID_REQUEST", "The API key holds characters that no header can carry.");
 }
 
 async function parseBody<T>(
@@ -177,7 +183,11 @@ async function parseBody<T>(
 async function errorOf(response: Response, client: ClientOptions): Promise<RbeeError> {
   const text = await response.text();
   try {
-    return errorFromBody(ErrorEnvelopeSchema.parse(JSON.parse(text)).error);
+    const retryAfter = /^\d{1,9}$/.exec(response.headers.get("Retry-After") ?? "");
+    return errorFromBody(
+      ErrorEnvelopeSchema.parse(JSON.parse(text)).error,
+      retryAfter ? Number(retryAfter[0]) : undefined,
+    );
   } catch {
     return new RbeeError(
       "INTERNAL",

@@ -3,6 +3,7 @@
  * Nothing else in the project maps an error to a status.
  */
 import { z } from "zod";
+import { printable } from "./printable.ts";
 
 /** Every error code with the HTTP status it is sent with. */
 export const ERROR_STATUS = {
@@ -153,9 +154,12 @@ export function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(ERROR_STATUS, code);
 }
 
-/** Turns a received error body back into an error; an unknown code becomes `INTERNAL` with the code in its details. */
-export function errorFromBody(body: ErrorBody): RbeeError {
-  const options = { details: body.details, correlationId: body.correlation_id };
+/**
+ * Turns a received error body back into an error; an unknown code becomes `INTERNAL` with the code in its details.
+ * `retryAfterSeconds` is what the answer's header said.
+ */
+export function errorFromBody(body: ErrorBody, retryAfterSeconds?: number): RbeeError {
+  const options = { details: body.details, correlationId: body.correlation_id, retryAfterSeconds };
   if (isErrorCode(body.code)) return new RbeeError(body.code, body.message, options);
   return new RbeeError("INTERNAL", body.message, {
     ...options,
@@ -175,25 +179,41 @@ export function toRbeeError(thrown: unknown): RbeeError {
   );
 }
 
+/** Most field errors of one answer: a body of a million unknown keys is not answered with a million lines. */
+export const MAX_FIELD_ERRORS = 100;
+/** Longest field path of one; the rest is cut off. */
+export const MAX_FIELD_CHARS = 200;
+
 /** The error for input that fails its schema: names every bad field at once, echoes no value. */
 export function invalidRequest(error: z.ZodError, what = "The request"): RbeeError {
-  const errors = fieldErrors(error);
-  const named = errors.map((e) => `${e.field || "body"}: ${e.message}`).join("; ");
-  return new RbeeError("INVALID_REQUEST", `${what} is not valid: ${named}`, { details: { errors } });
+  const all = fieldErrors(error);
+  const errors = all.slice(0, MAX_FIELD_ERRORS);
+  const named = errors.map((e) => `${printable(e.field) || "body"}: ${e.message}`);
+  if (all.length > errors.length) named.push(`and ${all.length - errors.length} more`);
+  return new RbeeError("INVALID_REQUEST", `${what} is not valid: ${named.join("; ")}`, {
+    details: { errors },
+  });
 }
 
 /** The violated constraints of a failed parse, flat and in wire form. */
 export function fieldErrors(error: z.ZodError): FieldError[] {
   return error.issues.flatMap((issue) => {
-    const field = issue.path.join(".");
+    const field = dotted(issue.path);
     if (issue.code === "unrecognized_keys") {
       return issue.keys.map((key) => ({
-        field: [...issue.path, key].join("."),
+        field: dotted([...issue.path, key]),
         constraint: "unknown",
         message: "is not a known field",
       }));
     }
-    const missing = issue.code === "invalid_type" && issue.input === undefined;
-    return [{ field, constraint: missing ? "required" : issue.code ?? "invalid", message: issue.message }];
+    // The parse must have been told to report its input: without it nothing says what was missing.
+    const missing = issue.code === "invalid_type" && "input" in issue && issue.input === undefined;
+    // Why a key is bad stands one level deeper.
+    const message = issue.code === "invalid_key" ? issue.issues[0]?.message ?? issue.message : issue.message;
+    return [{ field, constraint: missing ? "required" : issue.code ?? "invalid", message }];
   });
+}
+
+function dotted(path: readonly PropertyKey[]): string {
+  return path.map(String).join(".").slice(0, MAX_FIELD_CHARS);
 }

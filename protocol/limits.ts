@@ -26,6 +26,8 @@ export const FIRST_TOKEN_TIMEOUT_MS = 300_000;
 export const TOKEN_GAP_TIMEOUT_MS = 60_000;
 /** Tokens when a request names no `max_tokens`. */
 export const DEFAULT_MAX_TOKENS = 512;
+/** Deepest nesting of a `json_schema`: what turns it into a grammar is recursive. */
+export const MAX_JSON_SCHEMA_DEPTH = 64;
 /** Most stop strings of one request. */
 export const MAX_STOP_STRINGS = 16;
 /** Default ports. */

@@ -1,6 +1,7 @@
 /** Model references as a person writes them (SPEC §2), parsed once at the edge. */
 import { z } from "zod";
 import { RbeeError } from "./errors.ts";
+import { printable } from "./printable.ts";
 
 /** A parsed reference. `text` is the normal form: it identifies the model in catalogs, registries and logs. */
 export type ModelRef =
@@ -37,28 +38,31 @@ const FORMS =
  * @throws {RbeeError} `INVALID_REQUEST` naming the reference and the three forms.
  */
 export function parseModelRef(text: string): ModelRef {
-  const shown = JSON.stringify(text.slice(0, 120));
+  const shown = `"${printable(text.slice(0, 120))}"`;
   const fail = (why: string): never => {
     throw new RbeeError("INVALID_REQUEST", `Model reference ${shown} is not valid: ${why}`, {
       details: { errors: [{ field: "model_ref", constraint: "format", message: why }] },
     });
   };
   if (text.length > MAX_REF_CHARS) fail(`longer than ${MAX_REF_CHARS} characters`);
-  // deno-lint-ignore no-control-regex
-  if (/[\u0000-\u001f\u007f]/.test(text)) fail("contains control characters");
+  if (printable(text) !== text) fail("contains control characters");
   if (text === "builtin:stories") return { provider: "builtin", text, name: "stories" };
   if (text.startsWith("file:")) {
     const path = text.slice("file:".length);
     if (!path.startsWith("/")) fail("file: needs an absolute path");
     if (path.split("/").includes("..")) fail("the path may not contain ..");
     if (!path.toLowerCase().endsWith(".gguf")) fail("only .gguf files can be loaded");
-    return { provider: "file", text, path };
+    // One file, one text: catalogs and registries look it up by that.
+    const normal = path.replace(/\/(?:\.?\/)+/g, "/");
+    return { provider: "file", text: `file:${normal}`, path: normal };
   }
   const match = HF.exec(text);
   if (match === null) return fail(FORMS);
   const [, repo, selector, revision] = match;
   if (selector !== undefined && (!SELECTOR.test(selector) || hasDotSegment(selector))) fail(FORMS);
-  if (hasDotSegment(repo) || (revision !== undefined && hasDotSegment(revision))) fail(FORMS);
+  // The hub knows no such names, and `--` is what its cache writes for the slash: two repositories, one folder.
+  if (repo.includes("--") || repo.includes("..")) fail("a repository's name may not contain -- or ..");
+  if (revision !== undefined && hasDotSegment(revision)) fail(FORMS);
   return { provider: "hf", text, repo, selector, revision };
 }
 

@@ -1,4 +1,6 @@
 /** Every route of every part, named once: servers hang handlers on them, clients call them. */
+import { RbeeError } from "./errors.ts";
+import { printable } from "./printable.ts";
 
 /** How a caller proves itself: with the daemon's key, with a one-time token, or not at all. */
 export type RouteAuth = "key" | "token" | "none";
@@ -54,7 +56,18 @@ export const HIVE_ROUTES = {
   metrics: { method: "GET", path: "/metrics" },
 } as const satisfies Record<string, RouteSpec>;
 
-/** A route's path with its parameters filled in and escaped. */
+/**
+ * A route's path with its parameters filled in and escaped.
+ *
+ * @throws {RbeeError} `INVALID_REQUEST` for a value that no escape keeps inside its segment: nothing, `.` or `..`
+ * (also as `%2E`, an URL parser would climb), or half a character.
+ */
 export function routePath(route: RouteSpec, params: Record<string, string> = {}): string {
-  return route.path.replace(/:([a-z_]+)/g, (_, name: string) => encodeURIComponent(params[name] ?? ""));
+  return route.path.replace(/:([a-z_]+)/g, (_, name: string) => {
+    const value = params[name] ?? "";
+    if (["", ".", ".."].includes(value) || !value.isWellFormed()) {
+      throw new RbeeError("INVALID_REQUEST", `${name} may not be "${printable(value)}".`);
+    }
+    return encodeURIComponent(value);
+  });
 }

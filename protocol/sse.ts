@@ -1,11 +1,15 @@
 /** Server-sent events: how every stream of rbee is written and read. */
 import { ServerSentEventParseStream } from "@std/http";
+import { concatBytes } from "./bytes.ts";
 import { KEEP_ALIVE_INTERVAL_MS, MAX_EVENT_BYTES } from "./limits.ts";
 
 /** The line that ends every stream which came to its own end. */
 export const DONE = "[DONE]";
 
 const encoder = new TextEncoder();
+const LF = 0x0a;
+const CR = 0x0d;
+const NOTHING = new Uint8Array();
 
 /** Headers of an event stream. Proxies are told not to buffer. */
 export const SSE_HEADERS: Readonly<Record<string, string>> = {
@@ -26,7 +30,7 @@ export const DONE_EVENT = `data: ${DONE}\n\n`;
 export interface EventStreamOptions {
   /** Called when the reader went away before the end. */
   onCancel?: () => void;
-  /** Pause after which a comment line is sent, in ms. */
+  /** How often a comment line is sent, in ms. */
   keepAliveMs?: number;
 }
 
@@ -53,7 +57,6 @@ export function eventStream(
   const keepAliveMs = options.keepAliveMs ?? KEEP_ALIVE_INTERVAL_MS;
   let timer: ReturnType<typeof setInterval> | undefined;
   let open = true;
-  let quiet = true;
   const stop = () => {
     open = false;
     clearInterval(timer);
@@ -61,15 +64,9 @@ export function eventStream(
   return new ReadableStream<Uint8Array>({
     start(controller) {
       const write = (text: string) => {
-        if (!open) return;
-        quiet = false;
-        controller.enqueue(encoder.encode(text));
+        if (open) controller.enqueue(encoder.encode(text));
       };
-      timer = setInterval(() => {
-        if (quiet) write(":\n\n");
-        quiet = true;
-      }, keepAliveMs);
-      start({
+      const writer: EventWriter = {
         write,
         send: (data) => write(formatEvent(data)),
         end() {
@@ -81,7 +78,14 @@ export function eventStream(
         get open() {
           return open;
         },
-      });
+      };
+      timer = setInterval(() => write(":\n\n"), keepAliveMs);
+      try {
+        start(writer);
+      } catch (error) {
+        stop();
+        throw error;
+      }
     },
     cancel() {
       stop();
@@ -92,9 +96,9 @@ export function eventStream(
 
 /** Thrown when a stream ends without `[DONE]`: the other side is gone. */
 export class StreamCutError extends Error {
-  /** No arguments: there is nothing more to tell. */
-  constructor() {
-    super("The stream ended before its [DONE].");
+  /** `cause` is the network's error; none when the stream simply ended. */
+  constructor(options?: ErrorOptions) {
+    super("The stream ended before its [DONE].", options);
     this.name = "StreamCutError";
   }
 }
@@ -108,30 +112,85 @@ export interface ReadEventsOptions {
 /**
  * Reads events up to `[DONE]`, each parsed as JSON. Breaking out of the loop closes the connection.
  *
- * @throws {StreamCutError} when the stream ends before `[DONE]`.
+ * @throws {StreamCutError} when the stream ends before `[DONE]` or the connection is lost.
  * @throws {SyntaxError} when an event is no JSON.
- * @throws {RangeError} when a line grows beyond {@linkcode MAX_EVENT_BYTES}.
+ * @throws {RangeError} when an event grows beyond {@linkcode MAX_EVENT_BYTES}.
  */
 export async function* readEvents(
   body: ReadableStream<Uint8Array>,
   options: ReadEventsOptions = {},
 ): AsyncGenerator<unknown, void> {
-  let lineBytes = 0;
-  const seen = new TransformStream<Uint8Array, Uint8Array>({
-    transform(chunk, controller) {
-      options.onActivity?.();
-      const lineEnd = chunk.lastIndexOf(0x0a);
-      lineBytes = lineEnd < 0 ? lineBytes + chunk.length : chunk.length - 1 - lineEnd;
-      if (lineBytes > MAX_EVENT_BYTES) {
-        throw new RangeError(`An event is larger than ${MAX_EVENT_BYTES} bytes.`);
-      }
-      controller.enqueue(chunk);
-    },
-  });
-  for await (const event of body.pipeThrough(seen).pipeThrough(new ServerSentEventParseStream())) {
-    if (event.data === undefined) continue;
-    if (event.data === DONE) return;
-    yield JSON.parse(event.data);
+  let failure: unknown;
+  const events = wholeEvents(body, { ...options, onFailure: (error) => failure = error })
+    .pipeThrough(new ServerSentEventParseStream({ ignoreComments: true }));
+  for await (const { data } of events) {
+    if (data === undefined) continue;
+    if (data === DONE) return;
+    yield JSON.parse(data);
   }
-  throw new StreamCutError();
+  // A TypeError is how `fetch` reports a connection lost in mid-body.
+  if (failure === undefined || failure instanceof TypeError) throw new StreamCutError({ cause: failure });
+  throw failure;
+}
+
+/**
+ * Passes bytes on up to the last blank line and holds the rest back: a stream that breaks off inside an event never
+ * shows half of it, and no event grows without a bound. One chunk out holds one event at least, which spares the
+ * parser from going over a long line again with every packet. A failure is told aside and only ends the stream,
+ * because an error would throw away the events that are still on their way to the reader.
+ */
+function wholeEvents(
+  body: ReadableStream<Uint8Array>,
+  options: ReadEventsOptions & { onFailure: (error: unknown) => void },
+): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  const hold = holdBack();
+  return new ReadableStream({
+    async pull(controller) {
+      try {
+        for (;;) {
+          const { done, value } = await reader.read();
+          if (done) return controller.close();
+          options.onActivity?.();
+          const whole = hold(value);
+          if (whole.length > 0) return controller.enqueue(whole);
+        }
+      } catch (error) {
+        options.onFailure(error);
+        controller.close();
+        await reader.cancel(error).catch(() => {});
+      }
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+}
+
+/** Takes chunks, gives back what has become whole events with them. */
+function holdBack(): (chunk: Uint8Array) => Uint8Array {
+  let held: Uint8Array[] = [];
+  let heldBytes = 0;
+  let lineIsEmpty = true;
+  return (chunk) => {
+    let end = 0;
+    for (let i = 0; i < chunk.length; i++) {
+      if (chunk[i] === LF) {
+        if (lineIsEmpty) end = i + 1;
+        lineIsEmpty = true;
+      } else if (chunk[i] !== CR) {
+        lineIsEmpty = false;
+      }
+    }
+    let whole: Uint8Array = NOTHING;
+    if (end > 0) {
+      whole = concatBytes([...held, chunk.subarray(0, end)]);
+      held = [];
+      heldBytes = 0;
+    }
+    if (end < chunk.length) held.push(chunk.subarray(end));
+    heldBytes += chunk.length - end;
+    if (heldBytes > MAX_EVENT_BYTES) {
+      throw new RangeError(`An event is larger than ${MAX_EVENT_BYTES} bytes.`);
+    }
+    return whole;
+  };
 }

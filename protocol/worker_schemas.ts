@@ -1,7 +1,7 @@
 /** Bodies and events of `llm-worker-rbee` (SPEC §5). Requests reject unknown fields; answers are read leniently. */
 import { z } from "zod";
 import { ErrorBodySchema } from "./errors.ts";
-import { MAX_STOP_STRINGS } from "./limits.ts";
+import { MAX_JSON_SCHEMA_DEPTH, MAX_STOP_STRINGS } from "./limits.ts";
 
 /** Where a model can run. `auto` is a wish of the caller and never reaches a worker. */
 export const BackendName = z.enum(["cpu", "cuda", "metal", "vulkan"]);
@@ -101,6 +101,9 @@ export type ChatMessage = z.infer<typeof ChatMessage>;
 /** Largest seed; the value above it means "choose one". */
 export const MAX_SEED = 0xffff_fffe;
 
+/** Rules between fields are checked beside those of each: a caller learns of all that is wrong at once. */
+const isObject = ({ value }: { value: unknown }) => typeof value === "object" && value !== null;
+
 /** `POST /v1/inference`. `prompt` continues the text as it stands; `messages` go through the model's template. */
 export const InferenceRequest = z.strictObject({
   prompt: z.string().min(1, "must not be empty").optional(),
@@ -122,18 +125,22 @@ export const InferenceRequest = z.strictObject({
   /** GBNF. */
   grammar: z.string().min(1).max(1_000_000).optional(),
   /** A JSON schema that the answer will satisfy. */
-  json_schema: z.record(z.string(), z.unknown()).optional(),
+  json_schema: z.record(z.string(), z.unknown())
+    .refine((schema) => !deeperThan(schema, MAX_JSON_SCHEMA_DEPTH), {
+      error: `must not be nested deeper than ${MAX_JSON_SCHEMA_DEPTH} levels`,
+    }).optional(),
   /** How many alternatives to report with each token's log probability; absent: none at all. */
   logprobs: z.int().min(0).max(20).optional(),
   stream: z.boolean().default(true),
   request_id: RequestId.optional(),
-}).superRefine((request, context) => {
-  if ((request.prompt === undefined) === (request.messages === undefined)) {
-    context.addIssue({ code: "custom", path: ["prompt"], message: "give either prompt or messages" });
-  }
-  if (request.grammar !== undefined && request.json_schema !== undefined) {
-    context.addIssue({ code: "custom", path: ["grammar"], message: "give either grammar or json_schema" });
-  }
+}).refine(({ prompt, messages }) => (prompt === undefined) !== (messages === undefined), {
+  path: ["prompt"],
+  error: "give either prompt or messages",
+  when: isObject,
+}).refine(({ grammar, json_schema }) => grammar === undefined || json_schema === undefined, {
+  path: ["grammar"],
+  error: "give either grammar or json_schema",
+  when: isObject,
 });
 /** A checked request, defaults filled in. */
 export type InferenceRequest = z.infer<typeof InferenceRequest>;
@@ -213,3 +220,11 @@ export type ShutdownRequest = z.infer<typeof ShutdownRequest>;
 export const ShutdownResponse = z.object({ accepted: z.boolean(), idle_ms: z.number() });
 /** See {@linkcode ShutdownResponse}. */
 export type ShutdownResponse = z.infer<typeof ShutdownResponse>;
+
+/** Level by level, not recursive: the value may be as deep as its sender liked. */
+function deeperThan(value: unknown, levels: number): boolean {
+  const inside = (at: unknown) => typeof at === "object" && at !== null ? Object.values(at) : [];
+  let level = inside(value);
+  for (let depth = 1; depth < levels && level.length > 0; depth++) level = level.flatMap(inside);
+  return level.some((at) => typeof at === "object" && at !== null);
+}

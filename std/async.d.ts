@@ -1,0 +1,5 @@
+/** Waits `ms`. Rejects with the signal's reason once that aborts. Unless `persistent`, it keeps no process alive. */
+export declare function delay(
+  ms: number,
+  options?: { signal?: AbortSignal; persistent?: boolean },
+): Promise<void>;
