@@ -1,0 +1,170 @@
+/** The hive's HTTP interface: every route of SPEC §6 and who answers it. */
+import { z } from "zod";
+import { bearerOf } from "../daemon/auth.ts";
+import { healthRoutes } from "../daemon/health.ts";
+import type { Logger } from "../daemon/log.ts";
+import { type App, createApp, eventResponse, type Handler, type Route } from "../daemon/serve.ts";
+import type { Config } from "../home/config_schema.ts";
+import { RbeeError, toRbeeError } from "../protocol/errors.ts";
+import {
+  type CapabilitiesResponse,
+  DownloadRequest,
+  MAX_SLOTS,
+  ReadyCallback,
+  SpawnRequest,
+} from "../protocol/hive_schemas.ts";
+import { HIVE_ROUTES } from "../protocol/routes.ts";
+import { eventStream, type EventWriter } from "../protocol/sse.ts";
+import { API_VERSION, VERSION } from "../protocol/version.ts";
+import type { Hardware } from "./hardware.ts";
+import type { HiveMetrics } from "./metrics.ts";
+import { isTerminal } from "./models/download_job.ts";
+import type { Models } from "./models/models.ts";
+import { queryOf } from "./query.ts";
+import type { Workers } from "./workers/workers.ts";
+
+/** Parts of a hive, put together. */
+export interface HiveAppOptions {
+  /** The hive's own key. */
+  apiKey: string;
+  /** Told of requests. */
+  log: Logger;
+  /** What it is allowed to do. */
+  config: Config["hive"];
+  /** The machine. */
+  hardware: Hardware;
+  /** The models on it. */
+  models: Models;
+  /** The workers on it. */
+  workers: Workers;
+  /** Counts. */
+  metrics: HiveMetrics;
+}
+
+const Nothing = z.strictObject({});
+const ProgressQuery = z.strictObject({ id: z.string().min(1).max(128) });
+
+/** Builds the interface. */
+export function createHiveApp(options: HiveAppOptions): App {
+  const { config, hardware, models, workers, metrics } = options;
+  const counted = new Set<string>();
+
+  const capabilities: Handler = async () => {
+    const { devices, llama_cpp } = await hardware.detect();
+    const body: CapabilitiesResponse = {
+      backends: [...new Set(devices.map(({ backend }) => backend))],
+      devices,
+      memory: hardware.memory(),
+      disk: await hardware.disk(),
+      limits: {
+        worker_ports: config.worker_ports,
+        idle_timeout_seconds: config.idle_timeout,
+        max_slots: MAX_SLOTS,
+      },
+      versions: { rbee: VERSION, api: API_VERSION, deno: Deno.version.deno, llama_cpp },
+    };
+    return Response.json(body);
+  };
+
+  const download: Handler = async ({ body }) => {
+    const { model_ref } = await body(DownloadRequest);
+    const answer = await models.download(model_ref);
+    if ("local_path" in answer) return Response.json(answer);
+    const id = answer.download_id;
+    if (!counted.has(id)) {
+      counted.add(id);
+      models.progress(id, (event) => {
+        if (isTerminal(event)) counted.delete(id);
+        metrics.downloadEvent(event);
+      });
+    }
+    return Response.json(answer, { status: 202 });
+  };
+
+  const downloadProgress: Handler = ({ query }) => {
+    const { id } = queryOf(query, ProgressQuery);
+    let stop = () => {};
+    let writer!: EventWriter;
+    const stream = eventStream((opened) => writer = opened, { onCancel: () => stop() });
+    try {
+      stop = models.progress(id, (event) => {
+        writer.send(event);
+        if (isTerminal(event)) writer.end();
+      });
+    } catch (error) {
+      writer.end();
+      throw error;
+    }
+    return eventResponse(stream);
+  };
+
+  const deleteModel: Handler = async ({ params }) => {
+    await models.remove(params.ref, { inUse: (model) => workers.usersOf(model.local_path).length > 0 });
+    return new Response(null, { status: 204 });
+  };
+
+  const spawn: Handler = async ({ body, log }) => {
+    const request = await body(SpawnRequest);
+    try {
+      const answer = await workers.spawn(request);
+      metrics.spawned(answer.reused ? "reused" : "started");
+      return Response.json(answer, { status: answer.reused ? 200 : 202 });
+    } catch (thrown) {
+      const error = toRbeeError(thrown);
+      metrics.spawned(error.code);
+      log.warn("spawn refused", { model_ref: request.model_ref, code: error.code, reason: error.message });
+      throw error;
+    }
+  };
+
+  const ready: Handler = async ({ request, body }) => {
+    const token = bearerOf(request.headers);
+    if (token === undefined) {
+      throw new RbeeError("MISSING_API_KEY", "The ready callback needs the worker's one-time token.");
+    }
+    workers.acceptCallback(token, await body(ReadyCallback));
+    return new Response(null, { status: 204 });
+  };
+
+  const shutdownWorker: Handler = async ({ params, body }) => {
+    await body(Nothing);
+    await workers.shutdown(params.id);
+    return new Response(null, { status: 204 });
+  };
+
+  const routes: Route[] = [
+    { spec: HIVE_ROUTES.capabilities, handle: capabilities },
+    { spec: HIVE_ROUTES.download, handle: download },
+    {
+      spec: HIVE_ROUTES.cancelDownload,
+      handle: async ({ params }) => {
+        await models.cancel(params.id);
+        return new Response(null, { status: 204 });
+      },
+    },
+    { spec: HIVE_ROUTES.models, handle: () => Response.json({ models: models.list() }) },
+    { spec: HIVE_ROUTES.deleteModel, handle: deleteModel },
+    { spec: HIVE_ROUTES.spawn, handle: spawn },
+    { spec: HIVE_ROUTES.ready, handle: ready },
+    { spec: HIVE_ROUTES.workers, handle: async () => Response.json({ workers: await workers.list() }) },
+    { spec: HIVE_ROUTES.worker, handle: async ({ params }) => Response.json(await workers.get(params.id)) },
+    { spec: HIVE_ROUTES.shutdownWorker, handle: shutdownWorker },
+  ];
+  return createApp({
+    apiKey: options.apiKey,
+    log: options.log,
+    routes: [
+      ...healthRoutes(HIVE_ROUTES.v1Health, { degraded: () => false, notReady: () => workers.notReady }),
+      { spec: HIVE_ROUTES.metrics, handle: () => metrics.response(workers.snapshot()) },
+      { spec: HIVE_ROUTES.downloadProgress, handle: downloadProgress },
+      ...routes.map((route): Route => ({
+        ...route,
+        handle: (context) => {
+          // None of these takes a query: a misspelt one must not pass for a request without it.
+          queryOf(context.query, Nothing);
+          return route.handle(context);
+        },
+      })),
+    ],
+  });
+}

@@ -1,0 +1,60 @@
+/** The hive's own numbers (SPEC §6 and §10). What a user may change stands in the configuration instead. */
+
+/** Health checks in a row that may fail before a worker is removed and killed. */
+export const HEALTH_FAILURES_MAX = 3;
+/** Time for a worker to acknowledge a shutdown. */
+export const SHUTDOWN_ACK_TIMEOUT_MS = 5_000;
+/** Time between being asked to leave and SIGKILL for a worker that was idle. */
+export const STOP_TIMEOUT_MS = 10_000;
+/** The same for a worker that was generating: it may finish its answers. */
+export const STOP_BUSY_TIMEOUT_MS = 30_000;
+/** Time for all workers together when the hive itself leaves; SIGKILL and its effect fit into the 30 s of SPEC. */
+export const CLOSE_PATIENCE_MS = 28_000;
+/** Time for that step of the hive's shutdown. */
+export const CLOSE_TIMEOUT_MS = 30_000;
+/** Time that a worker which reported a failed load has for leaving by itself. */
+export const FAILED_EXIT_TIMEOUT_MS = 10_000;
+/** How long a failed worker stays in the list, so that whoever waits for it learns why. */
+export const FAILED_KEPT_MS = 300_000;
+/** Most failed workers in the list; the oldest leave first. */
+export const FAILED_KEPT_MAX = 20;
+/** Time for what a dying worker said last to be read, before its exit is judged. */
+export const LAST_WORDS_TIMEOUT_MS = 500;
+
+/** Time for `GET /v1/ready` when workers are listed: a stalled one must not hold up the others. */
+export const PROBE_TIMEOUT_MS = 1_000;
+/** Time for a running worker to prove itself to a restarted hive. */
+export const ADOPT_TIMEOUT_MS = 5_000;
+/** Pause between two looks at a process that is not this hive's child. */
+export const ADOPTED_POLL_INTERVAL_MS = 250;
+/** Every how many of these the look is a thorough (and dearer) one that knows a zombie. */
+export const ADOPTED_LOOK_EVERY_POLLS = 8;
+/** Pause before a broken load watch is opened again. */
+export const LOAD_WATCH_RETRY_MS = 250;
+/** Pause before asking again a worker that did not answer whether it was idle. */
+export const IDLE_RETRY_MS = 5_000;
+/** Shortest pause between two questions whether a worker was idle long enough. */
+export const IDLE_RECHECK_MIN_MS = 50;
+
+/** Lines of a worker's log in errors and in the hive's log when it dies. */
+export const LOG_TAIL_LINES = 50;
+/** Most bytes read for them. */
+export const LOG_TAIL_MAX_BYTES = 64 * 1024;
+/** Most characters of one of these lines. */
+export const LOG_TAIL_LINE_MAX_CHARS = 2_000;
+
+/** Time for `worker --detect`. */
+export const DETECT_TIMEOUT_MS = 20_000;
+/** How old the free memory of GPU devices may be. */
+export const DETECT_MAX_AGE_MS = 5_000;
+/** Free disk below which no worker is started: its log and the registry need a place. */
+export const SPAWN_DISK_MIN_MB = 16;
+/** Tokens of one slot when the request names none and the model was trained for more. */
+export const DEFAULT_CTX_SIZE_MAX = 4_096;
+/** Smallest context that is suggested when memory is short. */
+export const SUGGESTED_CTX_SIZE_MIN = 512;
+
+/** Time for `rbee-hive status` to get an answer. */
+export const STATUS_TIMEOUT_MS = 5_000;
+/** Time for running downloads to be put aside when the hive leaves. */
+export const DOWNLOADS_CLOSE_TIMEOUT_MS = 5_000;

@@ -1,0 +1,182 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import fc from "fast-check";
+import { RbeeError } from "../../protocol/errors.ts";
+import {
+  encodeGguf,
+  encodeGgufHead,
+  ggufArray,
+  type GgufParts,
+  ggufScalar,
+} from "../../tests/helpers/gguf_format.ts";
+import { hostileGgufs } from "../../tests/helpers/gguf_hostile.ts";
+import { containerDamages } from "../../tests/helpers/gguf_hostile_container.ts";
+import { llamaGgufParts, TINIEST_LLAMA } from "../../tests/helpers/gguf_writer.ts";
+import { withValue } from "../../tests/helpers/gguf_damage.ts";
+import { estimateMemory, type GgufFacts, readGgufFacts } from "./gguf.ts";
+import { BUILTIN_DIR, smallestGguf } from "./models_test_bed.ts";
+
+async function factsOf(bytes: Uint8Array): Promise<GgufFacts> {
+  const path = await Deno.makeTempFile({ suffix: ".gguf" });
+  try {
+    await Deno.writeFile(path, bytes);
+    return await readGgufFacts(path);
+  } finally {
+    await Deno.remove(path);
+  }
+}
+
+/** Facts or `INVALID_MODEL`; anything else fails the test. */
+async function outcomeOf(bytes: Uint8Array): Promise<"facts" | "invalid"> {
+  try {
+    const facts = await factsOf(bytes);
+    const estimate = estimateMemory(facts, { ctxSize: 4096, slots: 4 });
+    assert(
+      Object.values(estimate).every((mb) => Number.isSafeInteger(mb) && mb >= 0),
+      JSON.stringify(estimate),
+    );
+    return "facts";
+  } catch (error) {
+    assert(error instanceof RbeeError && error.code === "INVALID_MODEL", String(error));
+    return "invalid";
+  }
+}
+
+Deno.test("the facts of the model that ships with rbee", async () => {
+  const facts = await readGgufFacts(`${BUILTIN_DIR}/rbee-stories-1.4M-Q8_0.gguf`);
+  assertEquals(facts, {
+    ...{ architecture: "llama", blockCount: 6, contextLength: 512, embeddingLength: 128 },
+    ...{ headCount: Array(6).fill(4), headCountKv: Array(6).fill(2), keyLength: 32, valueLength: 32 },
+    ...{ vocabularySize: 2048, recurrentStateLength: 0, tensorBytes: 1_538_560, fileBytes: 1_588_160 },
+  });
+});
+
+Deno.test("heads may be listed layer by layer, and heads have lengths of their own", async () => {
+  const parts = llamaGgufParts({ ...TINIEST_LLAMA, layers: 3 });
+  const changed: GgufParts = [
+    ["llama.attention.head_count_kv", ggufArray("i32", [2, 0, 1])],
+    ["llama.attention.key_length", ggufScalar("u32", 192)],
+    ["llama.attention.value_length", ggufScalar("u64", 128n)],
+  ].reduce((made, [key, value]) => withValue(made, key as string, value as never), parts);
+  const facts = await factsOf(encodeGguf(changed));
+  assertEquals([facts.headCountKv, facts.keyLength, facts.valueLength], [[2, 0, 1], 192, 128]);
+  const tooMany = withValue(parts, "llama.attention.head_count_kv", ggufArray("i32", [2, 0, 1, 1]));
+  assertEquals(await outcomeOf(encodeGguf(tooMany)), "invalid");
+});
+
+Deno.test("a split model is all its parts", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const { metadata, tensors } = llamaGgufParts(TINIEST_LLAMA);
+    const count = (parts: GgufParts) => withValue(parts, "split.count", ggufScalar("u16", 2));
+    const first = encodeGguf(count({ metadata, tensors: tensors.slice(0, 5) })).slice();
+    const second = encodeGguf(count({ metadata: [], tensors: tensors.slice(5) })).slice();
+    await Deno.writeFile(`${folder}/m-00001-of-00002.gguf`, first);
+    const missing = await assertRejects(() => readGgufFacts(`${folder}/m-00001-of-00002.gguf`), RbeeError);
+    assertStringIncludes(missing.message, "m-00002-of-00002.gguf does not exist");
+    await Deno.writeFile(`${folder}/m-00002-of-00002.gguf`, second);
+    const facts = await readGgufFacts(`${folder}/m-00002-of-00002.gguf`);
+    assertEquals(facts.tensorBytes, tensors.reduce((sum, tensor) => sum + tensor.byteLength, 0));
+    assertEquals(facts.fileBytes, first.length + second.length);
+    await Deno.copyFile(`${folder}/m-00001-of-00002.gguf`, `${folder}/alone.gguf`);
+    const alone = await assertRejects(() => readGgufFacts(`${folder}/alone.gguf`), RbeeError);
+    assertStringIncludes(alone.message, "one of 2 parts");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("hostile files never do worse than INVALID_MODEL, and a damaged container always does that", async () => {
+  const accepted: string[] = [];
+  for (const { name, bytes } of hostileGgufs()) {
+    if (await outcomeOf(bytes) === "facts") accepted.push(name);
+  }
+  // What is wrong within a sound container only the engine can tell.
+  assertEquals(accepted.filter((name) => name in containerDamages.unusable), []);
+});
+
+Deno.test("a file cut anywhere is INVALID_MODEL", async () => {
+  const whole = smallestGguf();
+  await fc.assert(
+    fc.asyncProperty(fc.nat(whole.length - 1), async (length) => {
+      assertEquals(await outcomeOf(whole.subarray(0, length)), "invalid");
+    }),
+    { numRuns: 200 },
+  );
+});
+
+Deno.test("a header with any bytes overwritten gives facts or INVALID_MODEL", async () => {
+  const whole = smallestGguf();
+  const head = encodeGgufHead(llamaGgufParts(TINIEST_LLAMA)).bytes.slice();
+  for (const good of [whole, head]) {
+    const edits = fc.array(fc.tuple(fc.nat(good.length - 1), fc.uint8Array({ minLength: 1, maxLength: 8 })), {
+      minLength: 1,
+      maxLength: 4,
+    });
+    await fc.assert(
+      fc.asyncProperty(edits, async (list) => {
+        const bytes = good.slice();
+        for (const [at, values] of list) bytes.set(values.subarray(0, good.length - at), at);
+        await outcomeOf(bytes);
+      }),
+      { numRuns: 300 },
+    );
+  }
+});
+
+Deno.test("a claimed count or length beyond the file is refused before anything of that size is made", async () => {
+  const before = Deno.memoryUsage().rss;
+  for (const { name, bytes } of hostileGgufs()) {
+    if (/2_\d\d|overflow|past_end/.test(name)) await outcomeOf(bytes);
+  }
+  assert(Deno.memoryUsage().rss - before < 64 * 1024 * 1024);
+});
+
+Deno.test("a folder, and a file that is not there, are INVALID_MODEL", async () => {
+  for (const path of [BUILTIN_DIR, `${BUILTIN_DIR}/nonesuch.gguf`]) {
+    assertEquals((await assertRejects(() => readGgufFacts(path), RbeeError)).code, "INVALID_MODEL");
+  }
+});
+
+Deno.test("reading stops when told to", async () => {
+  const reason = new Error("enough");
+  const signal = AbortSignal.abort(reason);
+  const thrown = await assertRejects(() =>
+    readGgufFacts(`${BUILTIN_DIR}/rbee-stories-1.4M-Q8_0.gguf`, { signal })
+  );
+  assertEquals(thrown, reason);
+});
+
+/** Llama 3.1 8B as Q4_K_M, from its published configuration. */
+const LLAMA_8B: GgufFacts = {
+  ...{ architecture: "llama", blockCount: 32, contextLength: 131_072, embeddingLength: 4096 },
+  ...{ headCount: Array(32).fill(32), headCountKv: Array(32).fill(8), keyLength: 128, valueLength: 128 },
+  ...{
+    vocabularySize: 128_256,
+    recurrentStateLength: 0,
+    tensorBytes: 4_912_898_304,
+    fileBytes: 4_920_739_232,
+  },
+};
+
+Deno.test("keys and values take what llama.cpp allocates for them", () => {
+  // llama.cpp reports 512 MiB of F16 cache for 4096 tokens of this shape.
+  const estimate = estimateMemory(LLAMA_8B, { ctxSize: 4096, slots: 1 });
+  assertEquals(estimate.kv_mb, Math.ceil(512 * 1.048576));
+  assertEquals(estimateMemory(LLAMA_8B, { ctxSize: 4096, slots: 4 }).kv_mb, Math.ceil(4 * 512 * 1.048576));
+  assertEquals(estimate.weights_mb, 4913);
+});
+
+Deno.test("no model needs less than 1.2 times its file", () => {
+  const { weights_mb, kv_mb, compute_mb, required_mb } = estimateMemory(LLAMA_8B, { ctxSize: 16, slots: 1 });
+  assert(weights_mb + kv_mb + compute_mb < required_mb);
+  assertEquals(required_mb, Math.ceil(1.2 * LLAMA_8B.fileBytes / 1e6));
+  const large = estimateMemory(LLAMA_8B, { ctxSize: 131_072, slots: 2 });
+  assert(Math.abs(large.required_mb - (large.weights_mb + large.kv_mb + large.compute_mb)) <= 3);
+});
+
+Deno.test("layers without keys and values count by their state, not by the context", () => {
+  const headCountKv = [...Array(4).fill(8), ...Array(28).fill(0)];
+  const hybrid = { ...LLAMA_8B, headCountKv, recurrentStateLength: 100_000 };
+  const kv = (ctxSize: number) => estimateMemory(hybrid, { ctxSize, slots: 2 }).kv_mb;
+  assertEquals(kv(4096), Math.ceil((4096 * 2 * 4 * 8 * 256 * 2 + 2 * 28 * 100_000 * 4) / 1e6));
+});

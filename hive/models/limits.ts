@@ -1,0 +1,76 @@
+/** The numbers of downloading and of reading model files (SPEC §7), in one place. */
+
+/** What a download is held to; tests shorten it. */
+export interface ModelLimits {
+  /** Attempts of one request or file before the download fails. */
+  maxAttempts: number;
+  /** Pause before the second attempt, doubled before each further one. */
+  retryBaseDelayMs: number;
+  /** Longest pause before jitter. */
+  retryMaxDelayMs: number;
+  /** Longest `Retry-After` that is obeyed. */
+  maxRetryAfterMs: number;
+  /** An attempt that brought this much was no failure of the other side: counting starts anew. */
+  fruitfulBytes: number;
+  /** No byte for so long is a failure. */
+  stallTimeoutMs: number;
+  /** Least time between two `downloading` events: 8 a second leave room for the last one. */
+  progressIntervalMs: number;
+  /** A request for a download waits so long for the hub's facts, then answers with the id. */
+  resolveGraceMs: number;
+  /** Ended downloads that are still known to late joiners. */
+  maxEndedDownloads: number;
+}
+
+/** The limits in use. */
+export const MODEL_LIMITS: ModelLimits = {
+  maxAttempts: 6,
+  retryBaseDelayMs: 100,
+  retryMaxDelayMs: 3_200,
+  maxRetryAfterMs: 300_000,
+  fruitfulBytes: 16 * 1024 * 1024,
+  stallTimeoutMs: 60_000,
+  progressIntervalMs: 125,
+  resolveGraceMs: 3_000,
+  maxEndedDownloads: 100,
+};
+
+/** Times the same file is fetched when its digest or length is wrong. */
+export const MAX_MISMATCHES = 2;
+/** Redirects followed for one request. */
+export const MAX_REDIRECTS = 5;
+/** Largest JSON answer of the hub. */
+export const MAX_HUB_ANSWER_BYTES = 16 * 1024 * 1024;
+/** Pages of a repository's file list. */
+export const MAX_TREE_PAGES = 100;
+/** Largest file a hub may announce: far above any model, far below what numbers can hold. */
+export const MAX_FILE_BYTES = 64 * 1024 ** 4;
+/** Longest path of a file within its repository. */
+export const MAX_FILE_PATH_CHARS = 512;
+/** Largest file that may hold a hub token. */
+export const MAX_TOKEN_FILE_BYTES = 8 * 1024;
+/** Piece in which an interrupted download is read again for its digest. */
+export const REHASH_CHUNK_BYTES = 1024 * 1024;
+/** Names that an error message lists. */
+export const MAX_LISTED_NAMES = 40;
+
+/** Everything before the tensor data of a GGUF file; the largest vocabularies take some 20 MB. */
+export const MAX_GGUF_HEADER_BYTES = 128 * 1024 * 1024;
+/** Metadata entries; real files have some dozens. */
+export const MAX_GGUF_METADATA_COUNT = 4_096;
+/** Tensors; real files have up to some thousands. */
+export const MAX_GGUF_TENSOR_COUNT = 65_536;
+/** Length of a metadata key. */
+export const MAX_GGUF_KEY_BYTES = 1_024;
+/** Length of a tensor's name: GGML_MAX_NAME less its terminator. */
+export const MAX_GGUF_TENSOR_NAME_BYTES = 63;
+/** Length of a string that is kept; longer ones are skipped. */
+export const MAX_GGUF_KEPT_STRING_BYTES = 256;
+/** Elements of an array that is kept; longer ones are skipped. */
+export const MAX_GGUF_KEPT_ARRAY_COUNT = 1_024;
+/** Parts of one split model. */
+export const MAX_SPLIT_PARTS = 1_000;
+/** Layers of a model: LLAMA_MAX_LAYERS. */
+export const MAX_LAYERS = 512;
+/** Bound of each other dimension of a model (width, heads, vocabulary…). */
+export const MAX_DIMENSION = 2 ** 24;

@@ -1,0 +1,254 @@
+/** The models of one machine: what is there, how it gets there, and how it goes away again. */
+import { delay } from "@std/async";
+import { join } from "@std/path";
+import type { Logger } from "../../daemon/log.ts";
+import type { Config } from "../../home/config_schema.ts";
+import type { Environment } from "../../home/paths.ts";
+import { RbeeError } from "../../protocol/errors.ts";
+import type { CatalogModel, DownloadEvent, DownloadResponse } from "../../protocol/hive_schemas.ts";
+import { type ModelRef, parseModelRef } from "../../protocol/model_ref.ts";
+import { cacheRoot, fileSize } from "./cache.ts";
+import { parseSnapshotPath, removeFromCache } from "./cache_removal.ts";
+import { Catalog } from "./catalog.ts";
+import { diskSpace } from "./disk.ts";
+import type { LocalModel } from "./download.ts";
+import type { DownloadJob } from "./download_job.ts";
+import { Downloads } from "./downloads.ts";
+import { readGgufFacts } from "./gguf.ts";
+import type { HubModel } from "./hub.ts";
+import type { Fetch } from "./hub_http.ts";
+import { MODEL_LIMITS, type ModelLimits } from "./limits.ts";
+import type { HubRef } from "./model_files.ts";
+import { splitPaths } from "./split_name.ts";
+import { REAL_TIMING, type Timing } from "./timing.ts";
+
+/** What {@linkcode Models} is made of. The last four are for tests. */
+export interface ModelsOptions {
+  /** `~/.rbee`; must exist. */
+  home: string;
+  /** Hub, models folder and bandwidth. */
+  config: Config;
+  /** The Hugging Face variables. */
+  env: Environment;
+  /** Folder with the models that ship with rbee. */
+  builtinDir: string;
+  /** Told about downloads and repairs. */
+  log: Logger;
+  /** Default: the global one. */
+  fetch?: Fetch;
+  /** Overrides of {@linkcode MODEL_LIMITS}. */
+  limits?: Partial<ModelLimits>;
+  /** Default: the real clock. */
+  timing?: Timing;
+  /** Free bytes on the disk of a folder. Default: what the system says. */
+  freeBytes?: (folder: string) => Promise<number>;
+}
+
+/** A file or one that ships with rbee. */
+type LocalRef = Exclude<ModelRef, HubRef>;
+
+const BUILTIN_FILES = { stories: "rbee-stories-1.4M-Q8_0.gguf" } as const;
+
+/**
+ * Owner of the catalog and of all downloads. References are texts as in SPEC §2; one that is not valid throws
+ * `INVALID_REQUEST` everywhere.
+ */
+export class Models {
+  /** The folder of the model cache; it may not exist yet. */
+  readonly modelsDir: string;
+  readonly #options: ModelsOptions;
+  readonly #limits: ModelLimits;
+  readonly #catalog: Catalog;
+  readonly #downloads: Downloads;
+  #closed = false;
+
+  /** Opens the catalog; blocks for that. Call {@linkcode Models.repair} once before serving. */
+  constructor(options: ModelsOptions) {
+    const { config, env, log, home } = options;
+    this.#options = options;
+    this.#limits = { ...MODEL_LIMITS, ...options.limits };
+    this.modelsDir = cacheRoot(config, env);
+    this.#catalog = new Catalog(home);
+    this.#downloads = new Downloads({
+      ...{ config, env, log, root: this.modelsDir, limits: this.#limits },
+      fetch: options.fetch ?? fetch,
+      timing: options.timing ?? REAL_TIMING,
+      freeBytes: options.freeBytes ?? (async (folder) => (await diskSpace(folder)).freeBytes),
+      onComplete: (ref, model, local) => this.#record(ref, { model, local }),
+    });
+  }
+
+  /**
+   * The model if it can be used now. `undefined`: not here, a download may bring it.
+   *
+   * @throws {RbeeError} for `file:` and `builtin:`, which no download can bring: `MODEL_NOT_FOUND`, `INVALID_MODEL`.
+   */
+  async find(reference: string): Promise<CatalogModel | undefined> {
+    const ref = parseModelRef(reference);
+    if (ref.provider !== "hf") return await this.#findLocal(ref);
+    const row = this.#catalog.get(ref.text);
+    return row && this.#repaired(row);
+  }
+
+  /**
+   * Says where the model is, or starts its download, or joins the one that runs. Waits for the hub's facts, at most
+   * `resolveGraceMs`, so that what cannot work is refused at once.
+   *
+   * @throws {RbeeError} what {@linkcode Models.find} throws and what a download ends with, if it ends that soon.
+   */
+  async download(reference: string): Promise<DownloadResponse> {
+    const ref = parseModelRef(reference);
+    const found = await this.find(ref.text);
+    if (found !== undefined) return { download_id: "cached", local_path: found.local_path };
+    if (this.#closed) throw new RbeeError("SHUTTING_DOWN", "The hive is shutting down. Try again later.");
+    return await this.#firstAnswer(this.#downloads.start(ref as HubRef));
+  }
+
+  /**
+   * Follows a download: `listener` gets its present state at once and everything after, up to `complete` or `error`.
+   *
+   * @returns what ends the following.
+   * @throws {RbeeError} `DOWNLOAD_NOT_FOUND`.
+   */
+  progress(id: string, listener: (event: DownloadEvent) => void): () => void {
+    return this.#downloads.get(id).subscribe(listener);
+  }
+
+  /**
+   * Stops a download; what was fetched is kept for the next try. One that has ended stays as it is.
+   *
+   * @throws {RbeeError} `DOWNLOAD_NOT_FOUND`.
+   */
+  async cancel(id: string): Promise<void> {
+    const job = this.#downloads.get(id);
+    const again = `Ask for ${job.reference} again to resume it.`;
+    await job.cancel(new RbeeError("REQUEST_CANCELED", `The download was canceled. ${again}`));
+  }
+
+  /** The catalog, repaired. */
+  list(): CatalogModel[] {
+    this.repair();
+    return this.#catalog.all();
+  }
+
+  /** Brings the catalog in line with the disk; blocks for a look at every file. */
+  repair(): void {
+    for (const row of this.#catalog.all()) this.#repaired(row);
+  }
+
+  /**
+   * Forgets a model and, if it came from a hub, removes its files. Other references to the same files go with it.
+   *
+   * @throws {RbeeError} `MODEL_NOT_FOUND`; `MODEL_IN_USE` when `inUse` says so of the model or of another reference
+   * to its files, or while it is being downloaded.
+   */
+  async remove(reference: string, options: { inUse: (model: CatalogModel) => boolean }): Promise<void> {
+    const ref = parseModelRef(reference);
+    const row = this.#catalog.get(ref.text);
+    if (row === undefined) throw new RbeeError("MODEL_NOT_FOUND", `${ref.text} is not in the catalog.`);
+    const affected = row.provider === "hf"
+      ? this.#catalog.all().filter((other) => other.local_path === row.local_path)
+      : [row];
+    for (const model of affected) {
+      const why = options.inUse(model) ? "a worker has it loaded; stop that first" : undefined;
+      const busy = this.#downloads.running(model.reference) && "it is being downloaded; cancel that first";
+      if (why ?? busy) {
+        throw new RbeeError("MODEL_IN_USE", `Cannot remove ${model.reference}: ${why ?? busy}.`);
+      }
+    }
+    for (const model of affected) this.#catalog.delete(model.reference);
+    if (row.provider === "hf") await removeFromCache(splitPaths(row.local_path));
+    this.#options.log.info("model removed", { model_ref: row.reference, local_path: row.local_path });
+  }
+
+  /** Stops all downloads, keeping what was fetched, and closes the catalog. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#downloads.close();
+    this.#catalog.close();
+  }
+
+  async #firstAnswer(job: DownloadJob): Promise<DownloadResponse> {
+    const waiting = new AbortController();
+    const grace = delay(this.#limits.resolveGraceMs, { signal: waiting.signal }).catch(() => {});
+    const outcome = await Promise.race([job.ended, job.transferring, grace]);
+    waiting.abort();
+    if (!outcome) return { download_id: job.id };
+    if ("error" in outcome) throw outcome.error;
+    return { download_id: "cached", local_path: outcome.localPath };
+  }
+
+  #record(ref: HubRef, got: { model: HubModel; local: LocalModel }): void {
+    const { model, local } = got;
+    const { digest } = model.files[0];
+    this.#catalog.put({
+      provider: "hf",
+      reference: ref.text,
+      revision: model.commit,
+      local_path: local.path,
+      size_bytes: local.sizeBytes,
+      sha256: model.files.length === 1 && digest.algorithm === "sha256" ? digest.hex : null,
+      downloaded_at_unix: nowUnix(),
+    });
+  }
+
+  /** The row if its files are as they were, the row mended if they moved, else nothing. Never waits. */
+  #repaired(row: CatalogModel): CatalogModel | undefined {
+    if (sizeOf(row.local_path) === row.size_bytes) return row;
+    const { log } = this.#options;
+    const moved = this.#movedPath(row.local_path);
+    if (moved !== undefined && sizeOf(moved) === row.size_bytes) {
+      log.info("model found in another folder", { model_ref: row.reference, local_path: moved });
+      return this.#catalog.put({ ...row, local_path: moved });
+    }
+    log.warn("model dropped from the catalog: its file is gone or has changed", {
+      ...{ model_ref: row.reference, local_path: row.local_path, size_bytes: row.size_bytes },
+    });
+    this.#catalog.delete(row.reference);
+    return undefined;
+  }
+
+  /** Where a file of the cache would be if the cache as a whole had been moved to where it is now configured. */
+  #movedPath(path: string): string | undefined {
+    const found = parseSnapshotPath(path);
+    if (found === undefined) return undefined;
+    const repoName = found.repoFolder.slice(found.repoFolder.lastIndexOf("/") + 1);
+    return join(this.modelsDir, repoName, "snapshots", found.commit, found.path);
+  }
+
+  /** A file that is new, or not as it was, is read; one that is known is only looked at. */
+  async #findLocal(ref: LocalRef): Promise<CatalogModel> {
+    const path = splitPaths(ref.provider === "file" ? ref.path : this.#builtinPath(ref.name))[0];
+    const row = this.#catalog.get(ref.text);
+    if (row !== undefined && row.local_path === path && sizeOf(path) === row.size_bytes) return row;
+    if (fileSize(path) === undefined) {
+      const advice = ref.provider === "file" ? "Check the path" : "The installation is incomplete";
+      throw new RbeeError("MODEL_NOT_FOUND", `There is no file ${path} for ${ref.text}. ${advice}.`);
+    }
+    const { fileBytes } = await readGgufFacts(path);
+    return this.#catalog.put({
+      ...{ provider: ref.provider, reference: ref.text, revision: null, sha256: null },
+      ...{ local_path: path, size_bytes: fileBytes, downloaded_at_unix: nowUnix() },
+    });
+  }
+
+  #builtinPath(name: keyof typeof BUILTIN_FILES): string {
+    return join(this.#options.builtinDir, BUILTIN_FILES[name]);
+  }
+}
+
+/** Bytes of all parts of the model at `path`; undefined when one is missing. */
+function sizeOf(path: string): number | undefined {
+  let sum = 0;
+  for (const part of splitPaths(path)) {
+    const size = fileSize(part);
+    if (size === undefined) return undefined;
+    sum += size;
+  }
+  return sum;
+}
+
+function nowUnix(): number {
+  return Math.floor(Date.now() / 1000);
+}

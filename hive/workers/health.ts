@@ -1,0 +1,41 @@
+/** The health loop of one worker. */
+import type { Logger } from "../../daemon/log.ts";
+import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
+import { type Clock, deadline, sleep } from "../clock.ts";
+import { HEALTH_FAILURES_MAX } from "../limits.ts";
+import type { WorkerApi } from "./connection.ts";
+
+/** Options of {@linkcode watchHealth}. */
+export interface WatchHealthOptions {
+  /** Ends the loop; it then rejects with the signal's reason. */
+  signal: AbortSignal;
+  /** For pauses and limits. */
+  clock: Clock;
+  /** Pause between the end of one check and the next. */
+  intervalMs: number;
+  /** Carries the worker's id. */
+  log: Logger;
+  /** Told of every answer. */
+  onAlive: () => void;
+  /** Told of every check without one. */
+  onSilence: () => void;
+}
+
+/** Checks a worker until {@linkcode HEALTH_FAILURES_MAX} checks in a row have failed, and resolves then. */
+export async function watchHealth(api: WorkerApi, options: WatchHealthOptions): Promise<void> {
+  const { signal, clock } = options;
+  for (let failures = 0; failures < HEALTH_FAILURES_MAX;) {
+    await sleep(clock, options.intervalMs, signal);
+    using limit = deadline(clock, HEALTH_TIMEOUT_MS, signal);
+    try {
+      await api.health({ signal: limit.signal });
+      failures = 0;
+      options.onAlive();
+    } catch (error) {
+      signal.throwIfAborted();
+      failures++;
+      options.log.warn("worker failed a health check", { failures, error: String(error) });
+      options.onSilence();
+    }
+  }
+}

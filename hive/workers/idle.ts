@@ -1,0 +1,37 @@
+/** The idle timer of one worker. The hive sees no requests, so it asks: the worker itself decides, in one step. */
+import { type Clock, deadline, sleep } from "../clock.ts";
+import { IDLE_RECHECK_MIN_MS, IDLE_RETRY_MS, SHUTDOWN_ACK_TIMEOUT_MS } from "../limits.ts";
+import type { WorkerApi } from "./connection.ts";
+
+/** Options of {@linkcode leaveWhenIdle}. */
+export interface LeaveWhenIdleOptions {
+  /** Ends the waiting; it then rejects with the signal's reason. */
+  signal: AbortSignal;
+  /** For pauses and limits. */
+  clock: Clock;
+  /** How long nothing must have run. */
+  timeoutMs: number;
+  /** For how long nothing has run as far as is known. */
+  idleMs: number;
+}
+
+/**
+ * Waits until the worker has been idle for long enough and has agreed to leave. It is asked only when it could be true:
+ * its answer says for how long nothing has run, and the next question follows when the rest has passed.
+ */
+export async function leaveWhenIdle(api: WorkerApi, options: LeaveWhenIdleOptions): Promise<void> {
+  const { signal, clock, timeoutMs } = options;
+  for (let waitMs = Math.max(timeoutMs - options.idleMs, 0);;) {
+    await sleep(clock, waitMs, signal);
+    using limit = deadline(clock, SHUTDOWN_ACK_TIMEOUT_MS, signal);
+    try {
+      const answer = await api.shutdown({ ifIdleMs: timeoutMs, signal: limit.signal });
+      if (answer.accepted) return;
+      waitMs = Math.max(timeoutMs - answer.idle_ms, IDLE_RECHECK_MIN_MS);
+    } catch {
+      // Whether it is alive at all is for the health loop to find out.
+      signal.throwIfAborted();
+      waitMs = IDLE_RETRY_MS;
+    }
+  }
+}

@@ -1,0 +1,212 @@
+/** Worker processes: starting one in a group of its own, noticing its end, ending it, reading what it said last. */
+import { spawn } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+import process from "node:process";
+import { PRIVATE_FILE_MODE } from "../../home/paths.ts";
+import type { Clock } from "../clock.ts";
+import {
+  ADOPTED_LOOK_EVERY_POLLS,
+  ADOPTED_POLL_INTERVAL_MS,
+  LOG_TAIL_LINE_MAX_CHARS,
+  LOG_TAIL_LINES,
+  LOG_TAIL_MAX_BYTES,
+} from "../limits.ts";
+
+/** How a process ended; both null when it was not this hive's child. */
+export interface ExitStatus {
+  /** Exit code. */
+  code: number | null;
+  /** The signal that ended it. */
+  signal: string | null;
+}
+
+/** A running worker process. */
+export interface WorkerProcess {
+  /** Also the id of its process group. */
+  readonly pid: number;
+  /** Settles at once when the process is over; never rejects. */
+  readonly exited: Promise<ExitStatus>;
+  /** Signals the whole group. Does nothing once the process is over. Throws only what the system refuses. */
+  kill(signal: Deno.Signal): Promise<void>;
+  /** Looks now whether the process is over, where the system does not tell. Never throws. */
+  look(): Promise<void>;
+  /** It has been asked to leave: where the system does not tell of its end, looks for it more closely from now on. */
+  expectExit(): void;
+  /** Stops watching; the process goes on. */
+  detach(): void;
+}
+
+/** What {@linkcode launchProcess} starts. */
+export interface LaunchOptions {
+  /** Program and leading arguments. */
+  command: readonly string[];
+  /** Added to them. */
+  args: readonly string[];
+  /** The whole environment: nothing else is passed on. */
+  env: Record<string, string>;
+  /** Gets stdout and stderr; created for the owner alone. */
+  logPath: string;
+}
+
+/**
+ * Starts a process in a session and group of its own: it gets no Ctrl+C of the hive's terminal and outlives a hive
+ * that crashes. Does not block.
+ *
+ * @throws {Error} when the program can't be started.
+ */
+export function launchProcess(options: LaunchOptions): WorkerProcess {
+  const [program, ...args] = [...options.command, ...options.args];
+  const log = openSync(options.logPath, "a", PRIVATE_FILE_MODE);
+  let child;
+  try {
+    child = spawn(program, args, { detached: true, stdio: ["ignore", log, log], env: options.env });
+  } finally {
+    closeSync(log);
+  }
+  const { pid } = child;
+  // Says the same as the missing pid, only later.
+  child.on("error", () => {});
+  if (pid === undefined) throw new Error("it is not there or not executable");
+  let over = false;
+  const exited = Promise.withResolvers<ExitStatus>();
+  child.once("exit", (code, signal) => {
+    // Whatever the worker started itself must not outlive it.
+    signalGroup(pid, "SIGKILL");
+    over = true;
+    exited.resolve({ code, signal });
+  });
+  return {
+    pid,
+    exited: exited.promise,
+    kill(signal) {
+      if (!over) signalGroup(pid, signal);
+      return Promise.resolve();
+    },
+    look: () => Promise.resolve(),
+    expectExit: () => {},
+    detach: () => child.unref(),
+  };
+}
+
+/**
+ * Watches a process that an earlier hive started. Not being its parent, this hive learns of its end by looking.
+ * Undefined when no process with this pid and identity is alive.
+ */
+export async function attachProcess(
+  pid: number,
+  options: { identity: string; clock: Clock },
+): Promise<WorkerProcess | undefined> {
+  const { identity, clock } = options;
+  if (await processIdentity(pid) !== identity) return undefined;
+  const ended = Promise.withResolvers<ExitStatus>();
+  let over = false;
+  let cancel: () => void;
+  const end = () => {
+    if (over) return;
+    over = true;
+    cancel();
+    ended.resolve({ code: null, signal: null });
+  };
+  const look = async () => {
+    try {
+      // A process whose new parent never asks for its status stays a zombie: the bare pid is no proof of life.
+      if (!over && await processIdentity(pid) !== identity) end();
+    } catch {
+      // That nobody could look says nothing about the process.
+    }
+  };
+  let expected = false;
+  const poll = (round: number) => {
+    cancel = clock.after(ADOPTED_POLL_INTERVAL_MS, () => {
+      if (!processExists(pid)) return end();
+      poll(round + 1);
+      if (expected || round % ADOPTED_LOOK_EVERY_POLLS === 0) void look();
+    });
+  };
+  poll(1);
+  const kill = async (signal: Deno.Signal) => {
+    // The pid may be somebody else's by now.
+    await look();
+    if (over) return;
+    expected = true;
+    signalGroup(pid, signal);
+  };
+  return {
+    ...{ pid, exited: ended.promise, kill, look },
+    expectExit: () => void (expected = true),
+    detach: () => cancel(),
+  };
+}
+
+/**
+ * What tells a process from every other one that ever had its pid: boot and start time. Undefined when there is no
+ * such process or it is a zombie. Starts a small program to look, because Deno opens `/proc` to nobody but a program
+ * with all permissions.
+ *
+ * @throws {Error} when that program can't be started.
+ */
+export async function processIdentity(pid: number): Promise<string | undefined> {
+  if (Deno.build.os !== "linux") {
+    const [state, ...started] = (await outputOf(["ps", "-o", "stat=,lstart=", "-p", String(pid)])).split(
+      /\s+/,
+    );
+    return state === "" || state.startsWith("Z") ? undefined : started.join(" ");
+  }
+  const [boot, stat = ""] = (await outputOf([
+    "cat",
+    "/proc/sys/kernel/random/boot_id",
+    `/proc/${pid}/stat`,
+  ])).split("\n");
+  // The second field is the program's name in brackets and may hold anything; proc_pid_stat(5) counts from there.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const [state, started] = [fields[0], fields[19]];
+  return started === undefined || state === "Z" || state === "X" ? undefined : `${boot}/${started}`;
+}
+
+/** The last lines of a log file, read within bounds; empty when there is none. Never throws. */
+export async function tailLog(path: string, lines = LOG_TAIL_LINES): Promise<string[]> {
+  try {
+    using file = await Deno.open(path);
+    const { size } = await file.stat();
+    await file.seek(Math.max(0, size - LOG_TAIL_MAX_BYTES), Deno.SeekMode.Start);
+    const bytes = new Uint8Array(LOG_TAIL_MAX_BYTES);
+    let length = 0;
+    for (let read; length < bytes.length && (read = await file.read(bytes.subarray(length))) !== null;) {
+      length += read;
+    }
+    const text = new TextDecoder().decode(bytes.subarray(0, length)).trimEnd();
+    if (text === "") return [];
+    return text.split(/\r?\n/).slice(-lines).map((line) => line.slice(0, LOG_TAIL_LINE_MAX_CHARS));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    // It is only ever wanted while something worse is told.
+    return [`(${path} cannot be read: ${error})`];
+  }
+}
+
+function signalGroup(pid: number, signal: Deno.Signal): void {
+  try {
+    Deno.kill(-pid, signal);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+function processExists(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as { code?: string }).code !== "ESRCH";
+  }
+}
+
+async function outputOf([program, ...args]: string[]): Promise<string> {
+  const output = await new Deno.Command(program, {
+    args,
+    env: { LC_ALL: "C" },
+    stdin: "null",
+    stderr: "null",
+  }).output();
+  return new TextDecoder().decode(output.stdout).trim();
+}

@@ -1,0 +1,335 @@
+/** One worker: the only owner of its state and its process. */
+import { secretsEqual } from "../../daemon/auth.ts";
+import type { Logger } from "../../daemon/log.ts";
+import { errorFromBody, RbeeError } from "../../protocol/errors.ts";
+import type { WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
+import type { ReadyResponse } from "../../protocol/worker_schemas.ts";
+import { type Clock, deadline, settlesWithin, unixSeconds } from "../clock.ts";
+import {
+  FAILED_EXIT_TIMEOUT_MS,
+  FAILED_KEPT_MS,
+  LAST_WORDS_TIMEOUT_MS,
+  PROBE_TIMEOUT_MS,
+} from "../limits.ts";
+import type { WorkerApi } from "./connection.ts";
+import { watchHealth } from "./health.ts";
+import { leaveWhenIdle } from "./idle.ts";
+import { type LoadProgress, watchLoad } from "./load_watch.ts";
+import { type ExitStatus, tailLog, type WorkerProcess } from "./process.ts";
+import type { WorkerRecord } from "./registry.ts";
+import { diedWhileLoading, diedWhileStarting, loadingTimeout, noCallback } from "./start_errors.ts";
+import { isUsable, nextState, type WorkerHappening } from "./state.ts";
+import { awaitExit, stopProcess } from "./stop.ts";
+import type { WorkerOptions } from "./worker_options.ts";
+
+/** A worker from the start of its process to its end. */
+export class Worker {
+  /** What the registry stores of it. */
+  readonly record: WorkerRecord;
+  /** Resolves with the ready callback; rejects with the reason when none will come. */
+  readonly started: Promise<void>;
+  readonly #start = Promise.withResolvers<void>();
+  readonly #options: WorkerOptions;
+  readonly #process: WorkerProcess;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  /** Ends every call and every timer of the worker. */
+  readonly #scope = new AbortController();
+  readonly #hurry = new AbortController();
+  #idleScope = new AbortController();
+  #cancelLimit = () => {};
+  #state: WorkerState = "starting";
+  #token: string | undefined;
+  #api: WorkerApi | undefined;
+  #over = false;
+  #detached = false;
+  #error: RbeeError | undefined;
+  #load: Promise<void> = Promise.resolve();
+  #progress: LoadProgress | undefined;
+  #stopping: Promise<void> | undefined;
+  #slotsAvailable = 0;
+  #lastActivityUnix: number;
+  #lastHealthUnix = 0;
+
+  /** Takes over the process. Next comes {@linkcode acceptCallback} or {@linkcode resume}. */
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+    this.record = options.record;
+    this.#process = options.process;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#token = options.token;
+    this.#lastActivityUnix = options.record.startedUnix;
+    this.started = this.#start.promise;
+    this.started.catch(() => {});
+    this.#process.exited.then((status) => this.#onExit(status));
+    this.#limit(options.callbackTimeoutMs, () => this.#callbackMissing());
+  }
+
+  /** See {@linkcode nextState}. */
+  get state(): WorkerState {
+    return this.#state;
+  }
+
+  /** Whether somebody who asks for such a worker can be given this one. */
+  get usable(): boolean {
+    return isUsable(this.#state) && !this.#over;
+  }
+
+  /** Whether its process may still hold memory. */
+  get alive(): boolean {
+    return !this.#over;
+  }
+
+  /** The ready callback: takes the one-time token and follows the load. False when it is not the token. */
+  acceptCallback(token: string, url: string): boolean {
+    const expected = this.#token ?? "";
+    if (!secretsEqual(token, expected) || expected === "" || this.#state !== "starting") return false;
+    this.#token = undefined;
+    this.#connected(url);
+    this.#followLoad();
+    return true;
+  }
+
+  /** Goes on with a worker of an earlier hive that has just shown `ready`. */
+  resume(url: string, ready: ReadyResponse): void {
+    this.#connected(url);
+    if (ready.state === "loading") this.#followLoad();
+    else this.#learn(ready);
+  }
+
+  /** Seconds without a request until it goes; 0 = never. Counts from its last request. */
+  setIdleTimeout(seconds: number): void {
+    this.record.idleTimeoutSeconds = seconds;
+    // Asking at once costs nothing: the worker knows for how long it has been idle.
+    if (this.#state === "idle" || this.#state === "busy") this.#armIdle(seconds * 1000);
+  }
+
+  /** Asks the worker how it is; without an answer in time the last known state stands. */
+  async probe(): Promise<void> {
+    if (this.#state !== "idle" && this.#state !== "busy") return;
+    using limit = deadline(this.#clock, PROBE_TIMEOUT_MS, this.#scope.signal);
+    try {
+      this.#learn(await this.#api!.ready({ signal: limit.signal }));
+    } catch {
+      await this.#process.look();
+    }
+  }
+
+  /** As the wire has it and as last known. */
+  info(): WorkerInfo {
+    const record = this.record;
+    return {
+      worker_id: record.id,
+      url: record.url ?? "",
+      model_ref: record.modelRef,
+      backend: record.backend,
+      device: record.device,
+      state: this.#state,
+      slots_total: record.slots,
+      slots_available: this.#state === "idle" || this.#state === "busy" ? this.#slotsAvailable : 0,
+      pid: record.pid,
+      started_unix: record.startedUnix,
+      last_activity_unix: this.#lastActivityUnix,
+      last_health_unix: this.#lastHealthUnix,
+      error: this.#error?.toBody(""),
+    };
+  }
+
+  /** Stops it by the ladder and waits until its process is over. Idempotent. */
+  stop(): Promise<void> {
+    return this.#stopping ??= this.#stop();
+  }
+
+  /** Ends all patience: a stop that is waiting goes on to SIGKILL. */
+  hurry(): void {
+    this.#hurry.abort();
+  }
+
+  /** Lets go of it; the process runs on. */
+  detach(): void {
+    this.#detached = true;
+    this.#release();
+    this.#process.detach();
+  }
+
+  /** Takes a failed worker off the list. */
+  forget(): void {
+    if (this.#move("forgotten")) this.#release();
+  }
+
+  #connected(url: string): void {
+    this.record.url = url;
+    this.#api = this.#options.connect({ url, apiKey: this.record.apiKey });
+    this.#cancelLimit();
+    this.#lastHealthUnix = unixSeconds(this.#clock);
+    this.#move("called_back");
+    this.#start.resolve();
+    watchHealth(this.#api, {
+      signal: this.#scope.signal,
+      clock: this.#clock,
+      log: this.#log,
+      intervalMs: this.#options.healthIntervalMs,
+      onAlive: () => this.#lastHealthUnix = unixSeconds(this.#clock),
+      onSilence: () => void this.#process.look(),
+    }).then(() => this.#healthLost(), () => {});
+  }
+
+  #followLoad(): void {
+    const { loadTimeoutMs } = this.#options;
+    this.#limit(loadTimeoutMs, () => {
+      this.#fail(loadingTimeout(this.record, { ms: loadTimeoutMs, at: this.#progress }));
+      this.#stopUnasked();
+    });
+    this.#load = watchLoad(this.#api!, {
+      signal: this.#scope.signal,
+      clock: this.#clock,
+      exited: this.#process.exited,
+      onProgress: (progress) => this.#progress = progress,
+    }).then((result) => {
+      if (result === "over" || this.#state !== "loading") return;
+      if (result === "ready") this.#loaded(0);
+      else this.#reportedFailure(result);
+    }, () => {});
+  }
+
+  #loaded(idleMs: number): void {
+    this.#cancelLimit();
+    this.#slotsAvailable = this.record.slots;
+    this.#lastActivityUnix = Math.floor((this.#clock.unixMs() - idleMs) / 1000);
+    this.#move("became_idle");
+    this.#armIdle(idleMs);
+    this.#log.info("worker ready");
+  }
+
+  #learn(ready: ReadyResponse): void {
+    if (ready.state === "loading") return;
+    if (ready.state === "failed") return this.#reportedFailure(errorFromBody(ready.error));
+    if (ready.state === "draining") return this.#leaving(true);
+    if (this.#state === "loading") this.#loaded(ready.idle_ms);
+    this.#move(ready.state === "idle" ? "became_idle" : "became_busy");
+    this.#slotsAvailable = ready.slots_available;
+    this.#lastActivityUnix = Math.floor((this.#clock.unixMs() - ready.idle_ms) / 1000);
+  }
+
+  #armIdle(idleMs: number): void {
+    this.#idleScope.abort();
+    this.#idleScope = new AbortController();
+    const timeoutMs = this.record.idleTimeoutSeconds * 1000;
+    if (timeoutMs === 0) return;
+    leaveWhenIdle(this.#api!, {
+      signal: AbortSignal.any([this.#idleScope.signal, this.#scope.signal]),
+      clock: this.#clock,
+      timeoutMs,
+      idleMs,
+    }).then(() => {
+      this.#log.info("worker was idle and leaves", { idle_timeout_seconds: timeoutMs / 1000 });
+      this.#leaving(false);
+    }, () => {});
+  }
+
+  /** It has said that it is going to leave. */
+  #leaving(busy: boolean): void {
+    if (!this.#move("stop_asked")) return;
+    this.#stopping ??= awaitExit(this.#process, this.#stopOptions(busy));
+    this.#stopUnasked();
+  }
+
+  /** Stops it where nobody waits for that. */
+  #stopUnasked(): void {
+    this.stop().catch((error) => this.#log.error("worker could not be stopped", { error }));
+  }
+
+  async #stop(): Promise<void> {
+    if (this.#over) return this.forget();
+    const busy = this.#state === "busy";
+    this.#move("stop_asked");
+    this.#start.reject(new RbeeError("SHUTTING_DOWN", `The worker for ${this.record.modelRef} was stopped.`));
+    await stopProcess(this.#process, { ...this.#stopOptions(busy), api: this.#api });
+  }
+
+  #stopOptions(busy: boolean) {
+    return { busy, hurry: this.#hurry.signal, clock: this.#clock, log: this.#log };
+  }
+
+  /** Its own report: it leaves by itself once that is out. */
+  #reportedFailure(error: RbeeError): void {
+    this.#fail(error);
+    const options = { clock: this.#clock, ms: FAILED_EXIT_TIMEOUT_MS, signal: this.#hurry.signal };
+    settlesWithin(this.#process.exited, options).then((left) => left || this.#stopUnasked());
+  }
+
+  #fail(error: RbeeError): void {
+    if (nextState(this.#state, "gave_up") === undefined) return;
+    this.#cancelLimit();
+    this.#error = error;
+    this.#log.warn("worker failed", { code: error.code, reason: error.message });
+    this.#move("gave_up");
+  }
+
+  async #callbackMissing(): Promise<void> {
+    if (!this.#move("stop_asked")) return;
+    this.#kill();
+    const tail = await tailLog(this.record.logPath);
+    this.#log.error("worker killed: it did not call back", { log_tail: tail });
+    this.#start.reject(noCallback(this.record, { ms: this.#options.callbackTimeoutMs, tail }));
+  }
+
+  #healthLost(): void {
+    if (!this.#move("stop_asked")) return;
+    this.#log.error("worker killed: it does not answer health checks");
+    this.#kill();
+  }
+
+  #kill(): void {
+    this.#stopping ??= this.#process.kill("SIGKILL").then(async () => void await this.#process.exited);
+    this.#stopUnasked();
+  }
+
+  async #onExit(status: ExitStatus): Promise<void> {
+    if (this.#detached) return;
+    this.#over = true;
+    this.#cancelLimit();
+    if (this.#state === "loading") {
+      // What it said last may still be on its way through the socket.
+      await settlesWithin(this.#load, { clock: this.#clock, ms: LAST_WORDS_TIMEOUT_MS });
+    }
+    const during = this.#state;
+    const crash = isUsable(during);
+    const fields = { exit_code: status.code, signal: status.signal, during };
+    if (crash) {
+      const tail = await tailLog(this.record.logPath);
+      this.#log.error("worker died", { ...fields, log_tail: tail });
+      if (during === "starting") this.#start.reject(diedWhileStarting(this.record, { status, tail }));
+      if (during === "loading") this.#error = diedWhileLoading(this.record, { status, tail });
+    } else {
+      this.#log.info("worker left", fields);
+    }
+    this.#options.onEvent({ kind: "exited", worker: this, status, during, crash });
+    this.#move("exited");
+    this.#release();
+    if (this.#state === "failed") this.#limit(FAILED_KEPT_MS, () => this.forget());
+  }
+
+  #move(happening: WorkerHappening): boolean {
+    const from = this.#state;
+    const to = nextState(from, happening);
+    if (to === undefined) return false;
+    this.#state = to;
+    if (!isUsable(to)) this.#idleScope.abort();
+    if (from !== to) this.#options.onEvent({ kind: "state", worker: this, from, to });
+    return true;
+  }
+
+  /** Takes the place of whatever limit was running: a worker is only ever waited for in one way. */
+  #limit(ms: number, task: () => void): void {
+    this.#cancelLimit();
+    this.#cancelLimit = this.#clock.after(ms, task);
+  }
+
+  #release(): void {
+    this.#cancelLimit();
+    this.#idleScope.abort();
+    this.#scope.abort();
+  }
+}
