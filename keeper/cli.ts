@@ -1,0 +1,105 @@
+/**
+ * The command line as data: what a command is, and how `argv` is read against a table of them. How flags are read
+ * stands in `home/flags.ts`.
+ */
+import { type FlagsOf, type FlagTable, readFlags } from "../home/flags.ts";
+import { nearest } from "../home/near_miss.ts";
+import type { CommandContext } from "./context.ts";
+
+/** A command's code, loaded only when it is the one asked for. */
+export interface LoadedCommand<Flags> {
+  /** What the table can't say about the flags: one line per mistake. Flags that are wrong already are undefined. */
+  check?(flags: Partial<Flags>): string[] | Promise<string[]>;
+  /** Does it; resolves to the exit code. */
+  run(context: CommandContext, flags: Flags): Promise<number>;
+}
+
+/** One command: `infer`, `workers list`. */
+export interface Command {
+  /** Its words. */
+  readonly path: readonly string[];
+  /** One line, lower case, no full stop. */
+  readonly summary: string;
+  /** More of it, for its own help. */
+  readonly details?: string;
+  /** By name, without the dashes. */
+  readonly flags: FlagTable;
+  /** Command lines worth showing, without the program's name. */
+  readonly examples: readonly string[];
+  /** Loads the code. Its flags are of the type that {@linkcode flags} gives, see {@linkcode defineCommand}. */
+  readonly load: () => Promise<LoadedCommand<never>>;
+}
+
+/** Ties a table of flags to code that takes just those flags. */
+export function defineCommand<const T extends FlagTable>(
+  command: Omit<Command, "flags" | "load"> & { flags: T; load: () => Promise<LoadedCommand<FlagsOf<T>>> },
+): Command {
+  return command;
+}
+
+/** What a command line asks for. */
+export type Invocation =
+  | { kind: "version" }
+  /** Help for everything that starts with `path`. */
+  | { kind: "help"; path: readonly string[] }
+  | { kind: "command"; command: Command; flags: Record<string, unknown>; problems: string[] };
+
+/** A command line that can't be carried out. Exit code 2. */
+export class UsageError extends Error {
+  /** One line per mistake. */
+  readonly problems: readonly string[];
+  /** Which help to point to. */
+  readonly path: readonly string[];
+
+  /** `problems` must not be empty. */
+  constructor(problems: readonly string[], path: readonly string[] = []) {
+    super(problems.join("\n"));
+    this.name = "UsageError";
+    this.problems = problems;
+    this.path = path;
+  }
+}
+
+/**
+ * Reads a command line against the table.
+ *
+ * @throws {UsageError} when there is no such command. Wrong flags are in the result's `problems`.
+ */
+export function parseCommandLine(args: readonly string[], commands: readonly Command[]): Invocation {
+  if (args[0] === "help") args = [...args.slice(1), "--help"];
+  const end = args.findIndex((arg) => arg.startsWith("-"));
+  const words = end < 0 ? args : args.slice(0, end);
+  const wantsHelp = flagsOf(args).some((arg) => arg === "--help" || arg === "-h");
+
+  const command = commands.find((each) => each.path.every((word, i) => word === words[i]));
+  if (command !== undefined) {
+    if (wantsHelp) return { kind: "help", path: command.path };
+    return { kind: "command", command, ...readFlags(args.slice(command.path.length), command.flags) };
+  }
+  if (words.length === 0) {
+    if (args.length === 0 || wantsHelp) return { kind: "help", path: [] };
+    if (args[0] === "--version" || args[0] === "-V") return { kind: "version" };
+    throw new UsageError([`"${args[0]}" came before any command. Name the command first.`]);
+  }
+  const group = commands.filter((each) => each.path.length > 1 && each.path[0] === words[0]);
+  if (group.length > 0) {
+    if (words.length === 1 && wantsHelp) return { kind: "help", path: [words[0]] };
+    const known = group.map((each) => each.path[1]);
+    if (words.length > 1) throw new UsageError([unknown("command", words.slice(0, 2), known)], [words[0]]);
+    throw new UsageError([`"${words[0]}" needs one of: ${known.join(", ")}.`], [words[0]]);
+  }
+  throw new UsageError([unknown("command", [words[0]], [...new Set(commands.map((each) => each.path[0]))])]);
+}
+
+/** Up to `--`: what comes after is never a flag. */
+function flagsOf(args: readonly string[]): readonly string[] {
+  const end = args.indexOf("--");
+  return end < 0 ? args : args.slice(0, end);
+}
+
+function unknown(what: string, given: readonly string[], known: readonly string[]): string {
+  const near = nearest(given[given.length - 1], known);
+  const before = given.slice(0, -1).map((word) => `${word} `).join("");
+  const advice = near === undefined ? `Known: ${known.join(", ")}.` : `Did you mean "${before}${near}"?`;
+  return `Unknown ${what} "${given.join(" ")}". ${advice}`;
+}

@@ -1,0 +1,146 @@
+/** From `infer`'s flags to what the worker and the hive are asked. */
+import { RbeeError } from "../../protocol/errors.ts";
+import { SpawnRequest } from "../../protocol/hive_schemas.ts";
+import { MAX_STOP_STRINGS } from "../../protocol/limits.ts";
+import { parseModelRef } from "../../protocol/model_ref.ts";
+import type { InferenceInput, ModelFacts } from "../../protocol/worker_schemas.ts";
+import type { InferFlags } from "../command_table.ts";
+import { MAX_INPUT_BYTES } from "../limits.ts";
+import type { Output } from "../output.ts";
+import { UsageError } from "../cli.ts";
+
+/** The parts of a request that come from outside the command line. */
+export interface InferInput {
+  /** As given or read, never empty. */
+  prompt: string;
+  /** Of `--json-schema`. */
+  jsonSchema?: Record<string, unknown>;
+}
+
+/** Mistakes that the table of flags can't know of. */
+export function checkInferFlags(flags: Partial<InferFlags>): string[] {
+  const problems: string[] = [];
+  if (flags.model !== undefined) {
+    try {
+      parseModelRef(flags.model);
+    } catch (error) {
+      if (!(error instanceof RbeeError)) throw error;
+      problems.push(`--model: ${error.message}`);
+    }
+  }
+  if (flags.prompt === "") problems.push("--prompt must not be empty.");
+  if (flags.raw && flags.system !== undefined) {
+    problems.push("--system needs the model's chat template, which --raw leaves out: use one of them.");
+  }
+  if ((flags.stop?.length ?? 0) > MAX_STOP_STRINGS) {
+    problems.push(`--stop can be given ${MAX_STOP_STRINGS} times at most.`);
+  }
+  if (flags.stop?.includes("")) problems.push("--stop must not be empty.");
+  return problems;
+}
+
+/**
+ * Reads the prompt from stdin when it is `-`, and the JSON schema's file.
+ *
+ * @throws {UsageError} when one of them can't be used.
+ */
+export async function readInferInput(flags: InferFlags): Promise<InferInput> {
+  const problems: string[] = [];
+  const collect = (error: unknown): undefined => {
+    if (!(error instanceof UsageError)) throw error;
+    problems.push(...error.problems);
+  };
+  const jsonSchema = flags["json-schema"] === undefined
+    ? undefined
+    : await readJsonSchema(flags["json-schema"]).catch(collect);
+  const prompt = flags.prompt === "-" ? await readPrompt(Deno.stdin.readable).catch(collect) : flags.prompt;
+  if (problems.length > 0 || prompt === undefined) throw new UsageError(problems, ["infer"]);
+  return { prompt, jsonSchema };
+}
+
+/** What is asked of the hive, defaults filled in, so that two wishes can be compared. */
+export function spawnRequest(flags: InferFlags): SpawnRequest {
+  return SpawnRequest.parse({
+    model_ref: parseModelRef(flags.model).text,
+    backend: flags.backend,
+    device: flags.device,
+    slots: flags.slots,
+    ctx_size: flags["ctx-size"],
+  });
+}
+
+/** What is asked of the worker. Values that were not given are left to its own defaults. */
+export function requestFor(
+  input: InferInput,
+  from: { flags: InferFlags; model: ModelFacts; output: Output },
+): InferenceInput {
+  const { flags, model, output } = from;
+  const options = {
+    max_tokens: flags["max-tokens"],
+    temperature: flags.temperature,
+    top_p: flags["top-p"],
+    top_k: flags["top-k"],
+    min_p: flags["min-p"],
+    seed: flags.seed,
+    stop: flags.stop,
+    json_schema: input.jsonSchema,
+  };
+  if (!flags.raw && model.chat_template) {
+    const system = flags.system === undefined ? [] : [{ role: "system" as const, content: flags.system }];
+    return { ...options, messages: [...system, { role: "user", content: input.prompt }] };
+  }
+  if (flags.system === undefined) return { ...options, prompt: input.prompt };
+  output.say("The model has no chat template: the system text is put before the prompt as it stands.");
+  return { ...options, prompt: `${flags.system}\n\n${input.prompt}` };
+}
+
+/** All of a text stream, bounded; one line end at its end is not part of the prompt. */
+export async function readPrompt(stream: ReadableStream<Uint8Array>): Promise<string> {
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  let size = 0;
+  for await (const chunk of stream) {
+    size += chunk.length;
+    if (size > MAX_INPUT_BYTES) {
+      throw new UsageError([`--prompt -: stdin holds more than ${MAX_INPUT_BYTES} bytes.`], ["infer"]);
+    }
+    chunks.push(chunk.slice());
+  }
+  const text = decode(await new Blob(chunks).bytes(), "--prompt -: stdin").replace(/\r?\n$/, "");
+  if (text === "") throw new UsageError(["--prompt -: stdin is empty."], ["infer"]);
+  return text;
+}
+
+async function readJsonSchema(path: string): Promise<Record<string, unknown>> {
+  const fail = (why: string): never => {
+    throw new UsageError([`--json-schema ${path}: ${why}.`], ["infer"]);
+  };
+  let bytes: Uint8Array;
+  try {
+    if ((await Deno.stat(path)).size > MAX_INPUT_BYTES) {
+      return fail(`is larger than ${MAX_INPUT_BYTES} bytes`);
+    }
+    bytes = await Deno.readFile(path);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    return fail(error instanceof Deno.errors.NotFound ? "there is no such file" : "cannot be read");
+  }
+  let schema: unknown;
+  try {
+    schema = JSON.parse(decode(bytes, `--json-schema ${path}`));
+  } catch (error) {
+    if (error instanceof SyntaxError) return fail(`is no JSON: ${error.message}`);
+    throw error;
+  }
+  if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
+    return fail("must hold a JSON object");
+  }
+  return schema as Record<string, unknown>;
+}
+
+function decode(bytes: Uint8Array, what: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new UsageError([`${what} is no valid UTF-8.`], ["infer"]);
+  }
+}

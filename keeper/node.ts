@@ -1,0 +1,101 @@
+/** From what `--node` says to a hive's address and key. */
+import type { LoadedConfig } from "../home/config.ts";
+import type { Config, ListenAddress } from "../home/config_schema.ts";
+import { configuredKey, localKeyPath, readKeyFile } from "../home/keys.ts";
+import { nearest } from "../home/near_miss.ts";
+import { RbeeError } from "../protocol/errors.ts";
+import { DEFAULT_HIVE_PORT } from "../protocol/limits.ts";
+import { printable } from "../protocol/printable.ts";
+import { readHiveFile } from "./hive_file.ts";
+import { MAX_NAMES_SHOWN } from "./limits.ts";
+
+/** The machine that needs no configuration. */
+export const LOCALHOST = "localhost";
+
+/** A machine and how to call its hive. */
+export interface ResolvedNode {
+  /** As the person called it: the registry's key. */
+  name: string;
+  /** `http://host:port` of its hive. */
+  url: string;
+  /** Absent when none is configured: then only open routes can be called. */
+  apiKey?: string;
+  /** Where the key comes from, for a person; never the key. */
+  keySource: string;
+  /** This machine's own hive, which may be started when it does not run. */
+  local: boolean;
+}
+
+/**
+ * Finds a node: a name under `nodes`, `localhost`, or `host[:port]`. A bare word is a name and never a host, so that
+ * a slip is told from an unreachable machine.
+ *
+ * @throws {RbeeError} `NODE_NOT_FOUND` with the names there are; `INVALID_REQUEST` for an unusable key file.
+ */
+export async function resolveNode(name: string, place: LoadedConfig): Promise<ResolvedNode> {
+  const { config, home } = place;
+  const configured = Object.hasOwn(config.nodes, name) ? config.nodes[name] : undefined;
+  if (configured !== undefined) {
+    const url = new URL(configured.url).origin;
+    if (configured.api_key_file === undefined) return { name, url, local: false, ...await ownKey(place) };
+    const apiKey = await readKeyFile(configured.api_key_file);
+    return { name, url, local: false, apiKey, keySource: configured.api_key_file };
+  }
+  if (name === LOCALHOST) {
+    const url = (await readHiveFile(home))?.url ?? listenUrl(config);
+    return { name, url: new URL(url).origin, local: true, ...await ownKey(place) };
+  }
+  const url = addressUrl(name);
+  if (url !== undefined) return { name, url, local: false, ...await ownKey(place) };
+  throw notFound(name, place);
+}
+
+/** Names that `--node` takes without further ado. */
+export function knownNodes(config: Config): string[] {
+  return [...new Set([LOCALHOST, ...Object.keys(config.nodes)])];
+}
+
+async function ownKey({ config, home }: LoadedConfig): Promise<{ apiKey?: string; keySource: string }> {
+  const apiKey = await configuredKey(config, home);
+  if (apiKey === undefined) return { keySource: `none (${localKeyPath(home)} does not exist)` };
+  if (config.api_key !== undefined) return { apiKey, keySource: "api_key of the configuration" };
+  return { apiKey, keySource: config.api_key_file ?? localKeyPath(home) };
+}
+
+function listenUrl(config: Config): string {
+  const { hostname, port }: ListenAddress = config.hive.listen;
+  // A wildcard can be listened on but not called.
+  const host = hostname === "0.0.0.0" ? "127.0.0.1" : hostname === "::" ? "::1" : hostname;
+  const scheme = config.hive.tls_cert === undefined ? "http" : "https";
+  return `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+const ADDRESS = /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(?::(\d{1,5}))?$/;
+
+function addressUrl(text: string): string | undefined {
+  const match = ADDRESS.exec(text);
+  if (match === null) return undefined;
+  const [, host, port] = match;
+  const bareWord = port === undefined && !/[.[]/.test(host);
+  if (bareWord || Number(port ?? 0) > 65535) return undefined;
+  const url = `http://${host}:${port ?? DEFAULT_HIVE_PORT}`;
+  return URL.canParse(url) ? url : undefined;
+}
+
+function notFound(name: string, { config, path }: LoadedConfig): RbeeError {
+  const known = knownNodes(config);
+  const near = nearest(name, known);
+  const shown = known.slice(0, MAX_NAMES_SHOWN).join(", ");
+  return new RbeeError(
+    "NODE_NOT_FOUND",
+    `There is no node "${printable(name.slice(0, 80))}".${
+      near === undefined ? "" : ` Did you mean ${near}?`
+    }`,
+    {
+      details: {
+        known,
+        advice: [`Known nodes: ${shown}.`, `Add it under nodes in ${path}, or give HOST:PORT.`],
+      },
+    },
+  );
+}

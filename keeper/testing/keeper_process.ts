@@ -1,0 +1,124 @@
+/** The real keeper as a child process, in a home of its own. */
+import { fromFileUrl, join } from "@std/path";
+import { HIVE_KEY, type StandIn } from "./stand_in.ts";
+
+const ROOT = fromFileUrl(new URL("../../", import.meta.url));
+
+/** A home folder with a configuration, gone with the test. */
+export interface TestHome extends AsyncDisposable {
+  path: string;
+}
+
+/** Makes a home. The hive, when given, is its node `stand-in`. */
+export async function testHome(hive?: StandIn, options: { apiKey?: string } = {}): Promise<TestHome> {
+  const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
+  const nodes = hive === undefined ? {} : { "stand-in": { url: hive.url } };
+  // YAML takes JSON as it is.
+  await Deno.writeTextFile(
+    join(path, "config.yaml"),
+    JSON.stringify({ nodes, api_key: options.apiKey ?? HIVE_KEY }),
+  );
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+}
+
+/** What a finished keeper left. */
+export interface Finished {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** A running keeper. */
+export interface KeeperProcess {
+  /** Resolves once stdout or stderr matches. */
+  shows(stream: "stdout" | "stderr", wanted: string | RegExp): Promise<void>;
+  /** Sends a signal. */
+  signal(name: Deno.Signal): void;
+  /** Resolves at its end. */
+  finished: Promise<Finished>;
+}
+
+/** How a keeper is started. */
+export interface KeeperOptions {
+  /** Its `RBEE_HOME`, and its `TMPDIR` too. */
+  home: TestHome;
+  /** Beside those. */
+  env?: Record<string, string>;
+  /** Its whole stdin; absent: there is none. */
+  stdin?: string;
+  /** The reader of its stdout goes away once it has seen this. */
+  closeStdoutAfter?: string;
+}
+
+/** Starts `rbee-keeper ARGS`. */
+export function startKeeper(args: readonly string[], options: KeeperOptions): KeeperProcess {
+  const inherited = ["PATH", "HOME", "DENO_DIR"].flatMap((name) => {
+    const value = Deno.env.get(name);
+    return value === undefined ? [] : [[name, value]];
+  });
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "-q", "--no-prompt", "--cached-only", "-P=keeper", "--config", join(ROOT, "deno.json")],
+      join(ROOT, "keeper", "main.ts"),
+      ...args,
+    ],
+    clearEnv: true,
+    env: {
+      ...Object.fromEntries(inherited),
+      RBEE_HOME: options.home.path,
+      TMPDIR: options.home.path,
+      ...options.env,
+    },
+    stdin: options.stdin === undefined ? "null" : "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  if (options.stdin !== undefined) void new Blob([options.stdin]).stream().pipeTo(child.stdin);
+  const stdout = collect(child.stdout, options.closeStdoutAfter);
+  const stderr = collect(child.stderr);
+  const finished = Promise.all([child.status, stdout.ended, stderr.ended]).then(([status]) => ({
+    code: status.code,
+    stdout: stdout.text(),
+    stderr: stderr.text(),
+  }));
+  return {
+    shows: (stream, wanted) => (stream === "stdout" ? stdout : stderr).until(wanted),
+    signal: (name) => child.kill(name),
+    finished,
+  };
+}
+
+/** Runs `rbee-keeper ARGS` to its end. */
+export async function runKeeper(args: readonly string[], options: KeeperOptions): Promise<Finished> {
+  return await startKeeper(args, options).finished;
+}
+
+function collect(stream: ReadableStream<Uint8Array<ArrayBuffer>>, closeAfter?: string) {
+  let text = "";
+  let waiting: { wanted: string | RegExp; resolve: () => void; reject: (error: Error) => void }[] = [];
+  const isThere = (wanted: string | RegExp) =>
+    typeof wanted === "string" ? text.includes(wanted) : wanted.test(text);
+  const settle = () => {
+    for (const each of waiting) if (isThere(each.wanted)) each.resolve();
+    waiting = waiting.filter((each) => !isThere(each.wanted));
+  };
+  const ended = (async () => {
+    for await (const chunk of stream.pipeThrough(new TextDecoderStream())) {
+      text += chunk;
+      settle();
+      // Leaving the loop closes the pipe.
+      if (closeAfter !== undefined && text.includes(closeAfter)) return;
+    }
+    for (const each of waiting) each.reject(new Error(`It ended without "${each.wanted}":\n${text}`));
+  })();
+  return {
+    text: () => text,
+    ended,
+    until: (wanted: string | RegExp) => {
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      waiting.push({ wanted, resolve, reject });
+      settle();
+      return promise;
+    },
+  };
+}
