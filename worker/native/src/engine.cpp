@@ -1,23 +1,16 @@
 #include "engine.h"
 
-#include "abort_guard.h"
-#include "errors.h"
 #include "logprobs.h"
 #include "native_log.h"
 
-#include "common.h"
-#include "llama-ext.h"
-
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <utility>
 
 namespace rbee {
 
 namespace {
 
-constexpr int default_ctx_size = 4096;
 // Tokens of one step. Prompts are read in pieces of this size.
 constexpr int step_tokens = 512;
 // Prompt tokens of one step while others generate: what they wait for at most.
@@ -27,121 +20,26 @@ double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
 
-int checked_ctx_size(const Model& model, int wanted) {
-  const int trained = llama_model_n_ctx_train(model.get());
-  if (wanted == 0) {
-    return trained > 0 ? std::min(trained, default_ctx_size) : default_ctx_size;
-  }
-  if (trained > 0 && wanted > trained && !model.recurrent()) {
-    throw EngineError("INVALID_REQUEST", "ctx_size is " + std::to_string(wanted) +
-                                             ", this model was trained for " + std::to_string(trained) +
-                                             " tokens.");
-  }
-  return wanted;
-}
-
-int threads_of(const EngineOptions& options) {
-  return options.threads > 0 ? options.threads : common_cpu_get_num_physical_cores();
-}
-
-// ggml without a pool makes new threads for every step. Looked up by name because the CPU backend may be a
-// plugin.
-ThreadPool make_thread_pool(int threads) {
-  ggml_backend_reg_t registry =
-      ggml_backend_dev_backend_reg(ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU));
-  const auto create = reinterpret_cast<decltype(&ggml_threadpool_new)>(
-      ggml_backend_reg_get_proc_address(registry, "ggml_threadpool_new"));
-  const auto destroy = reinterpret_cast<decltype(&ggml_threadpool_free)>(
-      ggml_backend_reg_get_proc_address(registry, "ggml_threadpool_free"));
-  ggml_threadpool_params params = ggml_threadpool_params_default(threads);
-  return ThreadPool(create(&params), destroy);
-}
-
-llama_context_params context_params(const EngineOptions& options, int ctx_size) {
-  llama_context_params params = llama_context_default_params();
-  params.n_ctx = static_cast<uint32_t>(ctx_size) * static_cast<uint32_t>(options.slots);
-  params.n_batch = std::max(step_tokens, options.slots);
-  params.n_ubatch = params.n_batch;
-  params.n_seq_max = static_cast<uint32_t>(options.slots);
-  // Only the last token of each sequence needs logits.
-  params.n_outputs_max = static_cast<uint32_t>(options.slots);
-  params.n_outputs_max_per_seq = 1;
-  // One buffer for all: sequences of different lengths go through in one piece.
-  params.kv_unified = true;
-  params.no_perf = true;
-  params.n_threads = threads_of(options);
-  params.n_threads_batch = threads_of(options);
-  return params;
-}
-
 } // namespace
 
 Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake)
-    : model_(std::move(model)), context_(checked_ctx_size(*model_, options.ctx_size)),
-      events_(std::move(wake)) {
-  if (llama_model_has_encoder(model_->get()) || !llama_model_has_decoder(model_->get())) {
-    throw EngineError("INVALID_MODEL", "This model has an encoder; it cannot continue text.");
-  }
-  clear_log_errors();
-  const AbortGuard guard;
-  llama_context_params params = context_params(options, context_);
-  params.abort_callback = [](void* self) {
-    // Called on the thread that decodes.
-    const bool abort = static_cast<const Engine*>(self)->should_abort();
-    if (abort) mute_log(true);
-    return abort;
-  };
-  params.abort_callback_data = this;
-  ctx_.reset(llama_init_from_model(model_->get(), params));
-  if (!ctx_) {
-    throw EngineError("INSUFFICIENT_RAM", "The context of " + std::to_string(options.slots) + " slots with " +
-                                              std::to_string(context_) +
-                                              " tokens each cannot be created: " + log_errors());
-  }
-  thread_pool_ = make_thread_pool(threads_of(options));
-  llama_attach_threadpool(ctx_.get(), thread_pool_.get(), nullptr);
-  batch_ = std::make_unique<Batch>(static_cast<int>(params.n_batch));
+    : model_(std::move(model)), context_(*model_, options, step_tokens,
+                                         [this] {
+                                           // Called on the thread that decodes.
+                                           const bool abort = should_abort();
+                                           if (abort) mute_log(true);
+                                           return abort;
+                                         }),
+      events_(std::move(wake)), batch_(context_.step_tokens()) {
   slots_.resize(static_cast<size_t>(options.slots));
   for (size_t i = 0; i < slots_.size(); i++) {
     slots_[i].id = static_cast<llama_seq_id>(i);
   }
-  warm_up();
   thread_ = std::thread([this] { run(); });
-}
-
-// One token decoded and forgotten: brings the weights into memory, so that ready means ready, and finds a
-// model that cannot compute before anybody waits for it.
-void Engine::warm_up() {
-  const llama_vocab* vocab = model_->vocab();
-  const llama_token begin = llama_vocab_bos(vocab);
-  llama_token token = begin != LLAMA_TOKEN_NULL ? begin : 0;
-  const int status = llama_decode(ctx_.get(), llama_batch_get_one(&token, 1));
-  if (status != 0) {
-    throw EngineError("INVALID_MODEL",
-                      "The model cannot compute: llama_decode gave status " + std::to_string(status) + ". " +
-                          log_errors(),
-                      status);
-  }
-  const float* logits = llama_get_logits_ith(ctx_.get(), 0);
-  if (!std::all_of(logits, logits + llama_vocab_n_tokens(vocab),
-                   [](float logit) { return std::isfinite(logit); })) {
-    throw EngineError("INVALID_MODEL", "The model computes values that are no numbers; its file is damaged.");
-  }
-  llama_memory_clear(llama_get_memory(ctx_.get()), true);
 }
 
 Engine::~Engine() {
   close();
-}
-
-MemoryUse Engine::memory() const {
-  MemoryUse use;
-  for (const auto& [type, data] : llama_get_memory_breakdown(ctx_.get())) {
-    use.weights += data.model;
-    use.kv += data.context;
-    use.compute += data.compute;
-  }
-  return use;
 }
 
 std::shared_ptr<CancelFlag> Engine::announce(Handle handle) {
@@ -212,7 +110,7 @@ void Engine::run() {
   while (receive()) {
     end_canceled();
     fill_batch();
-    if (batch_->n_tokens > 0) {
+    if (batch_.n_tokens > 0) {
       step();
     }
   }
@@ -291,7 +189,7 @@ void Engine::forget(Slot& slot, size_t keep) {
   if (keep >= slot.cache.size()) {
     return;
   }
-  llama_memory_t memory = llama_get_memory(ctx_.get());
+  llama_memory_t memory = llama_get_memory(context_.get());
   if (keep == 0 || !llama_memory_seq_rm(memory, slot.id, static_cast<llama_pos>(keep), -1)) {
     llama_memory_seq_rm(memory, slot.id, -1, -1);
     keep = 0;
@@ -312,7 +210,7 @@ void Engine::end_canceled() {
 }
 
 void Engine::fill_batch() {
-  batch_->n_tokens = 0;
+  batch_.n_tokens = 0;
   in_step_.clear();
   std::vector<Slot*> readers;
   for (Slot& slot : slots_) {
@@ -324,8 +222,8 @@ void Engine::fill_batch() {
       readers.push_back(&slot);
     }
   }
-  const bool others = batch_->n_tokens > 0;
-  int budget = others ? std::min(shared_prompt_tokens, step_tokens - batch_->n_tokens) : step_tokens;
+  const bool others = batch_.n_tokens > 0;
+  int budget = others ? std::min(shared_prompt_tokens, step_tokens - batch_.n_tokens) : step_tokens;
   // Shortest rest first, and an equal share for each: a short prompt is read within a step or two, whatever
   // long ones wait beside it.
   std::sort(readers.begin(), readers.end(), [](const Slot* a, const Slot* b) {
@@ -344,15 +242,15 @@ void Engine::fill_batch() {
 }
 
 void Engine::add_to_batch(Slot& slot, llama_token token, bool output) {
-  const int i = batch_->n_tokens++;
+  const int i = batch_.n_tokens++;
   if (in_step_.empty() || in_step_.back() != slot.request->cancel) {
     in_step_.push_back(slot.request->cancel);
   }
-  batch_->token[i] = token;
-  batch_->pos[i] = static_cast<llama_pos>(slot.cache.size());
-  batch_->n_seq_id[i] = 1;
-  batch_->seq_id[i][0] = slot.id;
-  batch_->logits[i] = output ? 1 : 0;
+  batch_.token[i] = token;
+  batch_.pos[i] = static_cast<llama_pos>(slot.cache.size());
+  batch_.n_seq_id[i] = 1;
+  batch_.seq_id[i][0] = slot.id;
+  batch_.logits[i] = output ? 1 : 0;
   if (output) {
     slot.batch_index = i;
   }
@@ -365,7 +263,7 @@ void Engine::step() {
   if (reads) {
     events_.flush();
   }
-  const int status = llama_decode(ctx_.get(), *batch_);
+  const int status = llama_decode(context_.get(), batch_);
   mute_log(false);
   if (status != 0) {
     decode_failed(status);
@@ -401,7 +299,7 @@ void Engine::sample(Slot& slot) {
   Request& request = *slot.request;
   llama_token token = LLAMA_TOKEN_NULL;
   try {
-    token = common_sampler_sample(request.sampler.get(), ctx_.get(), slot.batch_index);
+    token = common_sampler_sample(request.sampler.get(), context_.get(), slot.batch_index);
     common_sampler_accept(request.sampler.get(), token, /*is_generated=*/true);
   } catch (const std::exception& error) {
     finish(slot, Ending("INTERNAL", std::string("Sampling failed: ") + error.what()));
@@ -416,7 +314,8 @@ void Engine::sample(Slot& slot) {
   }
   GeneratedToken generated{token, {}, 0, {}};
   if (request.logprobs >= 0) {
-    fill_logprobs(generated, *model_, llama_get_logits_ith(ctx_.get(), slot.batch_index), request.logprobs);
+    fill_logprobs(generated, *model_, llama_get_logits_ith(context_.get(), slot.batch_index),
+                  request.logprobs);
   }
   request.held.push_back(std::move(generated));
   emit(slot, request.text.push(model_->piece(token)));

@@ -2,8 +2,8 @@
 // step.
 #pragma once
 
+#include "context.h"
 #include "events.h"
-#include "ggml-cpu.h"
 #include "model.h"
 #include "request.h"
 
@@ -18,21 +18,6 @@
 #include <vector>
 
 namespace rbee {
-
-struct EngineOptions {
-  int slots = 4;
-  int ctx_size = 0; // tokens per slot; 0: what the model was trained for, at most default_ctx_size
-  int threads = 0;  // 0: the machine's physical cores
-};
-
-// Bytes that llama.cpp allocated.
-struct MemoryUse {
-  size_t weights = 0;
-  size_t kv = 0;
-  size_t compute = 0;
-};
-
-using ThreadPool = std::unique_ptr<ggml_threadpool, void (*)(ggml_threadpool*)>;
 
 // The tokens of one step.
 struct Batch : llama_batch {
@@ -53,8 +38,8 @@ class Engine {
 
   const Model& model() const { return *model_; }
   int slots() const { return static_cast<int>(slots_.size()); }
-  int context() const { return context_; }
-  MemoryUse memory() const;
+  int context() const { return context_.slot_tokens(); }
+  MemoryUse memory() const { return context_.memory(); }
 
   // Announces a request, so that it can be canceled while it is still being prepared.
   std::shared_ptr<CancelFlag> announce(Handle handle);
@@ -85,7 +70,6 @@ class Engine {
     bool reading() const { return request && prompt_done < request->prompt.size(); }
   };
 
-  void warm_up();
   void run();
   bool receive();
   void start(std::unique_ptr<Request> request);
@@ -103,14 +87,12 @@ class Engine {
   void forget(Slot& slot, size_t keep);
 
   std::unique_ptr<Model> model_;
-  int context_ = 0;
-  ThreadPool thread_pool_{nullptr, [](ggml_threadpool*) {}};
-  llama_context_ptr ctx_; // goes before the pool and the model it uses
+  Context context_;
   std::vector<Slot> slots_;
   uint64_t uses_ = 0;
   EventQueue events_;
 
-  std::unique_ptr<Batch> batch_;
+  Batch batch_;
   // Flags of the requests in the step that is being computed; read by the abort callback on the same thread.
   std::vector<std::shared_ptr<CancelFlag>> in_step_;
 

@@ -15,7 +15,8 @@ void clear_log_errors();
 // The error lines that llama.cpp wrote on this thread since the last clear, joined by "; ".
 std::string log_errors();
 
-// While muted, what llama.cpp writes on this thread is dropped: a step that was aborted on purpose is no error.
+// While muted, what llama.cpp writes on this thread is dropped: a step that was aborted on purpose is no
+// error.
 void mute_log(bool muted);
 
 } // namespace rbee
