@@ -43,13 +43,11 @@ export type FlagsOf<T extends FlagTable> = {
 };
 
 /**
- * Reads `args` against a table. Flags that are wrong are undefined, and `problems` has a line for each mistake;
- * `hint` may say what a stray word was probably meant to be.
+ * Reads `args` against a table. Flags that are wrong are undefined, and `problems` has a line for each mistake.
  */
 export function readFlags<T extends FlagTable>(
   args: readonly string[],
   table: T,
-  options: { hint?: (word: string) => string } = {},
 ): { flags: FlagsOf<T>; problems: string[] } {
   const problems: string[] = [];
   const strangers = new Set<string>();

@@ -124,7 +124,7 @@ function modelAbsent(reference: string): RbeeError {
   const ref = parseModelRef(reference);
   const what = ref.provider === "file"
     ? `There is no file ${ref.path} on this machine.`
-    : `${ref.text} is not on this machine. Download it first: POST /v1/models/download, or rbee-keeper models pull.`;
+    : `${ref.text} is not on this machine. Download it first with POST /v1/models/download; rbee-keeper infer does so by itself.`;
   return new RbeeError("MODEL_NOT_FOUND", what, { details: { model_ref: ref.text } });
 }
 
