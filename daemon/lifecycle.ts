@@ -75,10 +75,14 @@ export function startServer(app: App, options: ServerOptions): RunningServer {
     address: { hostname: server.addr.hostname, port: server.addr.port },
     close() {
       return closed ??= (async () => {
-        await answers.allSent(drainTimeoutMs);
-        // Not server.shutdown(): once that has begun, nothing can cut an answer any more.
-        cut.abort();
-        await server.finished;
+        if (await settlesWithin(answers.allDone(), drainTimeoutMs)) {
+          // All are handed to the system, but not all are on their way: a cut would lose the rest of them.
+          await settlesWithin(server.shutdown(), drainTimeoutMs);
+        } else {
+          // Not server.shutdown(): once that has begun, nothing can cut an answer any more.
+          cut.abort();
+          await server.finished;
+        }
       })();
     },
   };
@@ -93,14 +97,19 @@ function openAnswers() {
       const sent = completed.catch(() => {}).finally(() => open.delete(sent));
       open.add(sent);
     },
-    /** Waits until none is open, at most `timeoutMs`. */
-    async allSent(timeoutMs: number) {
-      const late = Promise.withResolvers<void>();
-      const timer = setTimeout(late.resolve, timeoutMs);
-      await Promise.race([Promise.all(open), late.promise]);
-      clearTimeout(timer);
-    },
+    /** Settles when none is open any more. */
+    allDone: () => Promise.all(open),
   };
+}
+
+async function settlesWithin(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+  const late = Promise.withResolvers<boolean>();
+  const timer = setTimeout(() => late.resolve(false), timeoutMs);
+  try {
+    return await Promise.race([work.then(() => true), late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function refuse(request: Request): Response {
@@ -116,15 +125,23 @@ export async function runShutdown(
   log: Logger,
   options: { timeoutMs: number } = { timeoutMs: SHUTDOWN_TIMEOUT_MS },
 ): Promise<void> {
-  const whole = AbortSignal.timeout(options.timeoutMs);
+  const deadlineMs = performance.now() + options.timeoutMs;
   for (const step of steps) {
-    const signal = AbortSignal.any([whole, AbortSignal.timeout(step.timeoutMs)]);
+    const limitMs = Math.max(0, Math.min(step.timeoutMs, deadlineMs - performance.now()));
+    const limit = new AbortController();
+    const timer = setTimeout(() => limit.abort(tooLate(limitMs)), limitMs);
     try {
-      await Promise.race([Promise.resolve(step.run(signal)), rejectOnAbort(signal)]);
+      await Promise.race([step.run(limit.signal), rejectOnAbort(limit.signal)]);
     } catch (error) {
       log.warn("shutdown step did not finish", { step: step.name, error });
+    } finally {
+      clearTimeout(timer);
     }
   }
+}
+
+function tooLate(limitMs: number): DOMException {
+  return new DOMException(`It took longer than ${Math.round(limitMs)} ms.`, "TimeoutError");
 }
 
 /**
@@ -163,7 +180,6 @@ export async function untilShutdown(
 
 function rejectOnAbort(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
 }

@@ -75,6 +75,13 @@ Deno.test("a large answer that is still being sent is sent whole", async () => {
   await closed;
 });
 
+Deno.test("a caller that does not read its large answer does not hold the server up", async () => {
+  const { server, url } = start(answers(new Uint8Array(32 * 1024 * 1024)), 30);
+  const response = await fetch(url);
+  await server.close();
+  await response.body!.cancel();
+});
+
 Deno.test("a stream without end is cut when its moment is over, and its source is told", async () => {
   const canceled = Promise.withResolvers<void>();
   const { server, url } = start(() => {
@@ -112,9 +119,19 @@ Deno.test("a caller that went away is not waited for, an idle connection neither
   await server.close();
 });
 
+Deno.test("an answer that broke in mid-stream is over, and closing goes its way", async () => {
+  const broken = new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(new Uint8Array(10)),
+    pull: (controller) => controller.error(new Error("source failed")),
+  }, { highWaterMark: 0 });
+  const { server, url } = start(answers(broken), 60_000);
+  await assertRejects(() => fetch(url).then((response) => response.arrayBuffer()), TypeError);
+  await server.close();
+});
+
 Deno.test("closing twice is closing once", async () => {
   const { server } = start(answers(""));
-  await Promise.all([server.close(), server.close()]);
+  assert(server.close() === server.close());
   await server.close();
 });
 

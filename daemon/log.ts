@@ -80,18 +80,20 @@ function asText(line: { time: string; level: LogLevel; part: string; message: st
 
 function asJson(value: unknown): string {
   try {
-    return JSON.stringify(plain(value, []));
+    return JSON.stringify(plain(value, { depth: 0, seen: new Set() })) ?? String(value);
   } catch (error) {
     return JSON.stringify(`[cannot be logged: ${error}]`);
   }
 }
 
 /** What JSON can hold: errors with their chain of causes, no loops, nothing bottomless. */
-function plain(value: unknown, parents: readonly object[]): unknown {
+function plain(value: unknown, at: { depth: number; seen: Set<object> }): unknown {
   if (typeof value === "bigint") return String(value);
   if (typeof value !== "object" || value === null || "toJSON" in value) return value;
-  if (parents.includes(value) || parents.length === MAX_FIELD_DEPTH) return "[…]";
-  const inside = (at: unknown) => plain(at, [...parents, value]);
+  // Once is enough: what points to itself in many ways has no end when it is followed on each of them.
+  if (at.seen.has(value) || at.depth === MAX_FIELD_DEPTH) return "[…]";
+  at.seen.add(value);
+  const inside = (field: unknown) => plain(field, { ...at, depth: at.depth + 1 });
   if (Array.isArray(value)) return value.map(inside);
   const shown = value instanceof Error
     ? {
@@ -102,7 +104,7 @@ function plain(value: unknown, parents: readonly object[]): unknown {
       cause: value.cause,
     }
     : value;
-  return Object.fromEntries(Object.entries(shown).map(([key, at]) => [key, inside(at)]));
+  return Object.fromEntries(Object.entries(shown).map(([key, field]) => [key, inside(field)]));
 }
 
 function writeToStderr(line: string): void {

@@ -33,7 +33,7 @@ function serve() {
   const server = startServer(app, {
     listen: { hostname: "127.0.0.1", port: 0 },
     log: kept.log,
-    drainTimeoutMs: 0,
+    drainTimeoutMs: 1000,
   });
   return {
     ...kept,

@@ -4,7 +4,7 @@ const CONFIG = new URL("../deno.json", import.meta.url).pathname;
 const MODULES = ["./lifecycle.ts", "./log.ts"].map((name) => new URL(name, import.meta.url).href);
 
 /** A process that waits for its shutdown with the given step; its log comes line by line. */
-function daemon(step: string) {
+function daemon(step: string, after = "") {
   const program = `
     import { untilShutdown } from ${JSON.stringify(MODULES[0])};
     import { createLogger } from ${JSON.stringify(MODULES[1])};
@@ -12,6 +12,7 @@ function daemon(step: string) {
     const leaving = untilShutdown([{ name: "step", timeoutMs: 600_000, run: ${step} }], { log });
     log.info("ready");
     Deno.exitCode = await leaving;
+    ${after}
   `;
   const child = new Deno.Command(Deno.execPath(), {
     args: ["eval", "-q", "--no-check", "--config", CONFIG, program],
@@ -65,4 +66,16 @@ Deno.test("a second signal, of either kind, ends the process at once", async () 
     assertEquals(status.code, 1);
     assert(!messages.includes("stopped"));
   }
+});
+
+Deno.test("once the steps are over, a signal does what signals do", async () => {
+  const child = daemon(
+    `() => {}`,
+    `log.info("after"); await new Promise((end) => setTimeout(end, 600_000));`,
+  );
+  await child.logs("ready");
+  child.kill("SIGTERM");
+  await child.logs("after");
+  child.kill("SIGTERM");
+  assertEquals((await child.ended()).status.signal, "SIGTERM");
 });

@@ -1,6 +1,6 @@
 /** Puts a hive together, serves until told to leave, and leaves nothing behind. */
 import { fromFileUrl, join } from "@std/path";
-import { startServer, untilShutdown } from "../daemon/lifecycle.ts";
+import { type RunningServer, startServer, untilShutdown } from "../daemon/lifecycle.ts";
 import { createLogger } from "../daemon/log.ts";
 import { ownKey } from "../daemon/own_key.ts";
 import type { LoadedConfig } from "../home/config.ts";
@@ -14,7 +14,7 @@ import { VERSION } from "../protocol/version.ts";
 import { createHiveApp } from "./app.ts";
 import { systemClock, unixSeconds } from "./clock.ts";
 import { Hardware } from "./hardware.ts";
-import { CLOSE_TIMEOUT_MS, DOWNLOADS_CLOSE_TIMEOUT_MS } from "./limits.ts";
+import { CLOSE_TIMEOUT_MS, DOWNLOADS_CLOSE_TIMEOUT_MS, START_TIMEOUT_MS } from "./limits.ts";
 import { HiveMetrics } from "./metrics.ts";
 import { Models } from "./models/models.ts";
 import { lockHome, removeHiveFile, writeHiveFile } from "./presence.ts";
@@ -70,30 +70,38 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
     place: () => placeOf(bound, config.hive.advertise),
     onEvent: (event) => metrics.workerEvent(event),
   });
-  await workers.adopt();
   const app = createHiveApp({ apiKey, log, config: config.hive, hardware, models, workers, metrics });
-  const server = startServer(app, { listen, log });
-  bound = server.address;
+  let server: RunningServer | undefined;
+  const start = async () => {
+    await workers.adopt();
+    server = startServer(app, { listen, log });
+    bound = server.address;
+    const url = `http://${localHost(listen.hostname)}:${bound.port}`;
+    const { pid } = Deno;
+    await writeHiveFile(home, { pid, url, version: VERSION, started_unix: unixSeconds(systemClock) });
+    log.info("hive ready", { url, version: VERSION, pid, home, key_fp6: fingerprint(apiKey) });
+    // The first spawn need not wait for it then; what goes wrong is told to whoever asks.
+    hardware.detect().catch((error) => log.warn("devices not known yet", { error }));
+  };
 
-  const url = `http://${localHost(listen.hostname)}:${bound.port}`;
-  await writeHiveFile(home, { pid: Deno.pid, url, version: VERSION, started_unix: unixSeconds(systemClock) });
-  log.info("hive ready", { url, version: VERSION, pid: Deno.pid, home, key_fp6: fingerprint(apiKey) });
-  // The first spawn need not wait for it then; what goes wrong is told to whoever asks.
-  hardware.detect().catch((error) => log.warn("devices not known yet", { error }));
-
-  return await untilShutdown([
+  const starting = start();
+  // From the first adopted worker on a signal must lead to the end of all: it waits until the start is done.
+  const ended = untilShutdown([
+    { name: "start", timeoutMs: START_TIMEOUT_MS, run: () => starting },
     { name: "presence", timeoutMs: CLOSE_TIMEOUT_MS, run: () => removeHiveFile(home) },
     {
       name: "server and workers",
       timeoutMs: CLOSE_TIMEOUT_MS,
       run: async () => {
-        hardware.close();
-        await Promise.all([server.close(), workers.close({ keepWorkers: options.keepWorkers })]);
+        const { keepWorkers } = options;
+        await Promise.all([server?.close(), workers.close({ keepWorkers }), hardware.close()]);
       },
     },
     { name: "models", timeoutMs: DOWNLOADS_CLOSE_TIMEOUT_MS, run: () => models.close() },
     { name: "registry", timeoutMs: CLOSE_TIMEOUT_MS, run: () => database.close() },
   ], { log });
+  await starting;
+  return await ended;
 }
 
 /** Workers listen where the hive does; they report to it by the shortest way. */

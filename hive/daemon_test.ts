@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { join } from "@std/path";
 import { RbeeError } from "../protocol/errors.ts";
 import { VERSION } from "../protocol/version.ts";
-import { startDaemon, startHive } from "../tests/helpers/daemons.ts";
+import { fakeWorkerEnv, startDaemon, startHive } from "../tests/helpers/daemons.ts";
 import { eventually } from "../tests/helpers/eventually.ts";
 import { type TempHome, tempHome } from "../tests/helpers/temp_home.ts";
 import { processIdentity } from "./workers/process.ts";
@@ -26,7 +26,8 @@ async function isPortFree(url: string): Promise<boolean> {
 
 /** Runs the hive's program to its end. */
 async function runHive(home: TempHome, ...args: string[]) {
-  const daemon = startDaemon({ main: "hive/main.ts", permissions: "hive", args, env: home.env });
+  const env = { ...home.env, ...fakeWorkerEnv(FAKE) };
+  const daemon = startDaemon({ main: "hive/main.ts", permissions: "hive", args, env });
   const { code } = await daemon.status;
   return { code, output: daemon.logs() };
 }
@@ -71,6 +72,40 @@ Deno.test("after SIGKILL the next hive adopts the workers and stops them when it
   await next.stop();
   for (const pid of killed.workerPids()) assertEquals(await processIdentity(pid), undefined);
   assert(await isPortFree(spawned.url));
+});
+
+Deno.test("told to leave before it is ready, it leaves in order all the same", async () => {
+  await using home = await tempHome();
+  await using killed = await startHive({ home, worker: FAKE });
+  const spawned = await killed.client.spawn({ model_ref: "builtin:stories" });
+  await killed.kill();
+  await using next = startDaemon({
+    main: "hive/main.ts",
+    permissions: "hive",
+    args: ["daemon", "--listen", "127.0.0.1:0"],
+    env: home.env,
+  });
+  await next.logged("worker adopted", ({ message }) => message === "worker adopted");
+  assertEquals((await next.stop()).code, 0);
+  for (const pid of killed.workerPids()) assertEquals(await processIdentity(pid), undefined);
+  assert(await isPortFree(spawned.url));
+  await assertRejects(() => Deno.stat(join(home.rbeeHome, "hive.json")), Deno.errors.NotFound);
+});
+
+Deno.test("a port that is taken is told, and the workers of the last hive are left alone", async () => {
+  await using home = await tempHome();
+  await using killed = await startHive({ home, worker: FAKE });
+  const spawned = await killed.client.spawn({ model_ref: "builtin:stories" });
+  await killed.kill();
+  await using taken = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    () => new Response(),
+  );
+  const { code, output } = await runHive(home, "daemon", "--listen", `127.0.0.1:${taken.addr.port}`);
+  assertEquals(code, 1);
+  assertStringIncludes(output, "is in use by another program");
+  await using next = await startHive({ home, worker: FAKE });
+  assertEquals((await next.client.workers()).workers.map(({ worker_id }) => worker_id), [spawned.worker_id]);
 });
 
 Deno.test("with --keep-workers a worker outlives its hive and is adopted by the next", async () => {
@@ -143,7 +178,18 @@ Deno.test("status tells whether a hive runs, and what on it", async () => {
   await hive.kill();
   assertEquals((await runHive(home, "status")).code, 1);
   await using next = await startHive({ home, worker: FAKE });
-  await next.stop();
+  assertEquals((await next.stop()).code, 0);
+});
+
+Deno.test("detect shows what the worker program found", async () => {
+  await using home = await tempHome();
+  const json = await runHive(home, "detect", "--json");
+  assertEquals(json.code, 0);
+  const { devices, llama_cpp, memory, disk } = JSON.parse(json.output);
+  assertEquals([devices[0].backend, devices[0].name, llama_cpp], ["cpu", "CPU", "fake"]);
+  assert(memory.free_mb > 0 && disk.free_mb > 0);
+  const text = await runHive(home, "detect");
+  for (const part of ["cpu 0: CPU", "memory:", "llama.cpp: fake"]) assertStringIncludes(text.output, part);
 });
 
 Deno.test("the program names every mistake of its command line and exits with 2", async () => {

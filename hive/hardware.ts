@@ -57,9 +57,10 @@ export class Hardware {
     return this.#current(await this.#running);
   }
 
-  /** Ends a question that is on its way. */
-  close(): void {
+  /** Ends a question that is on its way, and waits until whoever was asked is gone. */
+  async close(): Promise<void> {
     this.#closed.abort();
+    await this.#running?.catch(() => {});
   }
 
   /** Memory of the machine; `free_mb` is what programs can still get without swapping. */

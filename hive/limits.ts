@@ -25,6 +25,8 @@ export const LAST_WORDS_TIMEOUT_MS = 500;
 export const PROBE_TIMEOUT_MS = 1_000;
 /** Time for a running worker to prove itself to a restarted hive. */
 export const ADOPT_TIMEOUT_MS = 5_000;
+/** Time for a start that is under way when the hive is told to leave: all that it waits for is adoption. */
+export const START_TIMEOUT_MS = 8_000;
 /** Pause between two looks at a process that is not this hive's child. */
 export const ADOPTED_POLL_INTERVAL_MS = 250;
 /** Every how many of these the look is a thorough (and dearer) one that knows a zombie. */

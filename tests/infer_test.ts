@@ -120,7 +120,10 @@ Deno.test("test-001: download with progress, spawn, load, tokens, idle stop, and
     await Deno.readFile(STORIES),
   );
 
-  const [pid] = await eventually("the worker in the log", () => hive.workerPids().length > 0 && hive.workerPids());
+  const [pid] = await eventually(
+    "the worker in the log",
+    () => hive.workerPids().length > 0 && hive.workerPids(),
+  );
   await eventually("the idle worker to be gone", () => !isAlive(pid));
   assertEquals((await hive.client.workers()).workers, []);
 

@@ -44,7 +44,6 @@ export async function watchLoad(
       }
     } catch {
       // Broken: either the process is over, or it has to be asked again.
-      signal.throwIfAborted();
     }
     if (await settlesWithin(exited, { clock, ms: LOAD_WATCH_RETRY_MS, signal })) return "over";
     signal.throwIfAborted();

@@ -39,7 +39,6 @@ export class Worker {
   #idleScope = new AbortController();
   #cancelLimit = () => {};
   #state: WorkerState = "starting";
-  #token: string | undefined;
   #api: WorkerApi | undefined;
   #over = false;
   #detached = false;
@@ -58,7 +57,6 @@ export class Worker {
     this.#process = options.process;
     this.#clock = options.clock;
     this.#log = options.log;
-    this.#token = options.token;
     this.#lastActivityUnix = options.record.startedUnix;
     this.started = this.#start.promise;
     this.started.catch(() => {});
@@ -81,11 +79,10 @@ export class Worker {
     return !this.#over;
   }
 
-  /** The ready callback: takes the one-time token and follows the load. False when it is not the token. */
+  /** The ready callback: takes the token once and follows the load. False when it is not the token. */
   acceptCallback(token: string, url: string): boolean {
-    const expected = this.#token ?? "";
-    if (!secretsEqual(token, expected) || expected === "" || this.#state !== "starting") return false;
-    this.#token = undefined;
+    const expected = this.#options.token;
+    if (this.#state !== "starting" || expected === undefined || !secretsEqual(token, expected)) return false;
     this.#connected(url);
     this.#followLoad();
     return true;

@@ -82,7 +82,10 @@ export function startKeeper(args: readonly string[], options: KeeperOptions): Ke
     stderr: stderr.text(),
   }));
   return {
-    shows: (stream, wanted) => (stream === "stdout" ? stdout : stderr).until(wanted),
+    async shows(stream, wanted) {
+      if (await (stream === "stdout" ? stdout : stderr).until(wanted)) return;
+      throw new Error(`It ended without "${wanted}" on ${stream}: ${JSON.stringify(await finished)}`);
+    },
     signal: (name) => child.kill(name),
     finished,
   };
@@ -95,11 +98,12 @@ export async function runKeeper(args: readonly string[], options: KeeperOptions)
 
 function collect(stream: ReadableStream<Uint8Array<ArrayBuffer>>, closeAfter?: string) {
   let text = "";
-  let waiting: { wanted: string | RegExp; resolve: () => void; reject: (error: Error) => void }[] = [];
+  let over = false;
+  let waiting: { wanted: string | RegExp; resolve: (there: boolean) => void }[] = [];
   const isThere = (wanted: string | RegExp) =>
     typeof wanted === "string" ? text.includes(wanted) : wanted.test(text);
   const settle = () => {
-    for (const each of waiting) if (isThere(each.wanted)) each.resolve();
+    for (const each of waiting) if (isThere(each.wanted)) each.resolve(true);
     waiting = waiting.filter((each) => !isThere(each.wanted));
   };
   const ended = (async () => {
@@ -109,15 +113,18 @@ function collect(stream: ReadableStream<Uint8Array<ArrayBuffer>>, closeAfter?: s
       // Leaving the loop closes the pipe.
       if (closeAfter !== undefined && text.includes(closeAfter)) return;
     }
-    for (const each of waiting) each.reject(new Error(`It ended without "${each.wanted}":\n${text}`));
-  })();
+  })().finally(() => {
+    over = true;
+    for (const each of waiting) each.resolve(false);
+  });
   return {
     text: () => text,
     ended,
+    /** Whether it came before the end. */
     until: (wanted: string | RegExp) => {
-      const { promise, resolve, reject } = Promise.withResolvers<void>();
-      waiting.push({ wanted, resolve, reject });
-      settle();
+      if (over || isThere(wanted)) return Promise.resolve(isThere(wanted));
+      const { promise, resolve } = Promise.withResolvers<boolean>();
+      waiting.push({ wanted, resolve });
       return promise;
     },
   };

@@ -93,6 +93,9 @@ export function fakeWorkerCommand(options: FakeWorkerOptions = {}): string[] {
   ];
 }
 
+/** No test lasts that long: a fake worker that everybody has forgotten does not stay for ever. */
+const LIFESPAN_MS = 600_000;
+
 const CPU: Device = {
   backend: "cpu",
   index: 0,
@@ -126,6 +129,7 @@ async function main(args: readonly string[]): Promise<void> {
   });
   const app = createFakeWorkerApp(state, { apiKey: Deno.env.get("RBEE_WORKER_API_KEY") ?? "fake-key", log });
   const url = `http://${flags.advertise}:${listen(app, flags)}`;
+  setTimeout(() => Deno.exit(9), LIFESPAN_MS);
   Deno.addSignalListener("SIGTERM", () => {
     if (mode !== "ignores-sigterm") state.drain();
   });
