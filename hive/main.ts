@@ -1,4 +1,5 @@
 /** `rbee-hive`: models and workers of one machine, over HTTP. */
+import { keepLoopbackOffProxies } from "../home/proxy.ts";
 import { loadConfig } from "../home/config.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { VERSION } from "../protocol/version.ts";
@@ -36,6 +37,7 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 if (import.meta.main) {
+  keepLoopbackOffProxies();
   try {
     Deno.exit(await main(Deno.args));
   } catch (error) {

@@ -8,7 +8,7 @@ import type { WorkerInfo } from "../protocol/hive_schemas.ts";
 import { Hardware } from "./hardware.ts";
 import { STATUS_TIMEOUT_MS } from "./limits.ts";
 import { cacheRoot } from "./models/cache.ts";
-import { readHiveFile } from "./presence.ts";
+import { readHiveFile } from "../home/hive_file.ts";
 import { workerCommand, workerEnvironment } from "./workers/command.ts";
 
 /**

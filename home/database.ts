@@ -1,5 +1,6 @@
 /** SQLite as every part opens it: private file, WAL, versioned migrations. */
 import { DatabaseSync } from "node:sqlite";
+import { RbeeError } from "../protocol/errors.ts";
 import { PRIVATE_FILE_MODE } from "./paths.ts";
 
 /** How long a writer waits for another process's transaction. */
@@ -11,7 +12,7 @@ const WAL_RETRY_MS = 5;
  * Opens (and creates) a database and brings it up to date. `migrations[i]` lifts version `i` to `i + 1`; they are
  * never edited once released, only appended to. Blocks for at most {@linkcode BUSY_TIMEOUT_MS}.
  *
- * @throws {Error} naming the file, when it is no database, or was written by a newer version.
+ * @throws {RbeeError} `INTERNAL` naming the file, when it is no database, or was written by a newer version.
  */
 export function openDatabase(path: string, migrations: readonly string[]): DatabaseSync {
   // SQLite creates files by umask; making it first keeps keys from other eyes. WAL files inherit the mode.
@@ -21,11 +22,18 @@ export function openDatabase(path: string, migrations: readonly string[]): Datab
     database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
     enterWal(database);
     database.exec("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
-    migrate(database, migrations);
+    migrate(database, { path, migrations });
     return database;
   } catch (error) {
     database.close();
-    throw new Error(`Cannot open the database ${path}: ${(error as Error).message}`, { cause: error });
+    if (error instanceof RbeeError) throw error;
+    throw new RbeeError(
+      "INTERNAL",
+      `Cannot open the database ${path}: ${
+        (error as Error).message
+      }. If it is damaged, move it away to start anew.`,
+      { cause: error },
+    );
   }
 }
 
@@ -45,13 +53,15 @@ function enterWal(database: DatabaseSync): void {
   }
 }
 
-function migrate(database: DatabaseSync, migrations: readonly string[]): void {
+function migrate(database: DatabaseSync, target: { path: string; migrations: readonly string[] }): void {
+  const { path, migrations } = target;
   if (versionOf(database) === migrations.length) return;
   transaction(database, () => {
     const version = versionOf(database);
     if (version > migrations.length) {
-      throw new Error(
-        `it was written by a newer rbee (schema ${version}, known ${migrations.length}). Upgrade.`,
+      throw new RbeeError(
+        "INTERNAL",
+        `${path} was written by a newer rbee (schema ${version}, known ${migrations.length}). Upgrade this one.`,
       );
     }
     for (const step of migrations.slice(version)) database.exec(step);

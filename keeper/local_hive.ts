@@ -8,7 +8,7 @@ import { RbeeError } from "../protocol/errors.ts";
 import { HEALTH_TIMEOUT_MS } from "../protocol/limits.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import type { PhaseContext } from "./context.ts";
-import { type HiveFile, readHiveFile } from "./hive_file.ts";
+import { type HiveFile, readHiveFile } from "../home/hive_file.ts";
 import {
   HIVE_RIVAL_TIMEOUT_MS,
   HIVE_START_POLL_MS,

@@ -3,7 +3,7 @@ import { fromFileUrl } from "@std/path";
 import { loadConfig } from "../home/config.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import type { PhaseContext } from "./context.ts";
-import { readHiveFile } from "./hive_file.ts";
+import { readHiveFile } from "../home/hive_file.ts";
 import { ensureLocalHive, hiveLogPath } from "./local_hive.ts";
 import { resolveNode } from "./node.ts";
 import { Output } from "./output.ts";

@@ -1,4 +1,5 @@
 /** `rbee-keeper`, the command line. Wiring only; what a command needs is loaded when it is asked for. */
+import { keepLoopbackOffProxies } from "../home/proxy.ts";
 import { parseCommandLine, UsageError } from "./cli.ts";
 import { COMMANDS, PROGRAM } from "./command_table.ts";
 import { watchInterrupts } from "./interrupt.ts";
@@ -33,4 +34,7 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  keepLoopbackOffProxies();
+  Deno.exit(await main(Deno.args));
+}

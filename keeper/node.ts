@@ -6,7 +6,7 @@ import { nearest } from "../home/near_miss.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { DEFAULT_HIVE_PORT } from "../protocol/limits.ts";
 import { printable } from "../protocol/printable.ts";
-import { readHiveFile } from "./hive_file.ts";
+import { readHiveFile } from "../home/hive_file.ts";
 import { MAX_NAMES_SHOWN } from "./limits.ts";
 
 /** The machine that needs no configuration. */

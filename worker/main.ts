@@ -1,4 +1,5 @@
 /** `llm-worker-rbee`: one model in memory, over HTTP. */
+import { keepLoopbackOffProxies } from "../home/proxy.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { VERSION } from "../protocol/version.ts";
 import { parseWorkerArgs } from "./options.ts";
@@ -26,6 +27,7 @@ async function main(): Promise<number> {
 }
 
 if (import.meta.main) {
+  keepLoopbackOffProxies();
   try {
     Deno.exit(await main());
   } catch (error) {
