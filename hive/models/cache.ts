@@ -75,6 +75,9 @@ export function fileSize(path: string): number | undefined {
     return info.isFile ? info.size : undefined;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    // No file can have a name that long, and none is at the end of links that go in a circle.
+    if (error instanceof Deno.errors.FilesystemLoop) return undefined;
+    if (error instanceof Error && "code" in error && error.code === "ENAMETOOLONG") return undefined;
     throw error;
   }
 }

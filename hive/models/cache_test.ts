@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { ConfigSchema } from "../../home/config_schema.ts";
 import { RbeeError } from "../../protocol/errors.ts";
-import { cacheRoot, snapshotPath } from "./cache.ts";
+import { cacheRoot, fileSize, snapshotPath } from "./cache.ts";
 
 const COMMIT = "0123456789abcdef0123456789abcdef01234567";
 
@@ -57,4 +57,15 @@ Deno.test("no path of a hub leaves its snapshot", () => {
     }
     assertEquals(made, `/cache/models--acme--tiny/snapshots/${COMMIT}/${path}`);
   }));
+});
+
+Deno.test("a link to itself and a name too long for any disk are no files", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await Deno.symlink(`${folder}/loop.gguf`, `${folder}/loop.gguf`);
+    assertEquals(fileSize(`${folder}/loop.gguf`), undefined);
+    assertEquals(fileSize(`${folder}/${"a".repeat(400)}.gguf`), undefined);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });

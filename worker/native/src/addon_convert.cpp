@@ -1,5 +1,7 @@
 #include "addon_convert.h"
 
+#include <algorithm>
+
 namespace rbee {
 
 namespace {
@@ -99,7 +101,9 @@ int read_integer(const Napi::Object& object, const char* name) {
   if (!value.IsNumber()) {
     throw wrong_type(name, "a number");
   }
-  return value.As<Napi::Number>().Int32Value();
+  // The conversion of the engine wraps around: a huge number would become a small or a negative one.
+  const double number = value.As<Napi::Number>().DoubleValue();
+  return static_cast<int>(std::clamp(number, -2147483648.0, 2147483647.0));
 }
 
 static float read_float(const Napi::Object& object, const char* name) {
