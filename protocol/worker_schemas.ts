@@ -119,7 +119,10 @@ export const InferenceRequest = z.strictObject({
   repetition_penalty: z.number().min(0.01).max(10).default(1),
   presence_penalty: z.number().min(-2).max(2).default(0),
   frequency_penalty: z.number().min(-2).max(2).default(0),
-  /** Absent: one is chosen and reported in the terminal event. */
+  /**
+   * Absent: one is chosen and reported in the terminal event. A request that names one reads its prompt from the
+   * start, so that the same request gives the same answer.
+   */
   seed: z.int().min(0).max(MAX_SEED).optional(),
   stop: z.array(z.string().min(1).max(1024)).max(MAX_STOP_STRINGS).default([]),
   /** GBNF. */

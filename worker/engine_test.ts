@@ -38,10 +38,13 @@ Deno.test({
 Deno.test("a seed repeats an answer, and a chosen seed is reported", () =>
   withEngine(async (engine) => {
     const input: InferenceInput = { prompt: "Once upon a time", max_tokens: 40, temperature: 1 };
-    const first = await answer(engine, input);
-    const again = await answer(engine, { ...input, seed: first.stats.seed });
+    const chosen = await answer(engine, input);
+    const first = await answer(engine, { ...input, seed: chosen.stats.seed });
+    // Now the prompt is in a slot's cache, which must make no difference.
+    const again = await answer(engine, { ...input, seed: chosen.stats.seed });
+    assertEquals(first.text, chosen.text);
     assertEquals(again.text, first.text);
-    assertEquals(again.stats.seed, first.stats.seed);
+    assertEquals(again.stats.seed, chosen.stats.seed);
     const other = await answer(engine, { ...input, seed: first.stats.seed + 1 });
     assert(other.text !== first.text);
   }));
@@ -108,9 +111,18 @@ for (
     "a left-recursive grammar": { grammar: `root ::= root "a"` },
     "another library's grammar": { grammar: "%llguidance {}" },
     "a deeply nested grammar": { grammar: `root ::= ${"(".repeat(5000)}"a"${")".repeat(5000)}` },
+    "a grammar of more rules than can be followed": { grammar: chainOfRules(20_000) },
+    "a grammar that ends before its end": { grammar: `\u0000root ::= "a"` },
+    "a schema with thousands of optional properties": {
+      json_schema: {
+        type: "object",
+        properties: Object.fromEntries(Array.from({ length: 5000 }, (_, at) => [`p${at}`, {}])),
+      },
+    },
     "a schema with an unknown type": { json_schema: { type: "nonsense" } },
     "a schema that refers to nothing": { json_schema: { $ref: "#/nowhere" } },
     "more tokens than the context holds": { max_tokens: 513 },
+    "more tokens than an int holds": { max_tokens: 2 ** 32 + 4 },
   })
 ) {
   Deno.test(`${name} is refused as the caller's mistake, and the slot stays free`, () =>
@@ -121,6 +133,27 @@ for (
       await answer(engine, { prompt: "x", max_tokens: 1 });
     }));
 }
+
+Deno.test("a grammar and a schema as large as is allowed leave the worker standing", () =>
+  withEngine(async (engine) => {
+    await answer(engine, { prompt: "x", max_tokens: 1, grammar: chainOfRules(650) });
+    const properties = Object.fromEntries(Array.from({ length: 300 }, (_, at) => [`p${at}`, {}]));
+    await answer(engine, { prompt: "x", max_tokens: 1, json_schema: { type: "object", properties } });
+  }));
+
+/** Each rule begins with the next one, perhaps in a group that may be empty. */
+function chainOfRules(length: number): string {
+  const links = Array.from({ length }, (_, at) => `r${at} ::= "x"? (r${at + 1})?`);
+  return ["root ::= r0", ...links, `r${length} ::= "a"`].join("\n");
+}
+
+Deno.test("a prompt of millions of characters is refused without reading all of it", () =>
+  withEngine(async (engine) => {
+    const error = await assertRejects(() => answer(engine, { prompt: "🐝".repeat(4_000_000) }), RbeeError);
+    assertEquals(error.code, "INVALID_REQUEST");
+    assertStringIncludes(error.message, "more than");
+    assertStringIncludes(error.message, "512");
+  }));
 
 Deno.test("a prompt longer than the context is refused with both numbers", () =>
   withEngine(async (engine) => {
@@ -190,6 +223,12 @@ Deno.test("log probabilities are of the model's own distribution, the chosen tok
       const total = top_logprobs!.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0);
       assert(total > 0 && total <= 1.0001, String(total));
     }
+  }));
+
+Deno.test("who asks for no log probabilities gets none, not zeros", () =>
+  withEngine(async (engine) => {
+    const { tokens } = await answer(engine, { prompt: "Once", max_tokens: 3 });
+    for (const token of tokens) assertEquals(Object.keys(token), ["token", "index", "id"]);
   }));
 
 Deno.test("closing in mid-answer ends the answer", async () => {

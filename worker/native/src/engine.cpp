@@ -158,7 +158,7 @@ void Engine::start(std::unique_ptr<Request> request) {
     }
     const auto pair =
         std::mismatch(slot.cache.begin(), slot.cache.end(), request->prompt.begin(), request->prompt.end());
-    const size_t prefix = static_cast<size_t>(pair.first - slot.cache.begin());
+    const size_t prefix = request->repeatable ? 0 : static_cast<size_t>(pair.first - slot.cache.begin());
     if (best == nullptr || prefix > shared || (prefix == shared && slot.last_used < best->last_used)) {
       best = &slot;
       shared = prefix;
@@ -312,7 +312,7 @@ void Engine::sample(Slot& slot) {
   if (request.generated++ == 0) {
     request.first_token_at = Clock::now();
   }
-  GeneratedToken generated{token, {}, 0, {}};
+  GeneratedToken generated{token, {}, std::nullopt, {}};
   if (request.logprobs >= 0) {
     fill_logprobs(generated, *model_, llama_get_logits_ith(context_.get(), slot.batch_index),
                   request.logprobs);

@@ -68,7 +68,8 @@ double file_bytes(const std::string& path) {
 } // namespace
 
 Model::Model(const ModelOptions& options, const std::function<void(LoadProgress)>& progress,
-             const std::atomic<bool>& cancel) {
+             const std::atomic<bool>& cancel)
+    : on_gpu_(options.backend != "cpu") {
   clear_log_errors();
   const AbortGuard guard;
   const double bytes = file_bytes(options.path);
@@ -76,12 +77,11 @@ Model::Model(const ModelOptions& options, const std::function<void(LoadProgress)
 
   llama_model_params params = llama_model_default_params();
   ggml_backend_dev_t devices[2] = {nullptr, nullptr};
-  const bool on_gpu = options.backend != "cpu";
   ggml_backend_dev_t device = find_device(options);
   // An empty list keeps everything on the CPU, whatever else this build could use.
-  devices[0] = on_gpu ? device : nullptr;
+  devices[0] = on_gpu_ ? device : nullptr;
   params.devices = devices;
-  params.n_gpu_layers = on_gpu ? -1 : 0;
+  params.n_gpu_layers = on_gpu_ ? -1 : 0;
   params.split_mode = LLAMA_SPLIT_MODE_NONE;
   params.progress_callback = on_progress;
   params.progress_callback_user_data = &state;

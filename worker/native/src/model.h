@@ -46,6 +46,7 @@ class Model {
   // Whether the file itself brings a chat template.
   bool has_chat_template() const { return templates_ != nullptr; }
   bool recurrent() const;
+  bool on_gpu() const { return on_gpu_; }
 
   std::string description() const;
   std::string metadata(const char* key) const;
@@ -63,6 +64,7 @@ class Model {
  private:
   void load_chat_template();
 
+  bool on_gpu_;
   llama_model_ptr model_;
   common_chat_templates_ptr templates_;
 };

@@ -4,6 +4,7 @@
 #include "json-schema-to-grammar.h"
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 
 namespace rbee {
@@ -12,6 +13,9 @@ namespace {
 
 // llama.cpp parses schemas and grammars by recursion: what is nested deeper could overflow its stack.
 constexpr int max_nesting = 200;
+// It also follows rules from one to the next by recursion, and a schema's optional properties as well.
+constexpr int max_rules = 2000;
+constexpr int max_schema_keys = 1000;
 
 void check_nesting(const std::string& text, const char* open, const char* close, const char* what) {
   const std::string opening = open;
@@ -28,16 +32,50 @@ void check_nesting(const std::string& text, const char* open, const char* close,
   }
 }
 
+int count_of(const std::string& text, const std::string& part) {
+  int count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) {
+    count++;
+  }
+  return count;
+}
+
+void check_count(int count, int limit, const char* what) {
+  if (count > limit) {
+    throw EngineError("INVALID_REQUEST", std::string(what) + " are " + std::to_string(count) + ", at most " +
+                                             std::to_string(limit) + " are allowed.");
+  }
+}
+
+// Groups become rules of their own.
+void check_rules(const std::string& grammar, const char* what) {
+  check_count(count_of(grammar, "::=") + count_of(grammar, "("), max_rules, what);
+}
+
+std::string grammar_of_schema(const std::string& schema) {
+  check_nesting(schema, "{[", "}]", "json_schema");
+  check_count(count_of(schema, "\":"), max_schema_keys, "The keys of json_schema");
+  std::string grammar;
+  try {
+    grammar = json_schema_to_grammar(common_json::parse(schema));
+  } catch (const std::exception& error) {
+    throw EngineError("INVALID_REQUEST", std::string("json_schema cannot be used: ") + error.what());
+  }
+  check_nesting(grammar, "(", ")", "The grammar of json_schema");
+  check_rules(grammar, "The rules of json_schema's grammar");
+  return grammar;
+}
+
 std::string grammar_of(const RequestOptions& options) {
   if (!options.json_schema.empty()) {
-    check_nesting(options.json_schema, "{[", "}]", "json_schema");
-    try {
-      return json_schema_to_grammar(common_json::parse(options.json_schema));
-    } catch (const std::exception& error) {
-      throw EngineError("INVALID_REQUEST", std::string("json_schema cannot be used: ") + error.what());
-    }
+    return grammar_of_schema(options.json_schema);
   }
   check_nesting(options.grammar, "(", ")", "grammar");
+  check_rules(options.grammar, "The rules of grammar");
+  // What follows would not be read: the answer would be free where it was to be bound.
+  if (options.grammar.find('\0') != std::string::npos) {
+    throw EngineError("INVALID_REQUEST", "grammar holds a NUL character.");
+  }
   // common takes this prefix for another library's grammar and ends the process where that is not built in.
   if (options.grammar.rfind("%llguidance", 0) == 0) {
     throw EngineError("INVALID_REQUEST", "grammar must be GBNF.");
@@ -83,6 +121,30 @@ int checked_max_tokens(const RequestOptions& options, int prompt_tokens, int con
   return std::min(wanted, context - prompt_tokens);
 }
 
+// Tokenising cannot be stopped and takes longer than linear time: what cannot fit is refused by its
+// beginning.
+void check_length(const Model& model, const std::string& text, int context) {
+  constexpr size_t quick_bytes_per_token = 16;
+  if (text.size() <= context * quick_bytes_per_token) return;
+  size_t longest = 1;
+  for (llama_token token = 0; token < llama_vocab_n_tokens(model.vocab()); token++) {
+    longest = std::max(longest, std::strlen(llama_vocab_get_text(model.vocab(), token)));
+  }
+  size_t cut = (static_cast<size_t>(context) + 1) * longest;
+  if (text.size() <= cut) return;
+  while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) {
+    cut--;
+  }
+  const size_t tokens =
+      model.tokenize(text.substr(0, cut), /*add_special=*/true, /*parse_special=*/true).size();
+  // Some vocabularies drop what they don't know, so that bytes alone prove nothing.
+  if (tokens <= static_cast<size_t>(context)) return;
+  throw EngineError("INVALID_REQUEST", "The prompt has more than " + std::to_string(tokens) +
+                                           " tokens, the context holds " + std::to_string(context) +
+                                           " with the answer. Shorten the prompt or start the worker with a "
+                                           "larger context.");
+}
+
 } // namespace
 
 std::unique_ptr<Request> prepare_request(const Model& model, int context, Handle handle,
@@ -90,9 +152,11 @@ std::unique_ptr<Request> prepare_request(const Model& model, int context, Handle
   auto request = std::make_unique<Request>(handle, std::move(cancel), options.stops);
   request->submitted_at = Clock::now();
   request->logprobs = options.logprobs;
+  request->repeatable = options.seed.has_value();
   request->seed = options.seed ? *options.seed : std::random_device{}() % LLAMA_DEFAULT_SEED;
 
   const std::string text = options.messages.empty() ? options.prompt : model.render_chat(options.messages);
+  check_length(model, text, context);
   request->prompt = model.tokenize(text, /*add_special=*/true, /*parse_special=*/true);
   if (request->prompt.empty()) {
     throw EngineError("INVALID_REQUEST", "The prompt has no tokens for this model.");

@@ -49,6 +49,10 @@ struct Request {
   int max_tokens = 0;
   int logprobs = -1;
   uint32_t seed = 0;
+  // Whoever names a seed wants the same answer again. A prompt read in other pieces gives slightly other
+  // logits where the kernels for one row and for many differ, so it is read from its start, whatever a slot
+  // still holds of it.
+  bool repeatable = false;
   common_sampler_ptr sampler;
   TextStream text;
   std::deque<GeneratedToken> held; // generated, their text not certain yet
