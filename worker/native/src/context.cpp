@@ -68,8 +68,10 @@ Context::Context(Model& model, const EngineOptions& options, int step_tokens,
   params.n_batch = static_cast<uint32_t>(step_tokens_);
   params.n_ubatch = params.n_batch;
   params.n_seq_max = slots;
-  // Only the last token of each sequence needs logits.
-  params.n_outputs_max = slots;
+  // Only the last token of each sequence needs logits. Rounded up, because the compute buffer is laid out by
+  // this number: with any that is no multiple of 32, ggml's AMX kernels read a prompt 1.5 times as slowly.
+  constexpr uint32_t output_rows = 32;
+  params.n_outputs_max = (slots + output_rows - 1) / output_rows * output_rows;
   params.n_outputs_max_per_seq = 1;
   // A cache for each slot: in a common one every step attends to the cells of all slots, which makes eight
   // streams of stories260K four times as slow.

@@ -222,7 +222,8 @@ void Engine::fill_batch() {
       readers.push_back(&slot);
     }
   }
-  const bool others = batch_.n_tokens > 0;
+  // Nobody waits for more than a short step, neither those who generate nor those whose prompt is short.
+  const bool others = batch_.n_tokens > 0 || readers.size() > 1;
   int budget = others ? std::min(shared_prompt_tokens, step_tokens - batch_.n_tokens) : step_tokens;
   // Shortest rest first, and an equal share for each: a short prompt is read within a step or two, whatever
   // long ones wait beside it.
