@@ -18,11 +18,14 @@ const CASES = [
   { prompt: "x", tokens: 200 },
 ];
 
-if (import.meta.main) {
+// The exit comes after the server was stopped.
+if (import.meta.main) Deno.exit(await main());
+
+async function main(): Promise<number> {
   const models = Deno.env.get("RBEE_TEST_MODELS");
   if (!models) {
     console.error(`Error: set RBEE_TEST_MODELS to the folder that holds ${MODEL}.`);
-    Deno.exit(2);
+    return 2;
   }
   const model = join(models, MODEL);
   await using server = await startLlamaServer(model, ["-t", "1", "-np", "1", "-c", "512"]);
@@ -58,5 +61,5 @@ if (import.meta.main) {
     const verdict = differs < 0 ? `${ids.length} of ${ids.length} ids equal` : `differs at token ${differs}`;
     console.log(`${JSON.stringify(prompt)}: ${verdict}`);
   }
-  Deno.exit(wrong === 0 ? 0 : 1);
+  return wrong === 0 ? 0 : 1;
 }
