@@ -1,5 +1,4 @@
-// deno-lint-ignore-file no-explicit-any -- the constructors of errors take anything
-type ErrorClass<E extends Error> = new (...args: any[]) => E;
+type ErrorClass<E extends Error> = new (...args: never[]) => E;
 
 /** Thrown by every failed assertion. */
 export declare class AssertionError extends Error {}

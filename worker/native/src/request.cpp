@@ -105,13 +105,15 @@ common_sampler_ptr make_sampler(const Model& model, const RequestOptions& option
   }
 }
 
+EngineError prompt_too_long(const std::string& tokens, int context) {
+  return {"INVALID_REQUEST",
+          "The prompt has " + tokens + " tokens, the context holds " + std::to_string(context) +
+              " with the answer. Shorten the prompt or start the worker with a larger context."};
+}
+
 int checked_max_tokens(const RequestOptions& options, int prompt_tokens, int context) {
   if (prompt_tokens >= context) {
-    throw EngineError("INVALID_REQUEST",
-                      "The prompt has " + std::to_string(prompt_tokens) + " tokens, the context holds " +
-                          std::to_string(context) +
-                          " with the answer. Shorten the prompt or start the worker with a "
-                          "larger context.");
+    throw prompt_too_long(std::to_string(prompt_tokens), context);
   }
   if (options.max_tokens > context) {
     throw EngineError("INVALID_REQUEST", "max_tokens is " + std::to_string(options.max_tokens) +
@@ -139,10 +141,7 @@ void check_length(const Model& model, const std::string& text, int context) {
       model.tokenize(text.substr(0, cut), /*add_special=*/true, /*parse_special=*/true).size();
   // Some vocabularies drop what they don't know, so that bytes alone prove nothing.
   if (tokens <= static_cast<size_t>(context)) return;
-  throw EngineError("INVALID_REQUEST", "The prompt has more than " + std::to_string(tokens) +
-                                           " tokens, the context holds " + std::to_string(context) +
-                                           " with the answer. Shorten the prompt or start the worker with a "
-                                           "larger context.");
+  throw prompt_too_long("more than " + std::to_string(tokens), context);
 }
 
 } // namespace
