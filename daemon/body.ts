@@ -20,7 +20,7 @@ export interface ReadBodyOptions<T> {
  * `REQUEST_CANCELED` when its sender went away.
  */
 export async function readBody<T>(request: Request, options: ReadBodyOptions<T>): Promise<T> {
-  const bytes = await readBounded(request, options);
+  const bytes = await readBytes(request, options);
   let json: unknown;
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -36,15 +36,20 @@ export async function readBody<T>(request: Request, options: ReadBodyOptions<T>)
   throw invalidRequest(result.error);
 }
 
-async function readBounded(
+/**
+ * Reads a body as it stands.
+ *
+ * @throws {RbeeError} `PAYLOAD_TOO_LARGE`, `REQUEST_TIMEOUT`, `REQUEST_CANCELED`, as {@linkcode readBody}.
+ */
+export async function readBytes(
   request: Request,
   limits: { maxBytes: number; timeoutMs: number },
-): Promise<Uint8Array> {
+): Promise<Uint8Array<ArrayBuffer>> {
   const { maxBytes, timeoutMs } = limits;
   if (request.body === null) return new Uint8Array();
   const declared = Number(request.headers.get("Content-Length") ?? 0);
   const reader = request.body.getReader();
-  const chunks: Uint8Array[] = [];
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
   let total = 0;
   let late = false;
   // Whatever ends the reading early, the rest of the body is let go of; that it may be gone already is no matter.

@@ -5,11 +5,11 @@
 import type { z } from "zod";
 import { CORRELATION_HEADER, correlationIdOf } from "../protocol/correlation.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
-import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES } from "../protocol/limits.ts";
+import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES, MAX_STATE_BYTES } from "../protocol/limits.ts";
 import type { RouteSpec } from "../protocol/routes.ts";
 import { SSE_HEADERS } from "../protocol/sse.ts";
 import { requireKey } from "./auth.ts";
-import { readBody } from "./body.ts";
+import { readBody, readBytes } from "./body.ts";
 import { BODY_TIMEOUT_MS } from "./limits.ts";
 import type { Logger } from "./log.ts";
 
@@ -27,6 +27,8 @@ export interface RequestContext {
   log: Logger;
   /** The body, read within the route's limit and checked, as {@linkcode readBody} does it. */
   body<T>(schema: z.ZodType<T>): Promise<T>;
+  /** The body as it stands, read within the route's limit. */
+  bytes(): Promise<Uint8Array<ArrayBuffer>>;
 }
 
 /** Answers one route; may throw any {@linkcode RbeeError}. */
@@ -51,6 +53,8 @@ export interface AppOptions {
   /** Overrides {@linkcode BODY_TIMEOUT_MS}. */
   bodyTimeoutMs?: number;
 }
+
+const BODY_LIMITS = { prompt: MAX_BODY_BYTES, control: MAX_CONTROL_BODY_BYTES, state: MAX_STATE_BYTES };
 
 /** A daemon's HTTP interface, testable without a socket. */
 export type App = (request: Request) => Promise<Response>;
@@ -79,17 +83,17 @@ export function createApp(options: AppOptions): App {
     // Who has no key learns nothing about which paths exist.
     if ((route?.spec.auth ?? "key") === "key") requireKey(request.headers, options.apiKey);
     if (route === undefined) throw noSuchRoute(request.method, { path: url.pathname, here });
+    const limits = {
+      maxBytes: BODY_LIMITS[route.spec.body ?? "control"],
+      timeoutMs: options.bodyTimeoutMs ?? BODY_TIMEOUT_MS,
+    };
     return await route.handle({
       request,
       params: route.fixed ? {} : paramsOf(route.pattern, url.pathname),
       query: url.searchParams,
       ...meta,
-      body: (schema) =>
-        readBody(request, {
-          schema,
-          maxBytes: route.spec.body === "prompt" ? MAX_BODY_BYTES : MAX_CONTROL_BODY_BYTES,
-          timeoutMs: options.bodyTimeoutMs ?? BODY_TIMEOUT_MS,
-        }),
+      body: (schema) => readBody(request, { schema, ...limits }),
+      bytes: () => readBytes(request, limits),
     });
   };
 

@@ -4,6 +4,8 @@
 export const MAX_BODY_BYTES = 16 * 1024 * 1024;
 /** Largest body on control routes. */
 export const MAX_CONTROL_BODY_BYTES = 1024 * 1024;
+/** Largest exported answer: most of it is KV cache, of a long context in a large model. */
+export const MAX_STATE_BYTES = 1024 * 1024 * 1024;
 /** Largest `Authorization` header. */
 export const MAX_AUTH_HEADER_BYTES = 8 * 1024;
 /** Largest single server-sent event a client accepts. */

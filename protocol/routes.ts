@@ -14,7 +14,7 @@ export interface RouteSpec {
   /** Default `key`. */
   readonly auth?: RouteAuth;
   /** Largest body; default is the control limit. */
-  readonly body?: "prompt" | "control";
+  readonly body?: "prompt" | "control" | "state";
 }
 
 /** Routes that every daemon answers without a key. */
@@ -33,6 +33,8 @@ export const WORKER_ROUTES = {
   inference: { method: "POST", path: "/v1/inference", body: "prompt" },
   execute: { method: "POST", path: "/execute", body: "prompt" },
   cancel: { method: "DELETE", path: "/v1/inference/:request_id" },
+  export: { method: "POST", path: "/v1/inference/:request_id/export" },
+  resume: { method: "POST", path: "/v1/inference/resume", body: "state" },
   cancelAlias: { method: "POST", path: "/cancel" },
   shutdown: { method: "POST", path: "/v1/admin/shutdown" },
   metrics: { method: "GET", path: "/metrics" },

@@ -28,6 +28,9 @@ const STATS = {
   prompt_tokens: 1,
   cached_tokens: 0,
   time_to_first_token_ms: 1,
+  resumed_tokens: 0,
+  draft_tokens: 0,
+  draft_accepted_tokens: 0,
   tokens_per_second: 1,
   seed: 1,
 };

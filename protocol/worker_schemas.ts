@@ -104,12 +104,8 @@ export const MAX_SEED = 0xffff_fffe;
 /** Rules between fields are checked beside those of each: a caller learns of all that is wrong at once. */
 const isObject = ({ value }: { value: unknown }) => typeof value === "object" && value !== null;
 
-/** `POST /v1/inference`. `prompt` continues the text as it stands; `messages` go through the model's template. */
-export const InferenceRequest = z.strictObject({
-  prompt: z.string().min(1, "must not be empty").optional(),
-  messages: z.array(ChatMessage).min(1).max(4096).optional(),
-  /** Default: {@linkcode DEFAULT_MAX_TOKENS} or what the context leaves, whichever is less. */
-  max_tokens: z.int().min(1).optional(),
+/** How an answer is generated, whatever it answers. */
+export const GenerationOptions = z.strictObject({
   temperature: z.number().min(0).max(2).default(0.7),
   top_p: z.number().min(0).max(1).default(0.95),
   /** 0 switches it off. */
@@ -121,7 +117,7 @@ export const InferenceRequest = z.strictObject({
   frequency_penalty: z.number().min(-2).max(2).default(0),
   /**
    * Absent: one is chosen and reported in the terminal event. A request that names one reads its prompt from the
-   * start, so that the same request gives the same answer.
+   * start and is not speculated on unless it asks, so that the same request gives the same answer.
    */
   seed: z.int().min(0).max(MAX_SEED).optional(),
   stop: z.array(z.string().min(1).max(1024)).max(MAX_STOP_STRINGS).default([]),
@@ -134,6 +130,26 @@ export const InferenceRequest = z.strictObject({
     }).optional(),
   /** How many alternatives to report with each token's log probability; absent: none at all. */
   logprobs: z.int().min(0).max(20).optional(),
+  /**
+   * Computed in steps of its own: the same greedy or seeded answer whatever else the worker does at the time. Otherwise
+   * kernels for few and for many rows may round differently and turn a near-tie. Slower beside other answers.
+   */
+  strict: z.boolean().default(false),
+  /**
+   * Guessing several tokens at once, from what the prompt and the answer repeat or with the worker's draft model. `auto`
+   * does so while it pays and nobody else is computing.
+   */
+  speculative: z.enum(["auto", "on", "off"]).default("auto"),
+});
+/** See {@linkcode GenerationOptions}. */
+export type GenerationOptions = z.infer<typeof GenerationOptions>;
+
+/** `POST /v1/inference`. `prompt` continues the text as it stands; `messages` go through the model's template. */
+export const InferenceRequest = GenerationOptions.extend({
+  prompt: z.string().min(1, "must not be empty").optional(),
+  messages: z.array(ChatMessage).min(1).max(4096).optional(),
+  /** Default: {@linkcode DEFAULT_MAX_TOKENS} or what the context leaves, whichever is less. */
+  max_tokens: z.int().min(1).optional(),
   stream: z.boolean().default(true),
   request_id: RequestId.optional(),
 }).refine(({ prompt, messages }) => (prompt === undefined) !== (messages === undefined), {
@@ -187,6 +203,12 @@ export const InferenceStats = z.object({
   /** Of the tokens after the first. */
   tokens_per_second: z.number(),
   seed: z.int(),
+  /** Of `total_tokens`, those that another worker had sent before the answer was moved here. */
+  resumed_tokens: z.int().default(0),
+  /** Tokens that were guessed. */
+  draft_tokens: z.int().default(0),
+  /** Of these, how many were right. */
+  draft_accepted_tokens: z.int().default(0),
 });
 /** See {@linkcode InferenceStats}. */
 export type InferenceStats = z.infer<typeof InferenceStats>;
@@ -231,3 +253,13 @@ function deeperThan(value: unknown, levels: number): boolean {
   for (let depth = 1; depth < levels && level.length > 0; depth++) level = level.flatMap(inside);
   return level.some((at) => typeof at === "object" && at !== null);
 }
+
+/** `POST /v1/inference/:request_id/export`. */
+export const ExportRequest = z.strictObject({
+  /** With the KV cache, so that nothing has to be computed again. */
+  kv: z.boolean().default(true),
+  /** The answer ends here; every further token is for whoever goes on with it. */
+  stop: z.boolean().default(true),
+});
+/** See {@linkcode ExportRequest}. */
+export type ExportRequest = z.infer<typeof ExportRequest>;

@@ -34,6 +34,8 @@ Deno.test("a prompt alone is a request, with the defaults of SPEC §5", () => {
     presence_penalty: 0,
     frequency_penalty: 0,
     stop: [],
+    strict: false,
+    speculative: "auto",
     stream: true,
   });
 });
@@ -177,6 +179,9 @@ Deno.test("the events of an answer are told apart, and those of a newer worker a
     prompt_tokens: 3,
     cached_tokens: 0,
     time_to_first_token_ms: 1,
+    resumed_tokens: 0,
+    draft_tokens: 0,
+    draft_accepted_tokens: 0,
     tokens_per_second: 0,
     seed: 1,
   });

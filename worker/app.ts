@@ -6,6 +6,7 @@ import { WORKER_ROUTES } from "../protocol/routes.ts";
 import { eventStream } from "../protocol/sse.ts";
 import {
   CancelRequest,
+  ExportRequest,
   InferenceRequest,
   RequestId,
   ShutdownRequest,
@@ -25,7 +26,19 @@ export function createWorkerApp(
   const inference: Handler = async (context) => {
     // Before the body: a worker that can't answer need not read 16 MiB first.
     if (worker.notReady) throw worker.notReady;
-    return await answerInference(worker, await context.body(InferenceRequest), context);
+    const { request_id: requestId, stream, ...work } = await context.body(InferenceRequest);
+    return await answerInference(worker, { work, requestId, stream }, context);
+  };
+
+  const exported: Handler = async ({ params, body }) => {
+    const bytes = await worker.export(requestIdOf(params), await body(ExportRequest));
+    return new Response(bytes, { headers: { "Content-Type": "application/octet-stream" } });
+  };
+
+  const resume: Handler = async (context) => {
+    if (worker.notReady) throw worker.notReady;
+    const work = await worker.resumable(await context.bytes());
+    return await answerInference(worker, { work, stream: true }, context);
   };
 
   const loadingProgress: Handler = () => {
@@ -43,9 +56,7 @@ export function createWorkerApp(
   };
 
   const cancel: Handler = ({ params }) => {
-    const id = RequestId.safeParse(params.request_id);
-    if (!id.success) throw invalidRequest(id.error, "The request id");
-    worker.cancel(id.data);
+    worker.cancel(requestIdOf(params));
     return new Response(null, { status: 204 });
   };
 
@@ -75,9 +86,17 @@ export function createWorkerApp(
       { spec: WORKER_ROUTES.inference, handle: inference },
       { spec: WORKER_ROUTES.execute, handle: inference },
       { spec: WORKER_ROUTES.cancel, handle: cancel },
+      { spec: WORKER_ROUTES.export, handle: exported },
+      { spec: WORKER_ROUTES.resume, handle: resume },
       { spec: WORKER_ROUTES.cancelAlias, handle: cancelAlias },
       { spec: WORKER_ROUTES.shutdown, handle: shutdown },
       { spec: WORKER_ROUTES.metrics, handle: () => metrics.response(worker) },
     ],
   });
+}
+
+function requestIdOf(params: Record<string, string>): string {
+  const id = RequestId.safeParse(params.request_id);
+  if (!id.success) throw invalidRequest(id.error, "The request id");
+  return id.data;
 }

@@ -6,6 +6,7 @@ import { type ErrorCode, isErrorCode, RbeeError } from "../protocol/errors.ts";
 import { DEFAULT_MAX_TOKENS } from "../protocol/limits.ts";
 import type {
   ChatMessage,
+  GenerationOptions,
   InferenceRequest,
   ModelFacts,
   StopReason,
@@ -18,8 +19,11 @@ import {
   type NativeError,
   type NativeEvent,
   type NativeFacts,
+  type NativeLoadOptions,
   type NativeMemory,
   type NativeRequest,
+  type NativeSequence,
+  type NativeTimes,
 } from "./native/addon.ts";
 
 /** Where and how to load. */
@@ -32,7 +36,24 @@ export interface EngineOptions {
   ctxSize: number;
   /** 0: physical cores. */
   threads: number;
+  /** Of keys and values in the KV cache. */
+  cacheType: CacheType;
+  flashAttention: "auto" | "on" | "off";
+  /** One KV cache that all slots share: a single answer may use what the others leave. */
+  kvUnified: boolean;
+  /** A small model with the same vocabulary that guesses ahead. */
+  draftModel?: string;
 }
+
+/** Types of the KV cache, as ggml calls them. */
+export const CACHE_TYPES = ["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"] as const;
+/** See {@linkcode CACHE_TYPES}. */
+export type CacheType = (typeof CACHE_TYPES)[number];
+
+/** What is to be answered: a new prompt, or an answer that was begun elsewhere. */
+export type Work =
+  & GenerationOptions
+  & (Pick<InferenceRequest, "prompt" | "messages" | "max_tokens"> | { resume: NativeSequence });
 
 /** Who takes the tokens of one answer. Exactly one of the last two is called, once, last. */
 export interface GenerationSink {
@@ -48,11 +69,15 @@ export interface GenerationSink {
 export interface Generation {
   /** Ends it; its sink is told. Idempotent. */
   cancel(reason: Extract<StopReason, "canceled" | "deadline">): void;
+  /** Where it stands; with `stop` it ends here, as canceled. Undefined when it is not running (any more). */
+  export(options: { kv: boolean; stop: boolean }): Promise<NativeSequence | undefined>;
 }
 
 interface Running {
   sink: GenerationSink;
   index: number;
+  /** Tokens that another worker had sent. */
+  resumed: number;
   seed: number;
   /** What came before the seed was known. */
   early?: NativeEvent[];
@@ -86,7 +111,7 @@ export class Engine {
     const stop = () => engine.#native.cancelLoad();
     context.signal.addEventListener("abort", stop, { once: true });
     try {
-      engine.#facts = await engine.#native.load({ ...options, path: options.model }, (progress) => {
+      engine.#facts = await engine.#native.load(toNativeLoad(options), (progress) => {
         context.onProgress({
           stage: "loading_to_vram",
           layers_loaded: progress.layersLoaded,
@@ -137,6 +162,11 @@ export class Engine {
     return this.#native.memory();
   }
 
+  /** Where the engine thread's time went since the load. */
+  times(): NativeTimes {
+    return this.#native.times();
+  }
+
   /** A conversation as the model's template renders it. */
   renderChat(messages: ChatMessage[]): string {
     return unwrap(() => this.#native.renderChat({ messages }));
@@ -158,7 +188,7 @@ export class Engine {
    *
    * @throws {RbeeError} `ALL_SLOTS_BUSY`. `accepted` rejects with `INVALID_REQUEST` for what only the model can tell.
    */
-  generate(request: InferenceRequest, sink: GenerationSink): Generation & { accepted: Promise<void> } {
+  generate(work: Work, sink: GenerationSink): Generation & { accepted: Promise<void> } {
     if (this.slotsAvailable === 0) {
       const details = { slots_total: this.slots, slots_busy: this.slots };
       throw new RbeeError("ALL_SLOTS_BUSY", `All ${this.slots} slots are busy. Try again in a moment.`, {
@@ -166,11 +196,12 @@ export class Engine {
       });
     }
     const handle = this.#nextHandle++;
-    const running: Running = { sink, index: 0, seed: 0, early: [] };
+    const running: Running = { sink, index: 0, resumed: 0, seed: 0, early: [] };
     this.#running.set(handle, running);
     return {
-      accepted: this.#submit(handle, { request, running }),
+      accepted: this.#submit(handle, { work, running }),
       cancel: (reason) => void this.#native.cancel(handle, reason),
+      export: ({ kv, stop }) => this.#native.exportSequence(handle, kv, stop),
     };
   }
 
@@ -179,10 +210,11 @@ export class Engine {
     await this.#native.close();
   }
 
-  async #submit(handle: number, what: { request: InferenceRequest; running: Running }): Promise<void> {
+  async #submit(handle: number, what: { work: Work; running: Running }): Promise<void> {
     try {
-      const { seed } = await this.#native.submit(handle, toNative(what.request));
+      const { seed, sentTokens } = await this.#native.submit(handle, toNative(what.work));
       what.running.seed = seed;
+      what.running.resumed = what.running.index = sentTokens;
     } catch (error) {
       this.#running.delete(handle);
       throw fromNative(error);
@@ -221,28 +253,39 @@ export class Engine {
       time_to_first_token_ms: round(ending.firstTokenMs),
       tokens_per_second: round(ending.tokensPerSecond),
       seed: running.seed,
+      resumed_tokens: running.resumed,
+      draft_tokens: ending.draftTokens,
+      draft_accepted_tokens: ending.draftAcceptedTokens,
     });
   }
 }
 
-function toNative(request: InferenceRequest): NativeRequest {
+function toNativeLoad(options: EngineOptions): NativeLoadOptions {
+  const { model, draftModel = "", ...same } = options;
+  return { ...same, path: model, draftModel };
+}
+
+function toNative(work: Work): NativeRequest {
+  const source = "resume" in work
+    ? { resume: work.resume }
+    : { prompt: work.prompt, messages: work.messages, maxTokens: work.max_tokens };
   return {
-    prompt: request.prompt,
-    messages: request.messages,
-    maxTokens: request.max_tokens,
+    ...source,
     defaultMaxTokens: DEFAULT_MAX_TOKENS,
-    temperature: request.temperature,
-    topP: request.top_p,
-    topK: request.top_k,
-    minP: request.min_p,
-    repetitionPenalty: request.repetition_penalty,
-    presencePenalty: request.presence_penalty,
-    frequencyPenalty: request.frequency_penalty,
-    seed: request.seed,
-    stops: request.stop,
-    grammar: request.grammar,
-    jsonSchema: request.json_schema === undefined ? undefined : JSON.stringify(request.json_schema),
-    logprobs: request.logprobs,
+    temperature: work.temperature,
+    topP: work.top_p,
+    topK: work.top_k,
+    minP: work.min_p,
+    repetitionPenalty: work.repetition_penalty,
+    presencePenalty: work.presence_penalty,
+    frequencyPenalty: work.frequency_penalty,
+    seed: work.seed,
+    stops: work.stop,
+    grammar: work.grammar,
+    jsonSchema: work.json_schema === undefined ? undefined : JSON.stringify(work.json_schema),
+    logprobs: work.logprobs,
+    strict: work.strict,
+    speculative: work.speculative,
   };
 }
 

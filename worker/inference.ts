@@ -1,45 +1,41 @@
-/** `POST /v1/inference`: a checked request in, a stream of events or one JSON object out. */
+/** `POST /v1/inference` and `…/resume`: checked work in, a stream of events or one JSON object out. */
 import { eventResponse, type RequestContext } from "../daemon/serve.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { eventStream, type EventWriter, formatEvent } from "../protocol/sse.ts";
-import {
-  type InferenceRequest,
-  type InferenceResponse,
-  type InferenceStats,
-  type TokenEvent,
-} from "../protocol/worker_schemas.ts";
+import type { InferenceResponse, InferenceStats, TokenEvent } from "../protocol/worker_schemas.ts";
+import type { Work } from "./engine.ts";
 import type { RunOptions, Worker } from "./worker.ts";
 
-/** Answers a checked request. Throws any {@linkcode RbeeError} before the first byte; later ones go into the stream. */
+/** Answers checked work. Throws any {@linkcode RbeeError} before the first byte; later ones go into the stream. */
 export async function answerInference(
   worker: Worker,
-  request: InferenceRequest,
+  what: { work: Work; requestId?: string; stream: boolean },
   context: RequestContext,
 ): Promise<Response> {
-  const requestId = request.request_id ?? crypto.randomUUID();
+  const { work, stream, requestId = crypto.randomUUID() } = what;
   const options: RunOptions = { requestId, deadlineMs: deadlineOf(context.request.headers) };
   const log = context.log.child({ request_id: requestId });
   const logDone = (stats: InferenceStats) => log.info("answer ended", { ...stats });
   const logFailed = (error: RbeeError) => log.error("answer failed", { error });
-  const run = { worker, request, options, log: { done: logDone, failed: logFailed } };
-  return request.stream ? await streamed(run, context) : await whole(run, context);
+  const run = { worker, work, options, log: { done: logDone, failed: logFailed } };
+  return stream ? await streamed(run, context) : await whole(run, context);
 }
 
 interface Run {
   worker: Worker;
-  request: InferenceRequest;
+  work: Work;
   options: RunOptions;
   log: { done(stats: InferenceStats): void; failed(error: RbeeError): void };
 }
 
 async function streamed(run: Run, context: RequestContext): Promise<Response> {
-  const { worker, request, options, log } = run;
+  const { worker, work, options, log } = run;
   const { requestId } = options;
   let writer!: EventWriter;
   // A reader that goes away is a cancel.
   const stream = eventStream((opened) => writer = opened, { onCancel: () => worker.cancel(requestId) });
   try {
-    await worker.run(request, {
+    await worker.run(work, {
       ...options,
       sink: {
         // One chunk per batch, one event per token.
@@ -64,7 +60,7 @@ async function streamed(run: Run, context: RequestContext): Promise<Response> {
 }
 
 async function whole(run: Run, context: RequestContext): Promise<Response> {
-  const { worker, request, options, log } = run;
+  const { worker, work, options, log } = run;
   const { requestId } = options;
   const cancel = () => worker.cancel(requestId);
   context.request.signal.addEventListener("abort", cancel, { once: true });
@@ -73,7 +69,7 @@ async function whole(run: Run, context: RequestContext): Promise<Response> {
   // Rejects before anybody waits when the answer fails at once.
   promise.catch(() => {});
   try {
-    await worker.run(request, {
+    await worker.run(work, {
       ...options,
       sink: { tokens: (batch) => void tokens.push(...batch), done: resolve, failed: reject },
     });
@@ -85,7 +81,7 @@ async function whole(run: Run, context: RequestContext): Promise<Response> {
       token_ids: tokens.map((token) => token.id),
       ...stats,
     };
-    if (request.logprobs !== undefined) {
+    if (work.logprobs !== undefined) {
       body.logprobs = tokens.map(({ id, token, logprob = 0, top_logprobs = [] }) => ({
         id,
         token,

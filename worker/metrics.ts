@@ -9,6 +9,7 @@ import type { InferenceStats } from "../protocol/worker_schemas.ts";
 /** What is read at the time of asking. */
 export interface MetricsState {
   slots(): { total: number; busy: number };
+  times(): { step: number; sampling: number; handover: number };
   memory(): { weights_mb: number; kv_mb: number; compute_mb: number; process_mb: number };
 }
 
@@ -18,13 +19,17 @@ export class WorkerMetrics {
   #promptTokens = 0;
   #cachedTokens = 0;
   #generatedTokens = 0;
+  #draftTokens = 0;
+  #draftAcceptedTokens = 0;
 
   /** An answer came to its end. */
   finished(stats: InferenceStats): void {
     this.#count(stats.stop_reason);
     this.#promptTokens += stats.prompt_tokens;
     this.#cachedTokens += stats.cached_tokens;
-    this.#generatedTokens += stats.total_tokens;
+    this.#generatedTokens += stats.total_tokens - stats.resumed_tokens;
+    this.#draftTokens += stats.draft_tokens;
+    this.#draftAcceptedTokens += stats.draft_accepted_tokens;
   }
 
   /** An answer failed. */
@@ -53,6 +58,15 @@ export class WorkerMetrics {
       this.#cachedTokens,
     );
     counter("rbee_worker_generated_tokens_total", "Tokens generated.", this.#generatedTokens);
+    counter("rbee_worker_draft_tokens_total", "Tokens guessed.", this.#draftTokens);
+    counter("rbee_worker_draft_accepted_tokens_total", "Guesses that were right.", this.#draftAcceptedTokens);
+    const times = new Counter({
+      name: "rbee_worker_engine_seconds_total",
+      help: "Time of the engine thread by what it did: computing steps, sampling, handing over text.",
+      labelNames: ["doing"],
+      registers,
+    });
+    for (const [doing, seconds] of Object.entries(state.times())) times.inc({ doing }, seconds);
     const slots = state.slots();
     new Gauge({ name: "rbee_worker_slots", help: "Answers that can be generated at once.", registers }).set(
       slots.total,

@@ -2,6 +2,9 @@
 import { type FlagTable, readFlags } from "../home/flags.ts";
 import { MAX_CTX_SIZE, MAX_SLOTS } from "../protocol/hive_schemas.ts";
 import { BackendName } from "../protocol/worker_schemas.ts";
+import { CACHE_TYPES, type CacheType } from "./engine.ts";
+
+const FLASH_ATTENTION = ["auto", "on", "off"] as const;
 
 const FLAGS = {
   model: { type: "text", value: "PATH", help: "The GGUF file to load." },
@@ -39,6 +42,27 @@ const FLAGS = {
       "Tokens per slot, prompt and answer together; default: what the model was trained for, at most 4096.",
   },
   threads: { type: "integer", value: "N", min: 1, max: 512, help: "Default: the machine's physical cores." },
+  "cache-type": {
+    type: "text",
+    choices: CACHE_TYPES,
+    default: "f16",
+    help: "Type of the KV cache; q8_0 takes half of f16's memory.",
+  },
+  "flash-attn": {
+    type: "text",
+    choices: FLASH_ATTENTION,
+    default: "auto",
+    help: "Flash attention; auto: where it is faster.",
+  },
+  "kv-unified": {
+    type: "boolean",
+    help: "One KV cache for all slots: an answer may use what the others leave.",
+  },
+  "draft-model": {
+    type: "text",
+    value: "PATH",
+    help: "A small model with the same vocabulary that guesses ahead.",
+  },
   "api-key": { type: "text", value: "KEY", help: "For use by hand; better: RBEE_WORKER_API_KEY." },
   detect: { type: "boolean", help: "Print backends and devices as JSON and leave." },
   help: { type: "boolean", help: "Print this." },
@@ -63,6 +87,10 @@ export interface WorkerOptions {
   ctxSize: number;
   /** 0: physical cores. */
   threads: number;
+  cacheType: CacheType;
+  flashAttention: "auto" | "on" | "off";
+  kvUnified: boolean;
+  draftModel?: string;
   /** Absent: the person's local key, as every daemon. */
   apiKey?: string;
   /** Only under a hive. */
@@ -116,6 +144,10 @@ export function parseWorkerArgs(
       slots: flags.slots,
       ctxSize: flags["ctx-size"] ?? 0,
       threads: flags.threads ?? 0,
+      cacheType: CACHE_TYPES.find((type) => type === flags["cache-type"]) ?? "f16",
+      flashAttention: FLASH_ATTENTION.find((mode) => mode === flags["flash-attn"]) ?? "auto",
+      kvUnified: flags["kv-unified"] ?? false,
+      draftModel: flags["draft-model"],
       apiKey: flags["api-key"] ?? env.get("RBEE_WORKER_API_KEY"),
       callback: callbackUrl !== undefined && token !== undefined ? { url: callbackUrl, token } : undefined,
     },

@@ -18,6 +18,10 @@ Deno.test("a model is enough, the rest has defaults", () => {
     slots: 4,
     ctxSize: 0,
     threads: 0,
+    cacheType: "f16",
+    flashAttention: "auto",
+    kvUnified: false,
+    draftModel: undefined,
     apiKey: undefined,
     callback: undefined,
   });

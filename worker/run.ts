@@ -10,6 +10,7 @@ import { VERSION } from "../protocol/version.ts";
 import { BackendName } from "../protocol/worker_schemas.ts";
 import { createWorkerApp } from "./app.ts";
 import { Engine } from "./engine.ts";
+import { modelFingerprint } from "./exported_answer.ts";
 import { CALLBACK_DELAYS_MS, CLOSE_TIMEOUT_MS, DRAIN_TIMEOUT_MS, FAILED_LINGER_MS } from "./limits.ts";
 import { WorkerMetrics } from "./metrics.ts";
 import { loadAddon } from "./native/addon.ts";
@@ -21,7 +22,13 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   const { apiKey, log: partLog } = await surroundings(options);
   const log = partLog.child({ worker_id: options.workerId });
   const metrics = new WorkerMetrics();
-  const worker = new Worker({ modelRef: options.modelRef, metrics, log });
+  let fingerprint: Promise<string> | undefined;
+  const worker = new Worker({
+    modelRef: options.modelRef,
+    fingerprint: () => fingerprint ??= modelFingerprint(options.model),
+    metrics,
+    log,
+  });
   const server = listenOnFreePort(createWorkerApp({ worker, metrics, apiKey, log }), { options, log });
   const url = `http://${options.advertise}:${server.address.port}`;
   log.info("listening", { url });

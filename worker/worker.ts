@@ -12,9 +12,15 @@
 import type { Logger } from "../daemon/log.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import { newCorrelationId } from "../protocol/correlation.ts";
-import type { InferenceRequest, LoadingEvent, ReadyResponse } from "../protocol/worker_schemas.ts";
+import {
+  type ExportRequest,
+  GenerationOptions,
+  type LoadingEvent,
+  type ReadyResponse,
+} from "../protocol/worker_schemas.ts";
 import { WORKER_ROUTES } from "../protocol/routes.ts";
-import type { Engine, Generation, GenerationSink } from "./engine.ts";
+import type { Engine, Generation, GenerationSink, Work } from "./engine.ts";
+import { decodeAnswer, encodeAnswer } from "./exported_answer.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
 import type { WorkerMetrics } from "./metrics.ts";
 
@@ -39,10 +45,11 @@ export interface RunOptions {
 /** See the table above. */
 export class Worker {
   readonly #modelRef: string;
+  readonly #fingerprint: () => Promise<string>;
   readonly #metrics: WorkerMetrics;
   readonly #log: Logger;
   readonly #stopLoading = new AbortController();
-  readonly #running = new Map<string, Generation>();
+  readonly #running = new Map<string, { generation: Generation; options: GenerationOptions }>();
   readonly #progress = new Set<(event: LoadingEvent) => void>();
   readonly #drained = Promise.withResolvers<void>();
   readonly #shutdownAsked = Promise.withResolvers<void>();
@@ -50,9 +57,12 @@ export class Worker {
   #lastProgress: LoadingEvent = { stage: "loading_to_vram", layers_loaded: 0, layers_total: 0, vram_mb: 0 };
   #idleSinceMs = performance.now();
 
-  /** `modelRef` is what answers call the model. */
-  constructor(options: { modelRef: string; metrics: WorkerMetrics; log: Logger }) {
+  /** `modelRef` is what answers call the model, `fingerprint` tells its file from any other. */
+  constructor(
+    options: { modelRef: string; fingerprint: () => Promise<string>; metrics: WorkerMetrics; log: Logger },
+  ) {
     this.#modelRef = options.modelRef;
+    this.#fingerprint = options.fingerprint;
     this.#metrics = options.metrics;
     this.#log = options.log;
   }
@@ -154,6 +164,17 @@ export class Worker {
     };
   }
 
+  /** Where the engine thread's time went, in seconds; zeros without a model. */
+  times(): { step: number; sampling: number; handover: number } {
+    const times = this.#state.name === "ready" ? this.#state.engine.times() : undefined;
+    const seconds = (ns = 0) => ns / 1e9;
+    return {
+      step: seconds(times?.stepNs),
+      sampling: seconds(times?.samplingNs),
+      handover: seconds(times?.handoverNs),
+    };
+  }
+
   /** Slots for the metrics; zeros without a model. */
   slots(): { total: number; busy: number } {
     const total = this.#state.name === "ready" ? this.#state.engine.slots : 0;
@@ -172,7 +193,7 @@ export class Worker {
    *
    * @throws {RbeeError} why it can't be: `NOT_READY`, `SHUTTING_DOWN`, `ALL_SLOTS_BUSY`, `INVALID_REQUEST`, …
    */
-  async run(request: InferenceRequest, options: RunOptions & { sink: GenerationSink }): Promise<void> {
+  async run(work: Work, options: RunOptions & { sink: GenerationSink }): Promise<void> {
     if (this.#state.name !== "ready") throw this.notReady;
     const { requestId, sink } = options;
     if (this.#running.has(requestId)) {
@@ -188,7 +209,7 @@ export class Worker {
       this.#idleSinceMs = performance.now();
       if (this.#state.name === "draining") this.#drained.resolve();
     };
-    const generation = this.#state.engine.generate(request, {
+    const generation = this.#state.engine.generate(work, {
       tokens: (tokens) => sink.tokens(tokens),
       done: (stats) => {
         ended();
@@ -201,7 +222,7 @@ export class Worker {
         sink.failed(error);
       },
     });
-    this.#running.set(requestId, generation);
+    this.#running.set(requestId, { generation, options: generationOptions(work) });
     if (options.deadlineMs !== undefined) {
       deadline = setTimeout(() => generation.cancel("deadline"), Math.min(options.deadlineMs, MAX_TIMER_MS));
     }
@@ -215,7 +236,37 @@ export class Worker {
 
   /** Stops an answer; does nothing when there is none of that id. */
   cancel(requestId: string): void {
-    this.#running.get(requestId)?.cancel("canceled");
+    this.#running.get(requestId)?.generation.cancel("canceled");
+  }
+
+  /**
+   * A running answer as another worker can go on with it.
+   *
+   * @throws {RbeeError} `NOT_FOUND` when none of that id is running.
+   */
+  async export(requestId: string, wanted: ExportRequest): Promise<Uint8Array<ArrayBuffer>> {
+    const running = this.#running.get(requestId);
+    const [model, sequence] = await Promise.all([this.#fingerprint(), running?.generation.export(wanted)]);
+    if (running === undefined || sequence === undefined) {
+      throw new RbeeError("NOT_FOUND", `No answer with the id ${requestId} is running.`);
+    }
+    return await encodeAnswer({ model, options: running.options, sequence });
+  }
+
+  /**
+   * What {@linkcode export} gave, as work for {@linkcode run}.
+   *
+   * @throws {RbeeError} `INVALID_REQUEST` for another model's answer and for what is none.
+   */
+  async resumable(bytes: Uint8Array<ArrayBuffer>): Promise<Work> {
+    const { model, options, sequence } = await decodeAnswer(bytes);
+    if (model !== await this.#fingerprint()) {
+      throw new RbeeError(
+        "INVALID_REQUEST",
+        `The exported answer is of another model than ${this.#modelRef}, which this worker has loaded.`,
+      );
+    }
+    return { ...options, resume: sequence };
   }
 
   /**
@@ -235,7 +286,7 @@ export class Worker {
   async drain(signal: AbortSignal): Promise<void> {
     this.#startDraining();
     if (this.#running.size === 0) return;
-    const cancelAll = () => this.#running.forEach((generation) => generation.cancel("canceled"));
+    const cancelAll = () => this.#running.forEach(({ generation }) => generation.cancel("canceled"));
     signal.addEventListener("abort", cancelAll, { once: true });
     await this.#drained.promise;
     signal.removeEventListener("abort", cancelAll);
@@ -256,4 +307,10 @@ export class Worker {
     this.#lastProgress = event;
     for (const listener of this.#progress) listener(event);
   }
+}
+
+/** Without what was asked. */
+function generationOptions(work: Work): GenerationOptions {
+  const names = Object.keys(GenerationOptions.shape) as (keyof GenerationOptions)[];
+  return GenerationOptions.parse(Object.fromEntries(names.map((name) => [name, work[name]])));
 }

@@ -189,6 +189,9 @@ export function doneEvent(tokens: number): Record<string, unknown> {
     prompt_tokens: 3,
     cached_tokens: 0,
     time_to_first_token_ms: 5,
+    resumed_tokens: 0,
+    draft_tokens: 0,
+    draft_accepted_tokens: 0,
     tokens_per_second: 1000,
     seed: 7,
   };

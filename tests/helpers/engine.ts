@@ -5,12 +5,23 @@ import {
   type InferenceStats,
   type TokenEvent,
 } from "../../protocol/worker_schemas.ts";
-import { Engine, type EngineOptions, type Generation } from "../../worker/engine.ts";
+import { Engine, type EngineOptions, type Generation, type Work } from "../../worker/engine.ts";
+
+const DEFAULTS: Omit<EngineOptions, "model"> = {
+  backend: "cpu",
+  device: 0,
+  slots: 2,
+  ctxSize: 0,
+  threads: 1,
+  cacheType: "f16",
+  flashAttention: "auto",
+  kvUnified: false,
+};
 
 /** Small and steady: one thread, so that tests running beside each other do not wait for one another's cores. */
 export async function loadEngine(model: string, options: Partial<EngineOptions> = {}): Promise<Engine> {
   return await Engine.load(
-    { backend: "cpu", device: 0, slots: 2, ctxSize: 0, threads: 1, ...options, model },
+    { ...DEFAULTS, ...options, model },
     {
       onProgress: () => {},
       signal: new AbortController().signal,
@@ -26,15 +37,24 @@ export interface Answer {
 }
 
 /** Generates to the end. `onTokens` may cancel. */
-export async function answer(
+export function answer(
   engine: Engine,
   input: InferenceInput,
+  onTokens?: (tokens: TokenEvent[], generation: Generation) => void,
+): Promise<Answer> {
+  return complete(engine, InferenceRequest.parse(input), onTokens);
+}
+
+/** As {@linkcode answer}, of work that may have been begun elsewhere. */
+export async function complete(
+  engine: Engine,
+  work: Work,
   onTokens: (tokens: TokenEvent[], generation: Generation) => void = () => {},
 ): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<InferenceStats>();
   promise.catch(() => {});
   const tokens: TokenEvent[] = [];
-  const generation = engine.generate(InferenceRequest.parse(input), {
+  const generation = engine.generate(work, {
     tokens: (batch) => {
       tokens.push(...batch);
       onTokens(tokens, generation);
@@ -45,14 +65,4 @@ export async function answer(
   await generation.accepted;
   const stats = await promise;
   return { tokens, text: tokens.map((token) => token.token).join(""), stats };
-}
-
-/** The ids of one answer by a fresh engine. */
-export async function generateIds(model: string, input: InferenceInput): Promise<number[]> {
-  const engine = await loadEngine(model, { slots: 1 });
-  try {
-    return (await answer(engine, input)).tokens.map((token) => token.id);
-  } finally {
-    await engine.close();
-  }
 }

@@ -292,6 +292,9 @@ function statsOf(
     prompt_tokens: 3,
     cached_tokens: 0,
     time_to_first_token_ms: 1,
+    resumed_tokens: 0,
+    draft_tokens: 0,
+    draft_accepted_tokens: 0,
     tokens_per_second: 1000,
     seed: of.request.seed ?? 1,
   };

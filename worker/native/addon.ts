@@ -23,6 +23,13 @@ export interface NativeLoadOptions {
   ctxSize: number;
   /** 0: physical cores. */
   threads: number;
+  /** Of keys and values in the KV cache, as ggml calls it. */
+  cacheType: string;
+  flashAttention: "auto" | "on" | "off";
+  /** One cache that all slots share. */
+  kvUnified: boolean;
+  /** Path of a small model that guesses ahead; empty: none. */
+  draftModel: string;
 }
 
 /** Progress of a load. */
@@ -67,6 +74,36 @@ export interface NativeRequest {
   /** JSON text. */
   jsonSchema?: string;
   logprobs?: number;
+  strict: boolean;
+  speculative: "auto" | "on" | "off";
+  /** An answer to go on with; `prompt`, `messages` and `maxTokens` are not used then. */
+  resume?: NativeSequence;
+}
+
+/** An answer in the middle of its generation. */
+export interface NativeSequence {
+  seed: number;
+  /** Of the whole answer. */
+  maxTokens: number;
+  prompt: Int32Array;
+  generated: Int32Array;
+  /** The last of `generated`, not sent yet because their text may still change. */
+  held: Partial<NativeLogprob>[];
+  /** Random numbers drawn from the seed. */
+  draws: number;
+  /** llama.cpp's own form of the KV cache of the first `kvTokens` tokens; empty: it is computed again. */
+  kv: Uint8Array<ArrayBuffer>;
+  kvTokens: number;
+}
+
+/** Where the engine thread's time went since the load, in nanoseconds. */
+export interface NativeTimes {
+  /** Computing, guesses included. */
+  stepNs: number;
+  /** Choosing tokens. */
+  samplingNs: number;
+  /** Making text of them and queueing it. */
+  handoverNs: number;
 }
 
 /** What was settled about a request when it was taken. */
@@ -74,6 +111,8 @@ export interface NativeAccepted {
   promptTokens: number;
   maxTokens: number;
   seed: number;
+  /** Of a resumed answer: tokens that were sent before. */
+  sentTokens: number;
 }
 
 /** A thrown error: `code` of the catalogue, `native` as llama.cpp gave it. */
@@ -95,6 +134,8 @@ export interface NativeEnding {
   promptTokens: number;
   cachedTokens: number;
   generatedTokens: number;
+  draftTokens: number;
+  draftAcceptedTokens: number;
   durationMs: number;
   firstTokenMs: number;
   tokensPerSecond: number;
@@ -126,6 +167,10 @@ export interface NativeEngine {
   submit(handle: number, request: NativeRequest): Promise<NativeAccepted>;
   /** Ends a request; false when it is not known. */
   cancel(handle: number, reason: "canceled" | "deadline"): boolean;
+  /** What another engine needs to go on; undefined when it is not running. With `stop` it ends here. */
+  exportSequence(handle: number, withKv: boolean, stop: boolean): Promise<NativeSequence | undefined>;
+  /** Since the load. */
+  times(): NativeTimes;
   /** Blocks for as long as the text is long. */
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Int32Array;
   /** Special tokens included. */

@@ -2,6 +2,7 @@
 // and answers with a promise; events come through one thread-safe function. Declared in
 // worker/native/addon.ts.
 #include "addon_convert.h"
+#include "addon_work.h"
 #include "devices.h"
 #include "engine.h"
 #include "errors.h"
@@ -19,18 +20,6 @@
 namespace rbee {
 
 namespace {
-
-// Turns what the engine throws into what JavaScript throws.
-template <typename Work>
-auto guarded(Napi::Env env, Work work) {
-  try {
-    return work();
-  } catch (const EngineError& error) {
-    throw Napi::Error(env, error_to_js(env, error));
-  } catch (const std::bad_alloc&) {
-    throw Napi::Error(env, error_to_js(env, {"INSUFFICIENT_RAM", "Out of memory."}));
-  }
-}
 
 // What one `Engine` object and the work it started share; lives as long as any of them.
 struct State {
@@ -59,56 +48,12 @@ void deliver(Napi::Env env, Napi::Function callback, State* state, void* /*data*
 
 using EventFunction = Napi::TypedThreadSafeFunction<State, void, deliver>;
 
-// Work on a pool thread that settles a promise. Deletes itself when done, as every Napi::AsyncWorker.
-class PromiseWork : public Napi::AsyncWorker {
- public:
-  explicit PromiseWork(Napi::Env env)
-      : Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)) {}
-
-  Napi::Promise start() {
-    const Napi::Promise promise = deferred_.Promise();
-    Queue();
-    return promise;
-  }
-
- protected:
-  virtual void work() = 0;
-  virtual Napi::Value result(Napi::Env env) = 0;
-  // Called on the JavaScript thread before the promise settles, however the work went.
-  virtual void settled() {}
-
-  void Execute() override {
-    try {
-      work();
-    } catch (const EngineError& error) {
-      error_ = error;
-    } catch (const std::bad_alloc&) {
-      error_ = EngineError("INSUFFICIENT_RAM", "Out of memory.");
-    } catch (const std::exception& error) {
-      error_ = EngineError("INTERNAL", error.what());
-    }
-  }
-
-  void OnOK() override {
-    settled();
-    if (error_) {
-      deferred_.Reject(error_to_js(Env(), *error_));
-    } else {
-      deferred_.Resolve(result(Env()));
-    }
-  }
-
- private:
-  Napi::Promise::Deferred deferred_;
-  std::optional<EngineError> error_;
-};
-
 class LoadWork : public PromiseWork {
  public:
   LoadWork(Napi::Env env, StatePtr state, EventFunction events, Napi::ThreadSafeFunction progress,
            ModelOptions model, EngineOptions engine)
       : PromiseWork(env), state_(std::move(state)), events_(std::move(events)),
-        progress_(std::move(progress)), model_(std::move(model)), options_(engine) {}
+        progress_(std::move(progress)), model_(std::move(model)), options_(std::move(engine)) {}
 
  protected:
   void work() override {
@@ -124,7 +69,13 @@ class LoadWork : public PromiseWork {
       });
     };
     auto model = std::make_unique<Model>(model_, report, state_->cancel_load);
-    state_->engine = std::make_unique<Engine>(std::move(model), options_,
+    std::unique_ptr<Model> draft_model;
+    if (!options_.draft_model.empty()) {
+      const ModelOptions draft{options_.draft_model, model_.backend, model_.device};
+      draft_model = std::make_unique<Model>(
+          draft, [](LoadProgress) {}, state_->cancel_load);
+    }
+    state_->engine = std::make_unique<Engine>(std::move(model), std::move(draft_model), options_,
                                               [events = events_] { events.NonBlockingCall(); });
     state_->ready = state_->engine.get();
   }
@@ -151,8 +102,9 @@ class SubmitWork : public PromiseWork {
   void work() override {
     Engine& engine = *state_->ready;
     try {
-      auto request = prepare_request(engine.model(), engine.context(), handle_, cancel_, options_);
-      prompt_tokens_ = static_cast<int>(request->prompt.size());
+      auto request = prepare_request(engine.model(), engine.limits(), handle_, cancel_, std::move(options_));
+      prompt_tokens_ = static_cast<int>(request->prompt_tokens);
+      sent_tokens_ = static_cast<int>(request->generated_before - request->held.size());
       max_tokens_ = request->max_tokens;
       seed_ = request->seed;
       engine.submit(std::move(request));
@@ -167,6 +119,7 @@ class SubmitWork : public PromiseWork {
     object.Set("promptTokens", prompt_tokens_);
     object.Set("maxTokens", max_tokens_);
     object.Set("seed", seed_);
+    object.Set("sentTokens", sent_tokens_);
     return object;
   }
 
@@ -178,6 +131,25 @@ class SubmitWork : public PromiseWork {
   int prompt_tokens_ = 0;
   int max_tokens_ = 0;
   uint32_t seed_ = 0;
+  int sent_tokens_ = 0;
+};
+
+class ExportWork : public PromiseWork {
+ public:
+  ExportWork(Napi::Env env, StatePtr state, Handle handle, bool with_kv, bool stop)
+      : PromiseWork(env), state_(std::move(state)), handle_(handle), with_kv_(with_kv), stop_(stop) {}
+
+ protected:
+  void work() override { sequence_ = state_->ready.load()->export_sequence(handle_, with_kv_, stop_); }
+
+  Napi::Value result(Napi::Env env) override { return sequence_ ? to_js(env, *sequence_) : env.Undefined(); }
+
+ private:
+  StatePtr state_;
+  Handle handle_;
+  bool with_kv_;
+  bool stop_;
+  std::optional<SequenceState> sequence_;
 };
 
 class CloseWork : public PromiseWork {
@@ -221,6 +193,8 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
                            InstanceMethod("cancelLoad", &EngineWrap::cancel_load),
                            InstanceMethod("submit", &EngineWrap::submit),
                            InstanceMethod("cancel", &EngineWrap::cancel),
+                           InstanceMethod("exportSequence", &EngineWrap::export_sequence),
+                           InstanceMethod("times", &EngineWrap::times),
                            InstanceMethod("tokenize", &EngineWrap::tokenize),
                            InstanceMethod("detokenize", &EngineWrap::detokenize),
                            InstanceMethod("renderChat", &EngineWrap::render_chat),
@@ -250,21 +224,14 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
       const Napi::Object object = read_object(info[0], "options");
       const ModelOptions model{read_string(object, "path"), read_string(object, "backend"),
                                read_integer(object, "device")};
-      EngineOptions options;
-      options.slots = read_integer(object, "slots");
-      options.ctx_size = read_integer(object, "ctxSize");
-      options.threads = read_integer(object, "threads");
-      if (options.slots < 1 || options.slots > static_cast<int>(llama_max_parallel_sequences())) {
-        throw EngineError("INVALID_REQUEST",
-                          "slots must be 1 to " + std::to_string(llama_max_parallel_sequences()) + ".");
-      }
+      EngineOptions options = read_engine_options(object);
       if (!info[1].IsFunction()) {
         throw EngineError("INVALID_REQUEST", "onProgress must be a function.");
       }
       auto progress =
           Napi::ThreadSafeFunction::New(info.Env(), info[1].As<Napi::Function>(), "rbee progress", 0, 1);
       loading_ = true;
-      return std::make_unique<LoadWork>(info.Env(), state_, events_, progress, model, options)
+      return std::make_unique<LoadWork>(info.Env(), state_, events_, progress, model, std::move(options))
           .release()
           ->start();
     });
@@ -289,6 +256,21 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
     });
   }
 
+  Napi::Value export_sequence(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      engine();
+      const auto handle = info[0].ToNumber().Uint32Value();
+      return std::make_unique<ExportWork>(info.Env(), state_, handle, info[1].ToBoolean(),
+                                          info[2].ToBoolean())
+          .release()
+          ->start();
+    });
+  }
+
+  Napi::Value times(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] { return to_js(info.Env(), engine().times()); });
+  }
+
   Napi::Value tokenize(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       if (!info[0].IsString()) {
@@ -304,11 +286,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
 
   Napi::Value detokenize(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
-        throw EngineError("INVALID_REQUEST", "tokens must be an Int32Array.");
-      }
-      const auto array = info[0].As<Napi::Int32Array>();
-      const std::vector<llama_token> tokens(array.Data(), array.Data() + array.ElementLength());
+      const std::vector<llama_token> tokens = read_tokens(info[0], "tokens");
       const int size = llama_vocab_n_tokens(engine().model().vocab());
       for (const llama_token token : tokens) {
         if (token < 0 || token >= size) {

@@ -10,10 +10,6 @@ EngineError wrong_type(const std::string& name, const char* expected) {
   return {"INVALID_REQUEST", name + " must be " + expected + "."};
 }
 
-bool has(const Napi::Object& object, const char* name) {
-  return !object.Get(name).IsUndefined();
-}
-
 std::vector<std::string> read_strings(const Napi::Object& object, const char* name) {
   const Napi::Value value = object.Get(name);
   if (!value.IsArray()) {
@@ -58,28 +54,27 @@ Napi::Object to_js(Napi::Env env, const Ending& ending) {
   object.Set("promptTokens", ending.prompt_tokens);
   object.Set("cachedTokens", ending.cached_tokens);
   object.Set("generatedTokens", ending.generated_tokens);
+  object.Set("draftTokens", ending.draft_tokens);
+  object.Set("draftAcceptedTokens", ending.draft_accepted_tokens);
   object.Set("durationMs", ending.duration_ms);
   object.Set("firstTokenMs", ending.first_token_ms);
   object.Set("tokensPerSecond", ending.tokens_per_second);
   return object;
 }
 
-Napi::Object logprobs_to_js(Napi::Env env, const GeneratedToken& token) {
-  Napi::Object object = Napi::Object::New(env);
-  Napi::Array top = Napi::Array::New(env, token.top.size());
-  for (uint32_t i = 0; i < token.top.size(); i++) {
-    Napi::Object alternative = Napi::Object::New(env);
-    alternative.Set("id", token.top[i].id);
-    alternative.Set("token", token.top[i].text);
-    alternative.Set("logprob", token.top[i].logprob);
-    top.Set(i, alternative);
-  }
-  object.Set("logprob", *token.logprob);
-  object.Set("top", top);
-  return object;
+Speculation read_speculation(const Napi::Object& object) {
+  const std::string text = read_string(object, "speculative");
+  if (text == "on") return Speculation::on;
+  if (text == "off") return Speculation::off;
+  if (text != "auto") throw wrong_type("speculative", "auto, on or off");
+  return Speculation::automatic;
 }
 
 } // namespace
+
+bool has(const Napi::Object& object, const char* name) {
+  return !object.Get(name).IsUndefined();
+}
 
 Napi::Object read_object(const Napi::Value& value, const char* what) {
   if (!value.IsObject()) {
@@ -106,7 +101,7 @@ int read_integer(const Napi::Object& object, const char* name) {
   return static_cast<int>(std::clamp(number, -2147483648.0, 2147483647.0));
 }
 
-static float read_float(const Napi::Object& object, const char* name) {
+float read_float(const Napi::Object& object, const char* name) {
   const Napi::Value value = object.Get(name);
   if (!value.IsNumber()) {
     throw wrong_type(name, "a number");
@@ -130,7 +125,9 @@ std::vector<ChatTurn> read_messages(const Napi::Object& object) {
 
 RequestOptions read_request(const Napi::Object& object) {
   RequestOptions options;
-  if (has(object, "messages")) {
+  if (has(object, "resume")) {
+    options.resume = read_sequence(read_object(object.Get("resume"), "resume"));
+  } else if (has(object, "messages")) {
     options.messages = read_messages(object);
   } else {
     options.prompt = read_string(object, "prompt");
@@ -159,7 +156,33 @@ RequestOptions read_request(const Napi::Object& object) {
   if (has(object, "logprobs")) {
     options.logprobs = read_integer(object, "logprobs");
   }
+  options.strict = object.Get("strict").ToBoolean();
+  options.speculation = read_speculation(object);
   return options;
+}
+
+EngineOptions read_engine_options(const Napi::Object& object) {
+  EngineOptions options;
+  options.slots = read_integer(object, "slots");
+  options.ctx_size = read_integer(object, "ctxSize");
+  options.threads = read_integer(object, "threads");
+  options.cache_type = read_string(object, "cacheType");
+  options.flash_attention = read_string(object, "flashAttention");
+  options.kv_unified = object.Get("kvUnified").ToBoolean();
+  options.draft_model = read_string(object, "draftModel");
+  if (options.slots < 1 || options.slots > static_cast<int>(llama_max_parallel_sequences())) {
+    throw EngineError("INVALID_REQUEST",
+                      "slots must be 1 to " + std::to_string(llama_max_parallel_sequences()) + ".");
+  }
+  return options;
+}
+
+std::vector<llama_token> read_tokens(const Napi::Value& value, const char* what) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
+    throw wrong_type(what, "an Int32Array");
+  }
+  const auto array = value.As<Napi::Int32Array>();
+  return {array.Data(), array.Data() + array.ElementLength()};
 }
 
 Napi::Object to_js(Napi::Env env, const Device& device) {
@@ -189,6 +212,22 @@ Napi::Object to_js(Napi::Env env, const MemoryUse& use) {
   return object;
 }
 
+// Its log probability and the likeliest others.
+Napi::Object to_js(Napi::Env env, const GeneratedToken& token) {
+  Napi::Object object = Napi::Object::New(env);
+  Napi::Array top = Napi::Array::New(env, token.top.size());
+  for (uint32_t i = 0; i < token.top.size(); i++) {
+    Napi::Object alternative = Napi::Object::New(env);
+    alternative.Set("id", token.top[i].id);
+    alternative.Set("token", token.top[i].text);
+    alternative.Set("logprob", token.top[i].logprob);
+    top.Set(i, alternative);
+  }
+  object.Set("logprob", *token.logprob);
+  object.Set("top", top);
+  return object;
+}
+
 Napi::Object to_js(Napi::Env env, const Event& event) {
   const size_t count = event.tokens.size();
   Napi::Array ids = Napi::Array::New(env, count);
@@ -199,7 +238,7 @@ Napi::Object to_js(Napi::Env env, const Event& event) {
     ids.Set(i, token.id);
     texts.Set(i, token.text);
     if (token.logprob) {
-      logprobs.Set(i, logprobs_to_js(env, token));
+      logprobs.Set(i, to_js(env, token));
     }
   }
   Napi::Object object = Napi::Object::New(env);
@@ -210,6 +249,14 @@ Napi::Object to_js(Napi::Env env, const Event& event) {
   if (event.ending) {
     object.Set("ending", to_js(env, *event.ending));
   }
+  return object;
+}
+
+Napi::Object to_js(Napi::Env env, const EngineTimes& times) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("stepNs", static_cast<double>(times.step.load()));
+  object.Set("samplingNs", static_cast<double>(times.sampling.load()));
+  object.Set("handoverNs", static_cast<double>(times.handover.load()));
   return object;
 }
 

@@ -16,15 +16,23 @@ namespace rbee {
 // Throw EngineError INVALID_REQUEST for a value of the wrong type: what comes from JavaScript is never
 // trusted.
 std::string read_string(const Napi::Object& object, const char* name);
+bool has(const Napi::Object& object, const char* name);
 int read_integer(const Napi::Object& object, const char* name);
+float read_float(const Napi::Object& object, const char* name);
 Napi::Object read_object(const Napi::Value& value, const char* what);
 std::vector<ChatTurn> read_messages(const Napi::Object& object);
+std::vector<llama_token> read_tokens(const Napi::Value& value, const char* what);
 RequestOptions read_request(const Napi::Object& object);
+EngineOptions read_engine_options(const Napi::Object& object);
+SequenceState read_sequence(const Napi::Object& object);
 
 Napi::Object to_js(Napi::Env env, const Device& device);
 Napi::Object to_js(Napi::Env env, const LoadProgress& progress);
 Napi::Object to_js(Napi::Env env, const MemoryUse& use);
 Napi::Object to_js(Napi::Env env, const Event& event);
+Napi::Object to_js(Napi::Env env, const EngineTimes& times);
+Napi::Object to_js(Napi::Env env, const GeneratedToken& token);
+Napi::Object to_js(Napi::Env env, const SequenceState& state);
 Napi::Object facts_to_js(Napi::Env env, const Engine& engine);
 
 // An Error with `code` and `native` beside its message.

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -28,10 +29,56 @@ constexpr uint64_t one_thread_bytes = 16 * 1000 * 1000;
 // (llama-bench, -fa 0,1; stories260K-F32, rbee-stories-1.4M-Q8_0, and the shape of TinyLlama 1.1B in Q4_0).
 constexpr int small_head_size = 32;
 
-llama_flash_attn_type flash_attention_for(const Model& model) {
+// Rows that are always free for prompts and guesses, however many slots generate.
+constexpr int spare_rows = 32;
+
+int head_size(const Model& model) {
   const int heads = llama_model_n_head(model.get());
-  const bool small = heads > 0 && llama_model_n_embd(model.get()) / heads <= small_head_size;
+  return heads > 0 ? llama_model_n_embd(model.get()) / heads : 0;
+}
+
+EngineError invalid_option(const std::string& what) {
+  return {"INVALID_REQUEST", what};
+}
+
+ggml_type cache_type_for(const Model& model, const std::string& name) {
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_1,
+                               GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL}) {
+    if (name != ggml_type_name(type)) continue;
+    const int head = head_size(model);
+    if (head % ggml_blck_size(type) != 0) {
+      throw invalid_option("cache_type " + name + " packs " + std::to_string(ggml_blck_size(type)) +
+                           " values, this model's heads have " + std::to_string(head) + ".");
+    }
+    return type;
+  }
+  throw invalid_option("cache_type is \"" + name +
+                       "\"; expected f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.");
+}
+
+llama_flash_attn_type flash_attention_for(const Model& model, const EngineOptions& options, ggml_type cache) {
+  if (options.flash_attention == "on") return LLAMA_FLASH_ATTN_TYPE_ENABLED;
+  if (options.flash_attention == "off") {
+    if (ggml_is_quantized(cache)) {
+      throw invalid_option("cache_type " + options.cache_type + " needs flash attention, which is off.");
+    }
+    return LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  }
+  if (options.flash_attention != "auto") {
+    throw invalid_option("flash_attention is \"" + options.flash_attention + "\"; expected auto, on or off.");
+  }
+  if (ggml_is_quantized(cache)) return LLAMA_FLASH_ATTN_TYPE_ENABLED;
+  const int head = head_size(model);
+  const bool small = head > 0 && head <= small_head_size;
   return small && !model.on_gpu() ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_AUTO;
+}
+
+// Whether weights lie in the buffers of ggml's AMX kernels.
+bool uses_tiles(const llama_context* context) {
+  for (const auto& [type, data] : llama_get_memory_breakdown(context)) {
+    if (data.model > 0 && std::strcmp(ggml_backend_buft_name(type), "AMX") == 0) return true;
+  }
+  return false;
 }
 
 int checked_ctx_size(const Model& model, int wanted) {
@@ -50,33 +97,56 @@ int threads_for(const Model& model, int wanted) {
   return llama_model_size(model.get()) < one_thread_bytes ? 1 : common_cpu_get_num_physical_cores();
 }
 
+// Looked up by name because the CPU backend may be a plugin.
+ThreadPool make_thread_pool(int threads) {
+  ggml_backend_reg_t registry =
+      ggml_backend_dev_backend_reg(ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU));
+  const auto create = reinterpret_cast<decltype(&ggml_threadpool_new)>(
+      ggml_backend_reg_get_proc_address(registry, "ggml_threadpool_new"));
+  const auto destroy = reinterpret_cast<decltype(&ggml_threadpool_free)>(
+      ggml_backend_reg_get_proc_address(registry, "ggml_threadpool_free"));
+  ggml_threadpool_params params = ggml_threadpool_params_default(threads);
+  return ThreadPool(create(&params), destroy);
+}
+
 } // namespace
 
-Context::Context(Model& model, const EngineOptions& options, int step_tokens,
-                 std::function<bool()> should_abort)
+Context::Context(Model& model, const EngineOptions& options, std::function<bool()> should_abort,
+                 ThreadPool threads)
     : should_abort_(std::move(should_abort)), slot_tokens_(checked_ctx_size(model, options.ctx_size)),
-      step_tokens_(std::max(step_tokens, options.slots)),
-      thread_pool_(make_thread_pool(threads_for(model, options.threads))) {
+      cells_(slot_tokens_ * options.slots),
+      // A CPU reads prompts as fast in steps of 128 rows as in larger ones, and in steps of 64 nearly so.
+      step_limits_(model.on_gpu() ? StepLimits{512, 128, false} : StepLimits{128, 64, false}),
+      thread_pool_(threads ? std::move(threads) : make_thread_pool(threads_for(model, options.threads))) {
   if (llama_model_has_encoder(model.get()) || !llama_model_has_decoder(model.get())) {
     throw EngineError("INVALID_MODEL", "This model has an encoder; it cannot continue text.");
   }
   clear_log_errors();
   const AbortGuard guard;
   const auto slots = static_cast<uint32_t>(options.slots);
+  step_limits_.shared = std::max(step_limits_.shared, options.slots + spare_rows);
+  capacity_ = std::max(step_limits_.alone, step_limits_.shared);
   llama_context_params params = llama_context_default_params();
-  params.n_ctx = static_cast<uint32_t>(slot_tokens_) * slots;
-  params.n_batch = static_cast<uint32_t>(step_tokens_);
+  params.n_ctx = static_cast<uint32_t>(cells_);
+  params.n_batch = static_cast<uint32_t>(capacity_);
   params.n_ubatch = params.n_batch;
   params.n_seq_max = slots;
-  // Only the last token of each sequence needs logits. Rounded up, because the compute buffer is laid out by
-  // this number: with any that is no multiple of 32, ggml's AMX kernels read a prompt 1.5 times as slowly.
+  // Only the last token of each sequence and guesses need logits. Rounded up, because the compute buffer is
+  // laid out by this number: with any that is no multiple of 32, ggml's AMX kernels read a prompt 1.5 times
+  // as slowly.
   constexpr uint32_t output_rows = 32;
-  params.n_outputs_max = (slots + output_rows - 1) / output_rows * output_rows;
-  params.n_outputs_max_per_seq = 1;
-  // A cache for each slot: in a common one every step attends to the cells of all slots, which makes eight
-  // streams of stories260K four times as slow.
-  params.kv_unified = false;
-  params.flash_attn_type = flash_attention_for(model);
+  params.n_outputs_max = (slots + max_draft_tokens + output_rows - 1) / output_rows * output_rows;
+  params.n_outputs_max_per_seq = 1; // counts for samplers on the device only
+  params.type_k = cache_type_for(model, options.cache_type);
+  params.type_v = params.type_k;
+  // In a common cache every step attends to the cells of all slots, which makes eight streams of stories260K
+  // four times as slow; but one of them may use what the others leave.
+  params.kv_unified = options.kv_unified;
+  if (options.kv_unified) {
+    const int trained = llama_model_n_ctx_train(model.get());
+    slot_tokens_ = trained > 0 ? std::min(cells_, std::max(trained, slot_tokens_)) : cells_;
+  }
+  params.flash_attn_type = flash_attention_for(model, options, params.type_k);
   params.no_perf = true;
   params.n_threads = threads_for(model, options.threads);
   params.n_threads_batch = params.n_threads;
@@ -86,6 +156,7 @@ Context::Context(Model& model, const EngineOptions& options, int step_tokens,
                                               std::to_string(slot_tokens_) +
                                               " tokens each cannot be created: " + log_errors());
   }
+  step_limits_.tiles = uses_tiles(context_.get());
   llama_attach_threadpool(context_.get(), thread_pool_.get(), nullptr);
   warm_up(model.vocab());
   // Only now: the owner, whom it asks, is still being made.
@@ -101,19 +172,6 @@ MemoryUse Context::memory() const {
     use.compute += data.compute;
   }
   return use;
-}
-
-// ggml without a pool makes new threads for every step. Looked up by name because the CPU backend may be a
-// plugin.
-Context::ThreadPool Context::make_thread_pool(int threads) {
-  ggml_backend_reg_t registry =
-      ggml_backend_dev_backend_reg(ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU));
-  const auto create = reinterpret_cast<decltype(&ggml_threadpool_new)>(
-      ggml_backend_reg_get_proc_address(registry, "ggml_threadpool_new"));
-  const auto destroy = reinterpret_cast<decltype(&ggml_threadpool_free)>(
-      ggml_backend_reg_get_proc_address(registry, "ggml_threadpool_free"));
-  ggml_threadpool_params params = ggml_threadpool_params_default(threads);
-  return ThreadPool(create(&params), destroy);
 }
 
 // One token decoded and forgotten: brings the weights into memory and finds a model that cannot compute

@@ -3,17 +3,23 @@
 
 #include "ggml-cpu.h"
 #include "model.h"
+#include "step_plan.h"
 
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 
 namespace rbee {
 
 struct EngineOptions {
   int slots = 4;
-  int ctx_size = 0; // tokens per slot; 0: what the model was trained for, at most 4096
-  int threads = 0;  // 0: the machine's physical cores; one for very small models
+  int ctx_size = 0;                     // tokens per slot; 0: what the model was trained for, at most 4096
+  int threads = 0;                      // 0: the machine's physical cores; one for very small models
+  std::string cache_type = "f16";       // of keys and values in the KV cache, as ggml calls it
+  std::string flash_attention = "auto"; // auto, on or off
+  bool kv_unified = false;              // one cache that all slots share instead of one for each
+  std::string draft_model;              // path of a small model that guesses ahead; empty: none
 };
 
 // Bytes that llama.cpp allocated.
@@ -23,31 +29,39 @@ struct MemoryUse {
   size_t compute = 0;
 };
 
+// The threads that compute. ggml without a pool makes new ones for every step.
+using ThreadPool = std::shared_ptr<ggml_threadpool>;
+
 class Context {
  public:
   // Creates the context and decodes one token with it, so that ready means ready. `should_abort` is asked
   // again and again while a step is computed, on the thread that computes; backends other than the CPU do not
-  // ask. Throws EngineError: INVALID_REQUEST, INVALID_MODEL, INSUFFICIENT_RAM.
-  Context(Model& model, const EngineOptions& options, int step_tokens, std::function<bool()> should_abort);
+  // ask. `threads` are those of another context that never computes at the same time. Throws EngineError:
+  // INVALID_REQUEST, INVALID_MODEL, INSUFFICIENT_RAM.
+  Context(Model& model, const EngineOptions& options, std::function<bool()> should_abort,
+          ThreadPool threads = nullptr);
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
   llama_context* get() const { return context_.get(); }
   // Tokens that one slot may hold.
   int slot_tokens() const { return slot_tokens_; }
-  // Tokens that one step may have.
-  int step_tokens() const { return step_tokens_; }
+  // Tokens that all slots together may hold.
+  int cells() const { return cells_; }
+  // Rows that one step may have.
+  int capacity() const { return capacity_; }
+  const StepLimits& step_limits() const { return step_limits_; }
+  const ThreadPool& thread_pool() const { return thread_pool_; }
   MemoryUse memory() const;
 
  private:
-  using ThreadPool = std::unique_ptr<ggml_threadpool, void (*)(ggml_threadpool*)>;
-
-  static ThreadPool make_thread_pool(int threads);
   void warm_up(const llama_vocab* vocab);
 
   std::function<bool()> should_abort_;
   int slot_tokens_;
-  int step_tokens_;
+  int cells_;
+  int capacity_;
+  StepLimits step_limits_;
   ThreadPool thread_pool_;
   llama_context_ptr context_; // last: it uses all the others until it is gone
 };

@@ -1,6 +1,6 @@
 #include "engine.h"
 
-#include "logprobs.h"
+#include "errors.h"
 #include "native_log.h"
 
 #include <algorithm>
@@ -11,26 +11,28 @@ namespace rbee {
 
 namespace {
 
-// Tokens of one step. Prompts are read in pieces of this size.
-constexpr int step_tokens = 512;
-// Prompt tokens of one step while others generate: what they wait for at most.
-constexpr int shared_prompt_tokens = 128;
-
 double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
 
 } // namespace
 
-Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake)
-    : model_(std::move(model)), context_(*model_, options, step_tokens,
-                                         [this] {
-                                           // Called on the thread that decodes.
-                                           const bool abort = should_abort();
-                                           if (abort) mute_log(true);
-                                           return abort;
-                                         }),
-      events_(std::move(wake)), batch_(context_.step_tokens()) {
+Engine::Engine(std::unique_ptr<Model> model, std::unique_ptr<Model> draft_model, const EngineOptions& options,
+               std::function<void()> wake)
+    : options_(options), model_(std::move(model)), context_(*model_, options,
+                                                            [this] {
+                                                              // Called on the thread that decodes.
+                                                              const bool abort = should_abort();
+                                                              if (abort) mute_log(true);
+                                                              return abort;
+                                                            }),
+      events_(std::move(wake)), batch_(context_.capacity()) {
+  if (draft_model) {
+    if (model_->recurrent() || draft_model->recurrent()) {
+      throw EngineError("INVALID_MODEL", "Guesses have to be taken back; recurrent models cannot do that.");
+    }
+    draft_model_ = std::make_unique<DraftModel>(std::move(draft_model), context_, options);
+  }
   slots_.resize(static_cast<size_t>(options.slots));
   for (size_t i = 0; i < slots_.size(); i++) {
     slots_[i].id = static_cast<llama_seq_id>(i);
@@ -40,6 +42,17 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
 
 Engine::~Engine() {
   close();
+}
+
+MemoryUse Engine::memory() const {
+  MemoryUse use = context_.memory();
+  if (draft_model_) {
+    const MemoryUse draft = draft_model_->memory();
+    use.weights += draft.weights;
+    use.kv += draft.kv;
+    use.compute += draft.compute;
+  }
+  return use;
 }
 
 std::shared_ptr<CancelFlag> Engine::announce(Handle handle) {
@@ -85,6 +98,18 @@ bool Engine::cancel(Handle handle, StopReason reason) {
   return true;
 }
 
+std::optional<SequenceState> Engine::export_sequence(Handle handle, bool with_kv, bool stop) {
+  std::future<std::optional<SequenceState>> state;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (closing_ || flags_.count(handle) == 0) return std::nullopt;
+    exports_.push_back({handle, with_kv, stop, {}});
+    state = exports_.back().state.get_future();
+  }
+  work_.notify_one();
+  return state.get();
+}
+
 void Engine::close() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -109,9 +134,15 @@ bool Engine::should_abort() const {
 void Engine::run() {
   while (receive()) {
     end_canceled();
-    fill_batch();
-    if (batch_.n_tokens > 0) {
-      step();
+    Slots together;
+    Slots strict;
+    for (Slot& slot : slots_) {
+      if (slot.request) (slot.request->strict ? strict : together).push_back(&slot);
+    }
+    compute(together);
+    // Each by itself: what it computes must not depend on its neighbours.
+    for (Slot* slot : strict) {
+      compute({slot});
     }
   }
   for (Slot& slot : slots_) {
@@ -120,12 +151,17 @@ void Engine::run() {
     }
   }
   std::vector<std::unique_ptr<Request>> late;
+  std::vector<Export> unanswered;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     late.swap(incoming_);
+    unanswered.swap(exports_);
   }
   for (const auto& request : late) {
     refuse(request->handle, Ending(StopReason::canceled));
+  }
+  for (Export& wanted : unanswered) {
+    wanted.state.set_value(std::nullopt);
   }
 }
 
@@ -133,16 +169,21 @@ void Engine::run() {
 bool Engine::receive() {
   const bool idle =
       std::none_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return bool(slot.request); });
-  std::vector<std::unique_ptr<Request>> taken;
+  std::vector<std::unique_ptr<Request>> requests;
+  std::vector<Export> exports;
   {
     std::unique_lock<std::mutex> lock(mutex_);
     if (idle) {
-      work_.wait(lock, [this] { return closing_ || !incoming_.empty(); });
+      work_.wait(lock, [this] { return closing_ || !incoming_.empty() || !exports_.empty(); });
     }
-    taken.swap(incoming_);
+    requests.swap(incoming_);
+    exports.swap(exports_);
   }
-  for (auto& request : taken) {
+  for (auto& request : requests) {
     start(std::move(request));
+  }
+  for (Export& wanted : exports) {
+    export_slot(wanted);
   }
   return !closing_;
 }
@@ -169,32 +210,115 @@ void Engine::start(std::unique_ptr<Request> request) {
     return;
   }
   best->request = std::move(request);
-  best->prompt_done = shared;
   best->last_used = ++uses_;
-  reuse_cache(*best);
+  if (!make_room()) {
+    const std::unique_ptr<Request> refused = std::move(best->request);
+    refuse(refused->handle, Ending("ALL_SLOTS_BUSY", "The other answers hold too much of the KV cache."));
+    return;
+  }
+  take_over_cache(*best, shared);
 }
 
-// Keeps of the slot's cache what the prompt shares with it; at least one token is always read, for its
-// logits.
-void Engine::reuse_cache(Slot& slot) {
+// In a common cache the free slots give up what they still hold, the longest unused first, until every
+// running answer will find room to its end. Returns false when the running ones leave too little.
+bool Engine::make_room() {
+  if (!options_.kv_unified) return true;
+  while (true) {
+    size_t reserved = 0;
+    Slot* oldest = nullptr;
+    for (Slot& other : slots_) {
+      reserved += other.reserved();
+      if (!other.request && !other.cache.empty() && (!oldest || other.last_used < oldest->last_used)) {
+        oldest = &other;
+      }
+    }
+    if (reserved <= static_cast<size_t>(context_.cells())) return true;
+    if (oldest == nullptr) return false;
+    forget(*oldest, 0);
+  }
+}
+
+// Keeps of the slot's cache what the prompt shares with it, or takes the state that came with the request; at
+// least one token is always read, for its logits.
+void Engine::take_over_cache(Slot& slot, size_t shared) {
   Request& request = *slot.request;
-  slot.prompt_done = std::min(slot.prompt_done, request.prompt.size() - 1);
-  forget(slot, slot.prompt_done);
+  if (!import_kv(slot)) {
+    // What the draft model did not follow it has to read as well.
+    const bool usable = !draft_model_ || slot.drafted_along;
+    forget(slot, usable ? std::min(shared, request.prompt.size() - 1) : 0);
+    slot.drafted_along = true;
+  }
   slot.prompt_done = slot.cache.size();
-  request.cached_tokens = static_cast<int>(slot.prompt_done);
+  request.cached_tokens = static_cast<int>(std::min(slot.prompt_done, request.prompt_tokens));
 }
 
-// Drops the cache behind the first `keep` tokens. Recurrent state cannot be cut: then everything goes.
+// Returns false when there is no state to be taken over, or none that fits this context.
+bool Engine::import_kv(Slot& slot) {
+  Request& request = *slot.request;
+  if (request.kv.empty()) return false;
+  forget(slot, 0);
+  const size_t tokens = std::min(request.kv_tokens, request.prompt.size() - 1);
+  const size_t read = llama_state_seq_set_data(context_.get(), request.kv.data(), request.kv.size(), slot.id);
+  const bool fits =
+      read == request.kv.size() && llama_memory_seq_pos_max(llama_get_memory(context_.get()), slot.id) ==
+                                       static_cast<llama_pos>(request.kv_tokens) - 1;
+  request.kv = {};
+  slot.cache.assign(request.prompt.begin(),
+                    request.prompt.begin() + static_cast<std::ptrdiff_t>(request.kv_tokens));
+  if (!fits) {
+    slot.cache.resize(1); // whatever was put in
+    forget(slot, 0);
+    return false;
+  }
+  forget(slot, tokens);
+  slot.drafted_along = false;
+  return true;
+}
+
+void Engine::export_slot(Export& wanted) {
+  for (Slot& slot : slots_) {
+    if (!slot.request || slot.request->handle != wanted.handle) continue;
+    const Request& request = *slot.request;
+    SequenceState state;
+    const auto generated = request.prompt.begin() + static_cast<std::ptrdiff_t>(request.prompt_tokens);
+    state.seed = request.seed;
+    state.max_tokens = request.max_tokens;
+    state.prompt.assign(request.prompt.begin(), generated);
+    state.generated = request.generated;
+    state.held.assign(request.held.begin(), request.held.end());
+    state.draws = *request.draws;
+    if (wanted.with_kv && !slot.cache.empty()) {
+      state.kv.resize(llama_state_seq_get_size(context_.get(), slot.id));
+      const size_t written =
+          llama_state_seq_get_data(context_.get(), state.kv.data(), state.kv.size(), slot.id);
+      state.kv.resize(written);
+      state.kv_tokens = slot.cache.size();
+    }
+    if (wanted.stop) finish(slot, Ending(StopReason::canceled), /*hand_out_held=*/false);
+    wanted.state.set_value(std::move(state));
+    return;
+  }
+  wanted.state.set_value(std::nullopt);
+}
+
+// Drops the cache behind the first `keep` tokens. Recurrent state cannot be cut, nor one of which a sliding
+// window has left too little: then everything goes.
 void Engine::forget(Slot& slot, size_t keep) {
   if (keep >= slot.cache.size()) {
     return;
   }
   llama_memory_t memory = llama_get_memory(context_.get());
-  if (keep == 0 || !llama_memory_seq_rm(memory, slot.id, static_cast<llama_pos>(keep), -1)) {
+  const auto end = static_cast<llama_pos>(keep);
+  const llama_pos window = llama_model_n_swa(model_->get());
+  const bool cut = keep > 0 &&
+                   (window <= 0 || llama_memory_seq_pos_min(memory, slot.id) <= std::max(0, end - window)) &&
+                   llama_memory_seq_rm(memory, slot.id, end, -1);
+  if (!cut) {
     llama_memory_seq_rm(memory, slot.id, -1, -1);
     keep = 0;
   }
   slot.cache.resize(keep);
+  if (draft_model_) draft_model_->forget(slot.id, keep);
 }
 
 void Engine::end_canceled() {
@@ -209,152 +333,24 @@ void Engine::end_canceled() {
   }
 }
 
-void Engine::fill_batch() {
-  batch_.n_tokens = 0;
-  in_step_.clear();
-  std::vector<Slot*> readers;
-  for (Slot& slot : slots_) {
-    slot.batch_index = -1;
-    slot.chunk = 0;
-    if (slot.generating()) {
-      add_to_batch(slot, slot.next, true);
-    } else if (slot.reading()) {
-      readers.push_back(&slot);
-    }
-  }
-  // Nobody waits for more than a short step, neither those who generate nor those whose prompt is short.
-  const bool others = batch_.n_tokens > 0 || readers.size() > 1;
-  int budget = others ? std::min(shared_prompt_tokens, step_tokens - batch_.n_tokens) : step_tokens;
-  // Shortest rest first, and an equal share for each: a short prompt is read within a step or two, whatever
-  // long ones wait beside it.
-  std::sort(readers.begin(), readers.end(), [](const Slot* a, const Slot* b) {
-    return a->request->prompt.size() - a->prompt_done < b->request->prompt.size() - b->prompt_done;
-  });
-  for (size_t i = 0; i < readers.size(); i++) {
-    Slot& slot = *readers[i];
-    const int rest = static_cast<int>(slot.request->prompt.size() - slot.prompt_done);
-    const int share = std::max(1, budget / static_cast<int>(readers.size() - i));
-    slot.chunk = std::min({rest, share, budget});
-    budget -= slot.chunk;
-    for (int k = 0; k < slot.chunk; k++) {
-      add_to_batch(slot, slot.request->prompt[slot.prompt_done + static_cast<size_t>(k)], k + 1 == rest);
-    }
-  }
-}
-
-void Engine::add_to_batch(Slot& slot, llama_token token, bool output) {
-  const int i = batch_.n_tokens++;
-  if (in_step_.empty() || in_step_.back() != slot.request->cancel) {
-    in_step_.push_back(slot.request->cancel);
-  }
-  batch_.token[i] = token;
-  batch_.pos[i] = static_cast<llama_pos>(slot.cache.size());
-  batch_.n_seq_id[i] = 1;
-  batch_.seq_id[i][0] = slot.id;
-  batch_.logits[i] = output ? 1 : 0;
-  if (output) {
-    slot.batch_index = i;
-  }
-  slot.cache.push_back(token);
-}
-
-void Engine::step() {
-  const bool reads =
-      std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.chunk > 0; });
-  if (reads) {
-    events_.flush();
-  }
-  const int status = llama_decode(context_.get(), batch_);
-  mute_log(false);
-  if (status != 0) {
-    decode_failed(status);
-    return;
-  }
-  for (Slot& slot : slots_) {
-    slot.prompt_done += static_cast<size_t>(slot.chunk);
-    if (slot.batch_index >= 0) {
-      sample(slot);
-    }
-  }
-}
-
-// What this step was to put into the memory may be there in part, so it is taken out again.
-void Engine::decode_failed(int status) {
-  constexpr int aborted = 2;
-  for (Slot& slot : slots_) {
-    if (!slot.request || (slot.batch_index < 0 && slot.chunk == 0)) {
-      continue;
-    }
-    forget(slot, slot.cache.size() - static_cast<size_t>(std::max(slot.chunk, 1)));
-    if (status == aborted) {
-      const StopReason reason = slot.request->cancel->load();
-      finish(slot, Ending(reason == StopReason::none ? StopReason::canceled : reason));
-    } else {
-      finish(slot,
-             Ending("INTERNAL", "llama_decode failed with status " + std::to_string(status) + ".", status));
-    }
-  }
-}
-
-void Engine::sample(Slot& slot) {
-  Request& request = *slot.request;
-  llama_token token = LLAMA_TOKEN_NULL;
-  try {
-    token = common_sampler_sample(request.sampler.get(), context_.get(), slot.batch_index);
-    common_sampler_accept(request.sampler.get(), token, /*is_generated=*/true);
-  } catch (const std::exception& error) {
-    finish(slot, Ending("INTERNAL", std::string("Sampling failed: ") + error.what()));
-    return;
-  }
-  if (llama_vocab_is_eog(model_->vocab(), token)) {
-    finish(slot, Ending(StopReason::eos));
-    return;
-  }
-  if (request.generated++ == 0) {
-    request.first_token_at = Clock::now();
-  }
-  GeneratedToken generated{token, {}, std::nullopt, {}};
-  if (request.logprobs >= 0) {
-    fill_logprobs(generated, *model_, llama_get_logits_ith(context_.get(), slot.batch_index),
-                  request.logprobs);
-  }
-  request.held.push_back(std::move(generated));
-  emit(slot, request.text.push(model_->piece(token)));
-  if (request.text.stopped()) {
-    finish(slot, Ending(StopReason::stop));
-  } else if (request.generated == request.max_tokens) {
-    finish(slot, Ending(StopReason::length));
-  } else {
-    slot.next = token;
-  }
-}
-
-// Sends the oldest held tokens, with these texts.
-void Engine::emit(Slot& slot, const std::vector<std::string>& texts) {
-  Request& request = *slot.request;
-  for (const std::string& text : texts) {
-    GeneratedToken token = std::move(request.held.front());
-    request.held.pop_front();
-    token.text = text;
-    const bool first = request.generated == static_cast<int>(request.held.size()) + 1;
-    events_.push_token(request.handle, std::move(token), first);
-  }
-}
-
-void Engine::finish(Slot& slot, Ending ending) {
+void Engine::finish(Slot& slot, Ending ending, bool hand_out_held) {
   // Whatever was generated is handed out, however the answer ended.
-  emit(slot, slot.request->text.finish());
+  if (hand_out_held) emit(slot, slot.request->text.finish());
   const std::unique_ptr<Request> request = std::move(slot.request);
   const Clock::time_point now = Clock::now();
-  ending.prompt_tokens = static_cast<int>(request->prompt.size());
+  const size_t here = request->generated.size() - request->generated_before;
+  ending.prompt_tokens = static_cast<int>(request->prompt_tokens);
   ending.cached_tokens = request->cached_tokens;
-  ending.generated_tokens = request->generated;
+  ending.generated_tokens = static_cast<int>(request->generated.size() - request->held.size());
+  ending.draft_tokens = request->draft_tokens;
+  ending.draft_accepted_tokens = request->draft_accepted_tokens;
   ending.duration_ms = ms_between(request->submitted_at, now);
-  if (request->generated > 0) {
+  if (here > 0) {
     ending.first_token_ms = ms_between(request->submitted_at, request->first_token_at);
   }
-  if (request->generated > 1) {
-    ending.tokens_per_second = (request->generated - 1) * 1000.0 / ms_between(request->first_token_at, now);
+  if (here > 1) {
+    ending.tokens_per_second =
+        static_cast<double>(here - 1) * 1000.0 / ms_between(request->first_token_at, now);
   }
   slot.next = LLAMA_TOKEN_NULL;
   withdraw(request->handle);

@@ -6,13 +6,17 @@
 #include "events.h"
 #include "model.h"
 #include "request.h"
+#include "sequence_state.h"
+#include "speculation.h"
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -27,11 +31,20 @@ struct Batch : llama_batch {
   Batch& operator=(const Batch&) = delete;
 };
 
+// Where the engine thread's time went since the start, in nanoseconds.
+struct EngineTimes {
+  std::atomic<uint64_t> step{0};     // computing, guessing included
+  std::atomic<uint64_t> sampling{0}; // choosing tokens
+  std::atomic<uint64_t> handover{0}; // making text of them and queueing it for JavaScript
+};
+
 class Engine {
  public:
-  // Creates the context and starts the thread. `wake` is called from that thread when events are to be taken.
-  // Throws EngineError: INVALID_REQUEST, INSUFFICIENT_RAM.
-  Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake);
+  // Creates the context and starts the thread. `draft_model` guesses ahead, or is null. `wake` is called from
+  // that thread when events are to be taken. Throws EngineError: INVALID_REQUEST, INVALID_MODEL,
+  // INSUFFICIENT_RAM.
+  Engine(std::unique_ptr<Model> model, std::unique_ptr<Model> draft_model, const EngineOptions& options,
+         std::function<void()> wake);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -39,7 +52,9 @@ class Engine {
   const Model& model() const { return *model_; }
   int slots() const { return static_cast<int>(slots_.size()); }
   int context() const { return context_.slot_tokens(); }
-  MemoryUse memory() const { return context_.memory(); }
+  RequestLimits limits() const { return {context(), !options_.kv_unified}; }
+  MemoryUse memory() const;
+  const EngineTimes& times() const { return times_; }
 
   // Announces a request, so that it can be canceled while it is still being prepared.
   std::shared_ptr<CancelFlag> announce(Handle handle);
@@ -49,6 +64,11 @@ class Engine {
   void submit(std::unique_ptr<Request> request);
   // Ends a request with `reason`. Idempotent; returns false when it is not known (any more).
   bool cancel(Handle handle, StopReason reason);
+
+  // What another engine with the same model needs to go on with an answer; nullopt when it is not running.
+  // With `stop` the answer ends here, as canceled, and every further token is the other engine's. Blocks for
+  // a step.
+  std::optional<SequenceState> export_sequence(Handle handle, bool with_kv, bool stop);
 
   std::vector<Event> take_events() { return events_.take(); }
 
@@ -60,37 +80,66 @@ class Engine {
     llama_seq_id id = 0;
     std::unique_ptr<Request> request;    // null: free
     std::vector<llama_token> cache;      // tokens whose state is in the context's memory
+    bool drafted_along = true;           // the draft model's memory holds the same
     size_t prompt_done = 0;              // of the request's prompt, cached tokens included
     llama_token next = LLAMA_TOKEN_NULL; // sampled, not decoded yet
-    int batch_index = -1;                // where this step's logits are
+    llama_tokens draft;                  // guesses behind it in this step
+    int accepted = 0;                    // of them
+    int batch_index = -1;                // where this step's logits begin
     int chunk = 0;                       // prompt tokens in this step
     uint64_t last_used = 0;
 
     bool generating() const { return request && prompt_done == request->prompt.size(); }
     bool reading() const { return request && prompt_done < request->prompt.size(); }
+    size_t rest() const { return request->prompt.size() - prompt_done; }
+    // Tokens that it may come to hold.
+    size_t reserved() const { return request ? request->total_tokens() : cache.size(); }
   };
 
+  struct Export {
+    Handle handle;
+    bool with_kv;
+    bool stop;
+    std::promise<std::optional<SequenceState>> state;
+  };
+
+  using Slots = std::vector<Slot*>;
+
+  // engine.cpp: requests come and go
   void run();
   bool receive();
   void start(std::unique_ptr<Request> request);
-  void reuse_cache(Slot& slot);
+  bool make_room();
+  void take_over_cache(Slot& slot, size_t shared);
+  bool import_kv(Slot& slot);
+  void export_slot(Export& wanted);
   void end_canceled();
-  void fill_batch();
-  void add_to_batch(Slot& slot, llama_token token, bool output);
-  void step();
-  void decode_failed(int status);
-  void sample(Slot& slot);
-  void emit(Slot& slot, const std::vector<std::string>& texts);
-  void finish(Slot& slot, Ending ending);
+  void finish(Slot& slot, Ending ending, bool hand_out_held = true);
   void refuse(Handle handle, Ending ending);
   bool should_abort() const;
   void forget(Slot& slot, size_t keep);
 
+  // engine_step.cpp: what they have computed
+  void compute(const Slots& slots);
+  void fill_batch(const Slots& slots);
+  void add_guesses(const Slots& generating);
+  void add_to_batch(Slot& slot, llama_token token, bool output);
+  void step(const Slots& slots);
+  void decode_failed(const Slots& slots, int status);
+  void learn(const Slots& slots, double ms);
+  void sample(Slot& slot);
+  std::optional<Ending> sample_row(Slot& slot, int row);
+  void emit(Slot& slot, const std::vector<std::string>& texts);
+
+  EngineOptions options_;
   std::unique_ptr<Model> model_;
   Context context_;
+  std::unique_ptr<DraftModel> draft_model_; // null: none
   std::vector<Slot> slots_;
   uint64_t uses_ = 0;
   EventQueue events_;
+  Governor governor_;
+  EngineTimes times_;
 
   Batch batch_;
   // Flags of the requests in the step that is being computed; read by the abort callback on the same thread.
@@ -99,6 +148,7 @@ class Engine {
   std::mutex mutex_;
   std::condition_variable work_;
   std::vector<std::unique_ptr<Request>> incoming_;
+  std::vector<Export> exports_;
   std::unordered_map<Handle, std::shared_ptr<CancelFlag>> flags_;
   std::atomic<bool> closing_{false};
   std::thread thread_;

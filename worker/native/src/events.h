@@ -46,6 +46,8 @@ struct Ending {
   int prompt_tokens = 0;
   int cached_tokens = 0;
   int generated_tokens = 0;
+  int draft_tokens = 0;          // guessed
+  int draft_accepted_tokens = 0; // of these, right
   double duration_ms = 0;
   double first_token_ms = 0;
   double tokens_per_second = 0; // of the tokens after the first

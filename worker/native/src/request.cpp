@@ -1,6 +1,8 @@
 #include "request.h"
 
 #include "errors.h"
+#include "random_draws.h"
+
 #include "json-schema-to-grammar.h"
 
 #include <algorithm>
@@ -144,27 +146,116 @@ void check_length(const Model& model, const std::string& text, int context) {
   throw prompt_too_long("more than " + std::to_string(tokens), context);
 }
 
+void check_options(const RequestOptions& options, const RequestLimits& limits) {
+  if (options.strict && !limits.strict_able) {
+    throw EngineError("INVALID_REQUEST",
+                      "strict needs a KV cache for each slot; this worker shares one (--kv-unified).");
+  }
+  if (options.strict && options.speculation == Speculation::on) {
+    throw EngineError("INVALID_REQUEST", "strict answers are computed token by token, without guesses.");
+  }
+}
+
+Speculation speculation_for(const Model& model, const RequestOptions& options) {
+  // Recurrent state cannot be taken back.
+  if (options.strict || model.recurrent()) return Speculation::off;
+  return options.seed && options.speculation == Speculation::automatic ? Speculation::off
+                                                                       : options.speculation;
+}
+
+bool known_tokens(const Model& model, const std::vector<llama_token>& tokens) {
+  const llama_token count = llama_vocab_n_tokens(model.vocab());
+  return std::all_of(tokens.begin(), tokens.end(),
+                     [count](llama_token token) { return token >= 0 && token < count; });
+}
+
+void read_prompt(Request& request, const Model& model, int context, const RequestOptions& options) {
+  const std::string text = options.messages.empty() ? options.prompt : model.render_chat(options.messages);
+  check_length(model, text, context);
+  request.prompt = model.tokenize(text, /*add_special=*/true, /*parse_special=*/true);
+  if (request.prompt.empty()) {
+    throw EngineError("INVALID_REQUEST", "The prompt has no tokens for this model.");
+  }
+  // A vocabulary may lack a byte; what then stands for it is no token, and would fail every answer of its
+  // step.
+  if (!known_tokens(model, request.prompt)) {
+    throw EngineError("INVALID_REQUEST", "The prompt holds a character that this model has no token for.");
+  }
+  request.prompt_tokens = request.prompt.size();
+  request.max_tokens = checked_max_tokens(options, static_cast<int>(request.prompt.size()), context);
+}
+
+EngineError unusable(const std::string& what) {
+  return {"INVALID_REQUEST", "The exported answer cannot be continued: " + what};
+}
+
+// Brings prompt, text and counters to where the exported answer stood.
+void restore(Request& request, const Model& model, int context, RequestOptions& options) {
+  SequenceState& state = *options.resume;
+  request.prompt_tokens = state.prompt.size();
+  request.prompt = std::move(state.prompt);
+  request.prompt.insert(request.prompt.end(), state.generated.begin(), state.generated.end());
+  request.max_tokens = state.max_tokens;
+  if (request.prompt_tokens == 0 || !known_tokens(model, request.prompt)) {
+    throw unusable("its tokens are not of this model.");
+  }
+  if (request.max_tokens <= static_cast<int>(state.generated.size())) {
+    throw unusable("it has come to its end.");
+  }
+  if (request.total_tokens() > static_cast<size_t>(context)) {
+    throw unusable("it may come to hold " + std::to_string(request.total_tokens()) +
+                   " tokens, this worker's context holds " + std::to_string(context) + ".");
+  }
+  // A token that the grammar refuses at first is drawn twice.
+  if (state.draws > 2 * state.generated.size() || state.kv_tokens > request.prompt.size()) {
+    throw unusable("its counters contradict each other.");
+  }
+  request.generated = std::move(state.generated);
+  request.generated_before = request.generated.size();
+  for (const llama_token token : request.generated) {
+    request.held.push_back({token, {}, std::nullopt, {}});
+    const size_t certain = request.text.push(model.piece(token)).size();
+    request.held.erase(request.held.begin(), request.held.begin() + static_cast<std::ptrdiff_t>(certain));
+  }
+  if (request.text.stopped() || request.held.size() != state.held.size()) {
+    throw unusable("its text contradicts its tokens.");
+  }
+  // What the texts cannot tell: their log probabilities.
+  std::move(state.held.begin(), state.held.end(), request.held.begin());
+  request.kv = std::move(state.kv);
+  request.kv_tokens = state.kv_tokens;
+}
+
 } // namespace
 
-std::unique_ptr<Request> prepare_request(const Model& model, int context, Handle handle,
-                                         std::shared_ptr<CancelFlag> cancel, const RequestOptions& options) {
+std::unique_ptr<Request> prepare_request(const Model& model, const RequestLimits& limits, Handle handle,
+                                         std::shared_ptr<CancelFlag> cancel, RequestOptions options) {
+  check_options(options, limits);
   auto request = std::make_unique<Request>(handle, std::move(cancel), options.stops);
   request->submitted_at = Clock::now();
   request->logprobs = options.logprobs;
-  request->repeatable = options.seed.has_value();
-  request->seed = options.seed ? *options.seed : std::random_device{}() % LLAMA_DEFAULT_SEED;
-
-  const std::string text = options.messages.empty() ? options.prompt : model.render_chat(options.messages);
-  check_length(model, text, context);
-  request->prompt = model.tokenize(text, /*add_special=*/true, /*parse_special=*/true);
-  if (request->prompt.empty()) {
-    throw EngineError("INVALID_REQUEST", "The prompt has no tokens for this model.");
+  request->strict = options.strict;
+  request->repeatable = options.seed.has_value() || options.strict;
+  request->speculation = speculation_for(model, options);
+  request->seed = options.resume ? options.resume->seed
+                  : options.seed ? *options.seed
+                                 : std::random_device{}() % LLAMA_DEFAULT_SEED;
+  if (options.resume) {
+    restore(*request, model, limits.context, options);
+  } else {
+    read_prompt(*request, model, limits.context, options);
   }
-  request->max_tokens = checked_max_tokens(options, static_cast<int>(request->prompt.size()), context);
   request->sampler = make_sampler(model, options, request->seed);
+  count_draws(request->sampler.get(), *request->draws);
+  if (options.resume) repeat_draws(request->sampler.get(), options.resume->draws);
   // Penalties look back into the prompt.
-  for (const llama_token token : request->prompt) {
-    common_sampler_accept(request->sampler.get(), token, /*is_generated=*/false);
+  for (size_t i = 0; i < request->prompt.size(); i++) {
+    const bool generated = i >= request->prompt_tokens;
+    try {
+      common_sampler_accept(request->sampler.get(), request->prompt[i], generated);
+    } catch (const std::exception& error) {
+      throw unusable(error.what());
+    }
   }
   return request;
 }

@@ -4,6 +4,8 @@
 #include "events.h"
 #include "model.h"
 #include "sampling.h"
+#include "sequence_state.h"
+#include "speculation.h"
 #include "text_stream.h"
 
 #include <atomic>
@@ -33,6 +35,16 @@ struct RequestOptions {
   std::string grammar;     // GBNF, empty for none
   std::string json_schema; // JSON text, empty for none
   int logprobs = -1;       // alternatives to report; -1: no log probabilities at all
+  bool strict = false;     // computed by itself, so that its neighbours change nothing
+  Speculation speculation = Speculation::automatic;
+  // An answer to go on with; `prompt`, `messages` and `max_tokens` are not used then.
+  std::optional<SequenceState> resume;
+};
+
+// What the engine can do for a request.
+struct RequestLimits {
+  int context;      // tokens of prompt and answer together
+  bool strict_able; // each slot has a cache of its own
 };
 
 // Shared between the engine thread and whoever may cancel. Set once, to the reason.
@@ -45,26 +57,42 @@ struct Request {
 
   Handle handle;
   std::shared_ptr<CancelFlag> cancel;
+  // What has to be read before the next token: the prompt, and of a resumed answer what it had generated.
   std::vector<llama_token> prompt;
+  size_t prompt_tokens = 0; // of these, the prompt proper
   int max_tokens = 0;
   int logprobs = -1;
   uint32_t seed = 0;
-  // Whoever names a seed wants the same answer again. A prompt read in other pieces gives slightly other
-  // logits where the kernels for one row and for many differ, so it is read from its start, whatever a slot
-  // still holds of it.
+  // Whoever names a seed wants the same answer again. A prompt read in other pieces, and tokens computed
+  // beside guesses, give slightly other logits where the kernels for one row and for many differ; so it is
+  // read from its start, whatever a slot still holds of it, and without guesses.
   bool repeatable = false;
+  bool strict = false;
+  Speculation speculation = Speculation::off;
+  // Where the sampler counts its draws; goes after it.
+  std::unique_ptr<uint64_t> draws = std::make_unique<uint64_t>(0);
   common_sampler_ptr sampler;
   TextStream text;
+  std::vector<llama_token> generated;
+  size_t generated_before = 0;     // of these, in another process
   std::deque<GeneratedToken> held; // generated, their text not certain yet
-  int generated = 0;
+  bool sent_any = false;
+  std::vector<uint8_t> kv; // state to be taken over, of the first `kv_tokens` of `prompt`
+  size_t kv_tokens = 0;
   int cached_tokens = 0;
+  bool copying = false; // the last guess was right by half at least
+  int draft_tokens = 0;
+  int draft_accepted_tokens = 0;
   Clock::time_point submitted_at;
   Clock::time_point first_token_at;
+
+  // Of prompt and answer at its end.
+  size_t total_tokens() const { return prompt_tokens + static_cast<size_t>(max_tokens); }
 };
 
 // Renders, tokenises, checks against the context and builds the sampler. Takes as long as the prompt is long,
 // so not on a thread that others wait for. Throws EngineError INVALID_REQUEST.
-std::unique_ptr<Request> prepare_request(const Model& model, int context, Handle handle,
-                                         std::shared_ptr<CancelFlag> cancel, const RequestOptions& options);
+std::unique_ptr<Request> prepare_request(const Model& model, const RequestLimits& limits, Handle handle,
+                                         std::shared_ptr<CancelFlag> cancel, RequestOptions options);
 
 } // namespace rbee

@@ -1,0 +1,247 @@
+// What the engine does in one step: choose the tokens, compute them, sample, hand over.
+#include "engine.h"
+#include "logprobs.h"
+#include "native_log.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace rbee {
+
+namespace {
+
+// Adds the time until it is gone to a counter. Only the engine thread writes, so no addition is lost.
+class Stopwatch {
+ public:
+  explicit Stopwatch(std::atomic<uint64_t>& total) : total_(total), start_(Clock::now()) {}
+  ~Stopwatch() {
+    const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start_).count();
+    total_.store(total_.load(std::memory_order_relaxed) + static_cast<uint64_t>(passed),
+                 std::memory_order_relaxed);
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  std::atomic<uint64_t>& total_;
+  Clock::time_point start_;
+};
+
+} // namespace
+
+void Engine::compute(const Slots& slots) {
+  const Clock::time_point begin = Clock::now();
+  {
+    const Stopwatch watch(times_.step);
+    fill_batch(slots);
+  }
+  if (batch_.n_tokens == 0) return;
+  step(slots);
+  learn(slots, std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
+}
+
+void Engine::fill_batch(const Slots& slots) {
+  batch_.n_tokens = 0;
+  in_step_.clear();
+  Slots generating;
+  Slots readers;
+  for (Slot* slot : slots) {
+    slot->batch_index = -1;
+    slot->chunk = 0;
+    slot->draft.clear();
+    (slot->generating() ? generating : readers).push_back(slot);
+  }
+  if (readers.empty()) add_guesses(generating);
+  for (Slot* slot : generating) {
+    add_to_batch(*slot, slot->next, true);
+    slot->batch_index = batch_.n_tokens - 1;
+    for (const llama_token guess : slot->draft) {
+      add_to_batch(*slot, guess, true);
+    }
+  }
+  std::sort(readers.begin(), readers.end(),
+            [](const Slot* a, const Slot* b) { return a->rest() < b->rest(); });
+  std::vector<int> rests;
+  for (const Slot* slot : readers) {
+    rests.push_back(static_cast<int>(slot->rest()));
+  }
+  const std::vector<int> shares = share_prompt_tokens(context_.step_limits(), batch_.n_tokens, rests);
+  for (size_t i = 0; i < readers.size(); i++) {
+    Slot& slot = *readers[i];
+    slot.chunk = shares[i];
+    for (int k = 0; k < slot.chunk; k++) {
+      const bool last = k + 1 == rests[i];
+      add_to_batch(slot, slot.request->prompt[slot.prompt_done + static_cast<size_t>(k)], last);
+      if (last) slot.batch_index = batch_.n_tokens - 1;
+    }
+  }
+}
+
+// Guesses only what costs nobody else time: on their own account with one sequence alone, as many rows as are
+// computed well together where it was asked for.
+void Engine::add_guesses(const Slots& generating) {
+  int free_rows = max_draft_tokens + 1 - static_cast<int>(generating.size());
+  for (Slot* slot : generating) {
+    const Request& request = *slot->request;
+    int length = 0;
+    if (request.speculation == Speculation::on) {
+      length = free_rows;
+    } else if (request.speculation == Speculation::automatic && generating.size() == 1) {
+      length = governor_.length();
+    }
+    // The last token is never decoded, so the one before it is the last that guesses help.
+    length =
+        std::min({length, free_rows, request.max_tokens - static_cast<int>(request.generated.size()) - 1});
+    if (length <= 0) continue;
+    const bool weak = request.copying || request.speculation == Speculation::on;
+    slot->draft = draft_from_history(slot->cache, slot->next, length, weak ? weak_evidence : strong_evidence);
+    if (slot->draft.empty() && draft_model_ && slot->drafted_along) {
+      slot->draft = draft_model_->draft(slot->id, slot->cache, slot->next, length);
+    }
+    free_rows -= static_cast<int>(slot->draft.size());
+  }
+}
+
+void Engine::add_to_batch(Slot& slot, llama_token token, bool output) {
+  const int i = batch_.n_tokens++;
+  if (in_step_.empty() || in_step_.back() != slot.request->cancel) {
+    in_step_.push_back(slot.request->cancel);
+  }
+  batch_.token[i] = token;
+  batch_.pos[i] = static_cast<llama_pos>(slot.cache.size());
+  batch_.n_seq_id[i] = 1;
+  batch_.seq_id[i][0] = slot.id;
+  batch_.logits[i] = output ? 1 : 0;
+  slot.cache.push_back(token);
+}
+
+void Engine::step(const Slots& slots) {
+  const bool reads =
+      std::any_of(slots.begin(), slots.end(), [](const Slot* slot) { return slot->chunk > 0; });
+  if (reads) {
+    events_.flush();
+  }
+  int status = 0;
+  {
+    const Stopwatch watch(times_.step);
+    status = llama_decode(context_.get(), batch_);
+    mute_log(false);
+    // Of a device that computes beside us; sampling would wait for it.
+    if (status == 0) llama_synchronize(context_.get());
+    if (status == 0 && draft_model_) draft_model_->follow(batch_);
+  }
+  if (status != 0) {
+    decode_failed(slots, status);
+    return;
+  }
+  for (Slot* slot : slots) {
+    slot->prompt_done += static_cast<size_t>(slot->chunk);
+    if (slot->batch_index >= 0) {
+      sample(*slot);
+    }
+  }
+}
+
+// What this step was to put into the memory may be there in part, so it is taken out again.
+void Engine::decode_failed(const Slots& slots, int status) {
+  constexpr int aborted = 2;
+  for (Slot* slot : slots) {
+    const size_t rows = slot->chunk > 0          ? static_cast<size_t>(slot->chunk)
+                        : slot->batch_index >= 0 ? slot->draft.size() + 1
+                                                 : 0;
+    if (rows == 0) {
+      continue;
+    }
+    forget(*slot, slot->cache.size() - rows);
+    if (status == aborted) {
+      const StopReason reason = slot->request->cancel->load();
+      finish(*slot, Ending(reason == StopReason::none ? StopReason::canceled : reason));
+    } else {
+      finish(*slot,
+             Ending("INTERNAL", "llama_decode failed with status " + std::to_string(status) + ".", status));
+    }
+  }
+}
+
+// What guessing costs is learnt from steps that one sequence had for itself.
+void Engine::learn(const Slots& slots, double ms) {
+  const Slot& slot = *slots.front();
+  if (slots.size() != 1 || slot.chunk > 0 || slot.batch_index < 0) return;
+  if (slot.draft.empty()) {
+    governor_.plain_step(ms);
+  } else {
+    governor_.drafted_step(static_cast<int>(slot.draft.size()), slot.accepted, ms);
+  }
+}
+
+// Samples one token, and one more behind every guess that was right.
+void Engine::sample(Slot& slot) {
+  const size_t guesses = slot.draft.size();
+  const size_t known = slot.cache.size() - guesses;
+  std::optional<Ending> ending;
+  size_t right = 0;
+  while (true) {
+    const int row = slot.batch_index + static_cast<int>(right);
+    ending = sample_row(slot, row);
+    if (ending || right == guesses || slot.next != slot.draft[right]) break;
+    right++;
+  }
+  slot.accepted = static_cast<int>(right);
+  if (guesses > 0) slot.request->copying = 2 * right >= guesses;
+  slot.request->draft_tokens += static_cast<int>(guesses);
+  slot.request->draft_accepted_tokens += slot.accepted;
+  forget(slot, known + right);
+  if (ending) finish(slot, std::move(*ending));
+}
+
+// Chooses the token that a row's logits ask for and makes it the slot's next. Returns how the answer ends by
+// it, if it does.
+std::optional<Ending> Engine::sample_row(Slot& slot, int row) {
+  Request& request = *slot.request;
+  llama_token token = LLAMA_TOKEN_NULL;
+  GeneratedToken generated;
+  try {
+    const Stopwatch watch(times_.sampling);
+    token = common_sampler_sample(request.sampler.get(), context_.get(), row);
+    common_sampler_accept(request.sampler.get(), token, /*is_generated=*/true);
+    if (request.logprobs >= 0) {
+      generated.id = token;
+      fill_logprobs(generated, *model_, llama_get_logits_ith(context_.get(), row), request.logprobs);
+    }
+  } catch (const std::exception& error) {
+    return Ending("INTERNAL", std::string("Sampling failed: ") + error.what());
+  }
+  if (llama_vocab_is_eog(model_->vocab(), token)) {
+    return Ending(StopReason::eos);
+  }
+  const Stopwatch watch(times_.handover);
+  slot.next = token;
+  generated.id = token;
+  if (request.generated.size() == request.generated_before) {
+    request.first_token_at = Clock::now();
+  }
+  request.generated.push_back(token);
+  request.held.push_back(std::move(generated));
+  emit(slot, request.text.push(model_->piece(token)));
+  if (request.text.stopped()) {
+    return Ending(StopReason::stop);
+  }
+  if (static_cast<int>(request.generated.size()) == request.max_tokens) {
+    return Ending(StopReason::length);
+  }
+  return std::nullopt;
+}
+
+// Sends the oldest held tokens, with these texts.
+void Engine::emit(Slot& slot, const std::vector<std::string>& texts) {
+  Request& request = *slot.request;
+  for (const std::string& text : texts) {
+    GeneratedToken token = std::move(request.held.front());
+    request.held.pop_front();
+    token.text = text;
+    events_.push_token(request.handle, std::move(token), !request.sent_any);
+    request.sent_any = true;
+  }
+}
+
+} // namespace rbee

@@ -1,0 +1,66 @@
+// Speculative decoding: several tokens are guessed, one step computes them all, and those that the sampler
+// would have chosen itself are kept. Guesses come from the answer's own history (prompt lookup) or from a
+// draft model.
+#pragma once
+
+#include "context.h"
+#include "model.h"
+#include "speculative.h"
+
+#include <array>
+#include <memory>
+#include <vector>
+
+namespace rbee {
+
+enum class Speculation { off, automatic, on };
+
+// Decides whether guessing pays, from what steps took and what became of earlier guesses. It may lose at most
+// a fiftieth of the time spent generating: that share of every step goes into a bank that also takes what
+// good guesses saved, and a guess is made only when the bank covers its failure.
+class Governor {
+ public:
+  // Tokens to guess now; 0: do not guess.
+  int length() const;
+  // A step of one row took `ms`.
+  void plain_step(double ms);
+  // A step with `drafted` guesses took `ms`, and `accepted` of them were right.
+  void drafted_step(int drafted, int accepted, double ms);
+
+ private:
+  double expected_ms(int rows) const;
+
+  double plain_ms_ = 0; // of a step of one row, running mean; 0: not known yet
+  double bank_ms_ = 0;
+  int length_ = 7;
+  std::array<double, max_draft_tokens + 2> ms_by_rows_{}; // running means; 0: not known yet
+};
+
+// The last tokens that must have occurred before for what followed them to be a guess. Prose repeats three of
+// them all the time and goes on differently; eight are a copy.
+constexpr int weak_evidence = 3;
+constexpr int strong_evidence = 8;
+
+// What followed the last occurrence of the last `evidence` tokens of `history` and `last`; maybe empty.
+llama_tokens draft_from_history(const llama_tokens& history, llama_token last, int length, int evidence);
+
+// A small model that guesses what the large one will say. Follows all its sequences.
+class DraftModel {
+ public:
+  // Throws EngineError INVALID_MODEL when the vocabularies differ, and what Model and Context throw.
+  DraftModel(std::unique_ptr<Model> model, const Context& target, const EngineOptions& options);
+
+  // Computes what the target computed. On failure nothing more is guessed.
+  void follow(const llama_batch& batch);
+  // Forgets a sequence behind its first `keep` tokens.
+  void forget(llama_seq_id sequence, size_t keep);
+  llama_tokens draft(llama_seq_id sequence, const llama_tokens& history, llama_token last, int length);
+  MemoryUse memory() const { return context_.memory(); }
+
+ private:
+  std::unique_ptr<Model> model_;
+  Context context_;
+  common_speculative_ptr speculative_;
+};
+
+} // namespace rbee
