@@ -3,10 +3,8 @@ import { RbeeError } from "../protocol/errors.ts";
 import type { InferenceInput } from "../protocol/worker_schemas.ts";
 import { answer, loadEngine } from "../tests/helpers/engine.ts";
 import { sharedModel, STORIES } from "../tests/helpers/test_models.ts";
-import fixture from "../tests/fixtures/greedy_ids.json" with { type: "json" };
 import type { Engine } from "./engine.ts";
 
-const stories260k = sharedModel(fixture.model);
 const rwkv = sharedModel("tiny-rwkv-7v0-834K-F32.gguf");
 const embedder = sharedModel("glove-6b-100d-bow-40k-Q8_0.gguf");
 
@@ -22,18 +20,6 @@ async function withEngine(
     await engine.close();
   }
 }
-
-Deno.test({
-  name: "greedy generation gives the token ids of llama.cpp itself",
-  ignore: stories260k === undefined,
-  fn: () =>
-    withEngine(async (engine) => {
-      for (const { prompt, ids } of fixture.cases) {
-        const { tokens } = await answer(engine, { prompt, max_tokens: ids.length, temperature: 0 });
-        assertEquals(tokens.map((token) => token.id), ids, `prompt ${JSON.stringify(prompt)}`);
-      }
-    }, stories260k!),
-});
 
 Deno.test("a seed repeats an answer, and a chosen seed is reported", () =>
   withEngine(async (engine) => {
@@ -273,6 +259,20 @@ Deno.test({
     assertEquals(error.code, "INVALID_MODEL");
     assertStringIncludes(error.message, "embeddings");
   },
+});
+
+Deno.test({
+  name: "a character without a token is refused, and no neighbour suffers",
+  ignore: rwkv === undefined,
+  fn: () =>
+    withEngine(async (engine) => {
+      const neighbour = answer(engine, { prompt: "Once", max_tokens: 200, temperature: 0 });
+      for (let i = 0; i < 5; i++) {
+        const error = await assertRejects(() => answer(engine, { prompt: "a\u0000b" }), RbeeError);
+        assertEquals(error.code, "INVALID_REQUEST");
+      }
+      assert((await neighbour).tokens.length > 0);
+    }, rwkv!),
 });
 
 Deno.test({

@@ -21,3 +21,8 @@ export function sharedModel(name: string): string | undefined {
     return undefined;
   }
 }
+
+/** A model by its file name, of the project or of the shared test collection. */
+export function findModel(name: string): string | undefined {
+  return STORIES.endsWith(`/${name}`) ? STORIES : sharedModel(name);
+}
