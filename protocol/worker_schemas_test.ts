@@ -59,6 +59,8 @@ Deno.test("each limit is itself allowed and the next value beyond is not", () =>
     grammar: { good: ['root ::= "x"'], bad: ["", 5] },
     json_schema: { good: [{}, { type: "object" }], bad: [[], "x", null, true] },
     logprobs: { good: [0, 20], bad: [-1, 21, true] },
+    strict: { good: [true, false], bad: ["true", 1, null] },
+    speculative: { good: ["auto", "on", "off"], bad: ["", "ON", true, null] },
     stream: { good: [true, false], bad: ["true", 1, null] },
     request_id: {
       good: ["a", "A-z_9", "x".repeat(64)],

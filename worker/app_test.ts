@@ -14,7 +14,7 @@ import {
   ReadyResponse,
 } from "../protocol/worker_schemas.ts";
 import { loadEngine } from "../tests/helpers/engine.ts";
-import { STORIES } from "../tests/helpers/test_models.ts";
+import { sharedModel, STORIES } from "../tests/helpers/test_models.ts";
 import { createWorkerApp } from "./app.ts";
 import { modelFingerprint } from "./exported_answer.ts";
 import { WorkerMetrics } from "./metrics.ts";
@@ -22,6 +22,7 @@ import { type LoadEngine, Worker } from "./worker.ts";
 
 const KEY = "key-of-the-worker";
 const ENDLESS = `root ::= [a-z]{600}`;
+const stories260k = sharedModel("stories260K-F32.gguf");
 const log = createLogger({ part: "test", level: "error", format: "json", write: () => {} });
 
 interface Setup extends AsyncDisposable {
@@ -30,11 +31,14 @@ interface Setup extends AsyncDisposable {
   call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>;
 }
 
-async function setup(load: LoadEngine | "none" = () => loadEngine(STORIES)): Promise<Setup> {
+async function setup(
+  load: LoadEngine | "none" = () => loadEngine(STORIES),
+  model = STORIES,
+): Promise<Setup> {
   const metrics = new WorkerMetrics();
   const worker = new Worker({
     modelRef: "builtin:stories",
-    fingerprint: () => modelFingerprint(STORIES),
+    fingerprint: () => modelFingerprint(model),
     metrics,
     log,
   });
@@ -48,7 +52,9 @@ async function setup(load: LoadEngine | "none" = () => loadEngine(STORIES)): Pro
         new Request(`http://worker${path}`, {
           method,
           headers: { Authorization: `Bearer ${KEY}`, ...headers },
-          body: body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body),
+          body: body === undefined || typeof body === "string" || body instanceof Uint8Array
+            ? body as BodyInit | undefined
+            : JSON.stringify(body),
         }),
       ),
     async [Symbol.asyncDispose]() {
@@ -260,6 +266,56 @@ Deno.test("metrics count answers and tokens and show memory", async () => {
   assertStringIncludes(text, `rbee_worker_requests_total{outcome="length"} 1`);
   assertStringIncludes(text, "rbee_worker_generated_tokens_total 7");
   assertMatch(text, /rbee_worker_memory_bytes\{kind="weights"\} [1-9]/);
+});
+
+Deno.test("an answer moves from one worker to another in mid-stream, and is whole", async () => {
+  await using first = await setup();
+  await using second = await setup();
+  const body = {
+    prompt: "Once",
+    temperature: 1,
+    seed: 5,
+    max_tokens: 200,
+    request_id: "a",
+    grammar: ENDLESS,
+  };
+  const uncut = await eventsOf(await first.call("POST", "/v1/inference", body));
+  const stream = await first.call("POST", "/v1/inference", body);
+  const exported = await first.call("POST", "/v1/inference/a/export", { kv: true });
+  assertEquals(exported.status, 200);
+  assertEquals(exported.headers.get("Content-Type"), "application/octet-stream");
+  const state = await exported.arrayBuffer();
+  const begun = await eventsOf(stream);
+  const resumed = await second.call("POST", "/v1/inference/resume", new Uint8Array(state));
+  assert(resumed.headers.get("X-Request-Id"));
+  const rest = await eventsOf(resumed);
+  assertEquals([...begun.slice(0, -1), ...rest.slice(0, -1)], uncut.slice(0, -1));
+  assertEquals(DoneEvent.parse(begun.at(-1)).stop_reason, "canceled");
+  assertEquals(DoneEvent.parse(rest.at(-1)).total_tokens, 200);
+  assertStringIncludes(
+    await (await second.call("GET", "/metrics")).text(),
+    `rbee_worker_generated_tokens_total ${rest.length - 1}\n`,
+  );
+});
+
+Deno.test({
+  name: "another model's answer is refused with the reason, as is one that is not running",
+  ignore: stories260k === undefined,
+  fn: async () => {
+    await using first = await setup();
+    await using second = await setup(() => loadEngine(stories260k!), stories260k);
+    const body = { prompt: "Once", max_tokens: 400, request_id: "a", grammar: ENDLESS };
+    const stream = await first.call("POST", "/v1/inference", body);
+    const exported = await first.call("POST", "/v1/inference/a/export", {});
+    const state = new Uint8Array(await exported.arrayBuffer());
+    await stream.body?.cancel();
+    const refused = await second.call("POST", "/v1/inference/resume", state);
+    assertEquals(refused.status, 400);
+    assertStringIncludes((await errorOf(refused)).message, "another model");
+    const gone = await first.call("POST", "/v1/inference/a/export", {});
+    assertEquals(gone.status, 404);
+    await gone.body?.cancel();
+  },
 });
 
 for (const [name, route] of Object.entries<RouteSpec>(WORKER_ROUTES)) {

@@ -108,7 +108,7 @@ Deno.test("flash attention on, off and auto give the same beginning", async () =
 
 Deno.test("in a common KV cache one answer may use what the others leave, and none runs out of it", () =>
   withEngine({ kvUnified: true, slots: 4, ctxSize: 64 }, async (engine) => {
-    const grammar = "root ::= [a-z]{400}";
+    const grammar = "root ::= [a-z]{1500}";
     const long: InferenceInput = { prompt: PROMPT, grammar, max_tokens: 200 };
     // Whichever comes first is to use more than half of it.
     const both = await Promise.allSettled([answer(engine, long), answer(engine, long)]);

@@ -32,6 +32,9 @@ constexpr int small_head_size = 32;
 // Rows that are always free for prompts and guesses, however many slots generate.
 constexpr int spare_rows = 32;
 
+// Where in a saved sequence the number of caches stands.
+constexpr size_t streams_at = 2 * sizeof(uint32_t);
+
 int head_size(const Model& model) {
   const int heads = llama_model_n_head(model.get());
   return heads > 0 ? llama_model_n_embd(model.get()) / heads : 0;
@@ -157,6 +160,8 @@ Context::Context(Model& model, const EngineOptions& options, std::function<bool(
                                               " tokens each cannot be created: " + log_errors());
   }
   step_limits_.tiles = uses_tiles(context_.get());
+  streams_ = options.kv_unified ? 1 : slots;
+  plain_memory_ = !model.recurrent() && llama_model_n_swa(model.get()) == 0;
   llama_attach_threadpool(context_.get(), thread_pool_.get(), nullptr);
   warm_up(model.vocab());
   // Only now: the owner, whom it asks, is still being made.
@@ -172,6 +177,38 @@ MemoryUse Context::memory() const {
     use.compute += data.compute;
   }
   return use;
+}
+
+// llama.cpp writes a mark, the sequence's id, the number of caches side by side, and for each of them a count
+// of cells and what they hold: for all but the sequence's own nothing. Without those empty ones it does not
+// matter how many slots there were.
+std::vector<uint8_t> Context::save_sequence(llama_seq_id sequence) const {
+  std::vector<uint8_t> saved(llama_state_seq_get_size(context_.get(), sequence));
+  saved.resize(llama_state_seq_get_data(context_.get(), saved.data(), saved.size(), sequence));
+  if (!plain_memory_ || streams_ == 1) return saved;
+  constexpr size_t counts = streams_at + sizeof(uint32_t);
+  const size_t before = sizeof(uint32_t) * static_cast<size_t>(sequence);
+  const size_t after = sizeof(uint32_t) * (streams_ - 1) - before;
+  if (saved.size() <= counts + before + after) return {};
+  saved.resize(saved.size() - after);
+  const auto own = saved.begin() + counts;
+  saved.erase(own, own + static_cast<std::ptrdiff_t>(before));
+  const uint32_t one = 1;
+  std::memcpy(saved.data() + streams_at, &one, sizeof(one));
+  return saved;
+}
+
+bool Context::restore_sequence(llama_seq_id sequence, std::vector<uint8_t> saved, size_t tokens) {
+  uint32_t saved_streams = 0;
+  if (saved.size() <= streams_at + sizeof(saved_streams)) return false;
+  std::memcpy(&saved_streams, saved.data() + streams_at, sizeof(saved_streams));
+  if (plain_memory_ && saved_streams == 1) {
+    std::memcpy(saved.data() + streams_at, &streams_, sizeof(streams_));
+    saved.resize(saved.size() + sizeof(uint32_t) * (streams_ - 1), 0);
+  }
+  const size_t read = llama_state_seq_set_data(context_.get(), saved.data(), saved.size(), sequence);
+  const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(context_.get()), sequence);
+  return read == saved.size() && last == static_cast<llama_pos>(tokens) - 1;
 }
 
 // One token decoded and forgotten: brings the weights into memory and finds a model that cannot compute

@@ -6,9 +6,11 @@
 #include "step_plan.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace rbee {
 
@@ -54,12 +56,20 @@ class Context {
   const ThreadPool& thread_pool() const { return thread_pool_; }
   MemoryUse memory() const;
 
+  // What the memory holds of a sequence, as a context of the same model and cache type can take it over.
+  std::vector<uint8_t> save_sequence(llama_seq_id sequence) const;
+  // Fills an empty sequence with what was saved of one of `tokens` tokens. Returns false, and leaves anything
+  // in it, when the bytes are not of such a sequence.
+  bool restore_sequence(llama_seq_id sequence, std::vector<uint8_t> saved, size_t tokens);
+
  private:
   void warm_up(const llama_vocab* vocab);
 
   std::function<bool()> should_abort_;
   int slot_tokens_;
   int cells_;
+  uint32_t streams_ = 1;      // caches side by side, one for each slot or one for all
+  bool plain_memory_ = false; // attention over everything, no sliding window, no recurrent state
   int capacity_;
   StepLimits step_limits_;
   ThreadPool thread_pool_;

@@ -258,10 +258,7 @@ bool Engine::import_kv(Slot& slot) {
   if (request.kv.empty()) return false;
   forget(slot, 0);
   const size_t tokens = std::min(request.kv_tokens, request.prompt.size() - 1);
-  const size_t read = llama_state_seq_set_data(context_.get(), request.kv.data(), request.kv.size(), slot.id);
-  const bool fits =
-      read == request.kv.size() && llama_memory_seq_pos_max(llama_get_memory(context_.get()), slot.id) ==
-                                       static_cast<llama_pos>(request.kv_tokens) - 1;
+  const bool fits = context_.restore_sequence(slot.id, std::move(request.kv), request.kv_tokens);
   request.kv = {};
   slot.cache.assign(request.prompt.begin(),
                     request.prompt.begin() + static_cast<std::ptrdiff_t>(request.kv_tokens));
@@ -288,10 +285,7 @@ void Engine::export_slot(Export& wanted) {
     state.held.assign(request.held.begin(), request.held.end());
     state.draws = *request.draws;
     if (wanted.with_kv && !slot.cache.empty()) {
-      state.kv.resize(llama_state_seq_get_size(context_.get(), slot.id));
-      const size_t written =
-          llama_state_seq_get_data(context_.get(), state.kv.data(), state.kv.size(), slot.id);
-      state.kv.resize(written);
+      state.kv = context_.save_sequence(slot.id);
       state.kv_tokens = slot.cache.size();
     }
     if (wanted.stop) finish(slot, Ending(StopReason::canceled), /*hand_out_held=*/false);
