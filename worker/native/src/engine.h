@@ -4,6 +4,7 @@
 
 #include "context.h"
 #include "events.h"
+#include "governor.h"
 #include "model.h"
 #include "request.h"
 #include "sequence_state.h"

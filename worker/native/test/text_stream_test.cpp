@@ -1,9 +1,8 @@
-// Behaviour of TextStream under every way of cutting a text into tokens. Run by
-// worker/native/text_stream_test.ts, which compiles it with the address and undefined-behaviour sanitizers.
+// Behaviour of TextStream under every way of cutting a text into tokens.
 #include "text_stream.h"
 
-#include <cstdio>
-#include <cstdlib>
+#include "expect_test.h"
+
 #include <random>
 #include <string>
 #include <vector>
@@ -11,15 +10,6 @@
 namespace {
 
 using rbee::TextStream;
-
-int failures = 0;
-
-void expect(bool condition, const char* what, const std::string& got) {
-  if (!condition) {
-    std::printf("FAILED: %s; got \"%s\"\n", what, got.c_str());
-    failures++;
-  }
-}
 
 // What one answer handed out.
 struct Output {
@@ -130,11 +120,9 @@ void a_token_is_held_only_while_it_is_uncertain() {
 
 } // namespace
 
-int main() {
+void text_stream_tests() {
   whole_characters_only();
   broken_bytes_become_replacement();
   stop_strings_never_leak();
   a_token_is_held_only_while_it_is_uncertain();
-  std::printf("%d failures\n", failures);
-  return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

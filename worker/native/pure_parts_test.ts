@@ -1,14 +1,18 @@
 import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 
+/** Those that need nothing of llama.cpp. */
+const PARTS = ["text_stream", "step_plan", "governor"];
+
 const folder = fromFileUrl(new URL(".", import.meta.url));
 
-Deno.test("text streams hold under the sanitizers for every cut into tokens", async () => {
+Deno.test("text streams, step plans and the governor of guesses hold under the sanitizers", async () => {
   const temp = await Deno.makeTempDir();
   try {
-    const program = join(temp, "text_stream_test");
+    const program = join(temp, "pure_parts_test");
     const compiler = Deno.env.get("CXX") || "c++";
-    const sources = ["src/text_stream.cpp", "test/text_stream_test.cpp"].map((name) => join(folder, name));
+    const sources = PARTS.flatMap((part) => [`src/${part}.cpp`, `test/${part}_test.cpp`])
+      .concat("test/main_test.cpp").map((name) => join(folder, name));
     await run(compiler, [
       "-std=c++17",
       "-O1",

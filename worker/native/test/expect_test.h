@@ -1,0 +1,12 @@
+// What the tests of the pure parts share. Run by worker/native/pure_parts_test.ts, which compiles them with
+// the address and undefined-behaviour sanitizers.
+#pragma once
+
+#include <string>
+
+// Counts and prints what does not hold.
+void expect(bool condition, const char* what, const std::string& got);
+
+void text_stream_tests();
+void step_plan_tests();
+void governor_tests();
