@@ -1,15 +1,18 @@
 /** llama-server from the same submodule, as a peer to compare with. Build it with `tools/build.ts --target llama-server`. */
-import { fromFileUrl } from "@std/path";
+import { basename, fromFileUrl } from "@std/path";
 
 /** Where the build puts it. */
 const PROGRAM = fromFileUrl(new URL("../worker/native/build/cpu/bin/llama-server", import.meta.url));
 const START_TIMEOUT_MS = 60_000;
+/** Between two looks at its health: as short as a measured start needs. */
+const POLL_MS = 5;
 
 /** A running llama-server. */
 export interface LlamaServer extends AsyncDisposable {
   /** `http://127.0.0.1:port`. */
   url: string;
-  /** The command line it was started with, the port as `PORT`. */
+  pid: number;
+  /** The command line it was started with, without the port. */
   command: string;
 }
 
@@ -22,21 +25,24 @@ export async function startLlamaServer(model: string, args: readonly string[]): 
     stdout: "null",
     stderr: "null",
   }).spawn();
+  const stop = async () => {
+    child.kill("SIGTERM");
+    await child.status;
+  };
   const url = `http://127.0.0.1:${port}`;
   const deadline = performance.now() + START_TIMEOUT_MS;
   while (!await isHealthy(url)) {
-    if (performance.now() > deadline) throw new Error("llama-server did not become healthy in time.");
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    if (performance.now() > deadline) {
+      await stop();
+      throw new Error("llama-server did not become healthy in time.");
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
   return {
     url,
-    command: ["llama-server", ...flags.map((flag) => flag === model ? model.split("/").at(-1) : flag)].join(
-      " ",
-    ),
-    async [Symbol.asyncDispose]() {
-      child.kill("SIGTERM");
-      await child.status;
-    },
+    pid: child.pid,
+    command: ["llama-server", ...flags.map((flag) => flag === model ? basename(model) : flag)].join(" "),
+    [Symbol.asyncDispose]: stop,
   };
 }
 

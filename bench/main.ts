@@ -1,103 +1,90 @@
 /**
- * `deno task bench [ROUNDS]`: generation speed beside llama.cpp's own programs, built from the same source. Every
- * program runs with one and with two threads, in turn; a row compares each at its best. Writes bench/RESULTS.md and
- * bench/results.json.
+ * `deno task bench [--rounds N] [--only ROW,...] [--list]`: our worker beside llama.cpp's own programs, built from the
+ * same source, and beside node-llama-cpp. Writes bench/results.json and, from it, bench/RESULTS.md after every row; a
+ * row that is left out keeps what was recorded.
  */
-import { basename, fromFileUrl } from "@std/path";
-import { cachedLlamaGguf, TINY_LLAMA_1B } from "../tests/helpers/gguf_writer.ts";
+import { type FlagTable, readFlags } from "../home/flags.ts";
 import { sharedModel } from "../tests/helpers/test_models.ts";
-import { llamaBench, llamaServer, ourWorker, type RunningContender, type StreamLoad } from "./contenders.ts";
-import { alternate, median, ratio, type Samples, spread } from "./measure.ts";
+import { STORIES } from "./models.ts";
+import { markdown, merged, type Results, type RowResult } from "./results.ts";
+import { measureRow } from "./row.ts";
+import { ROWS, rowsNamed } from "./rows.ts";
 
-const THREADS = [1, 2];
-const DEFAULT_ROUNDS = 5;
+const FLAGS = {
+  rounds: { type: "integer", value: "N", min: 1, max: 1000, default: 5, help: "Rounds after the warm-up." },
+  only: { type: "text", value: "ROW,...", help: "Measure these rows." },
+  list: { type: "boolean", help: "Print the rows." },
+} as const satisfies FlagTable;
 
-interface Row {
-  what: string;
-  model: string;
-  best: { name: string; command: string; tokens_per_second: Samples }[];
+const RESULTS = new URL("results.json", import.meta.url);
+const TABLE = new URL("RESULTS.md", import.meta.url);
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
+
+async function main(args: string[]): Promise<number> {
+  const { flags, problems } = readFlags(args, FLAGS);
+  const { rows, unknown } = rowsNamed(flags.only);
+  for (const name of unknown) problems.push(`No row is called "${name}". Try: deno task bench --list`);
+  if (flags.list && problems.length === 0) {
+    for (const { name, what, model } of ROWS) console.log(`${name.padEnd(18)} ${what} (${model})`);
+    return 0;
+  }
+  if (sharedModel(`${STORIES}.gguf`) === undefined) {
+    problems.push(`RBEE_TEST_MODELS must name a folder that holds ${STORIES}.gguf.`);
+  }
+  if (problems.length > 0) {
+    for (const problem of problems) console.error(`Error: ${problem}`);
+    return 2;
+  }
+  const run = { rounds: flags.rounds, commit: await commitOfSource() };
+  const fresh: RowResult[] = [];
+  for (const row of rows) {
+    console.error(`${row.name} …`);
+    fresh.push(await measureRow(row, run));
+    await record(fresh, run.commit);
+  }
+  console.log(await Deno.readTextFile(TABLE));
+  return 0;
 }
 
-if (import.meta.main) {
-  const rounds = Number(Deno.args[0] ?? DEFAULT_ROUNDS);
-  const stories = sharedModel("stories260K-F32.gguf");
-  if (stories === undefined || !Number.isInteger(rounds) || rounds < 1) {
-    console.error(
-      "Usage: RBEE_TEST_MODELS=FOLDER deno task bench [ROUNDS]; FOLDER holds stories260K-F32.gguf.",
-    );
-    Deno.exit(2);
-  }
-  const big = await cachedLlamaGguf(fromFileUrl(new URL("../.cache/bench", import.meta.url)), {
-    ...TINY_LLAMA_1B,
-    type: "Q4_0",
-  });
-  const rows: Row[] = [
-    await row("one stream, 400 tokens", { model: stories, streams: 1, tokens: 400 }, rounds),
-    await row("eight streams, 400 tokens each", { model: stories, streams: 8, tokens: 400 }, rounds),
-    await row("one stream, 48 tokens", { model: big, streams: 1, tokens: 48 }, rounds),
-  ];
-  const commit = await output("git", ["rev-parse", "--short", "HEAD"]);
-  const results = {
-    made_by: `deno task bench ${rounds}`,
+/** After each row, so that a run that is broken off loses one row at most. */
+async function record(fresh: readonly RowResult[], commit: string): Promise<void> {
+  const rows = merged(ROWS.map(({ name }) => name), { recorded: await recordedRows(), fresh });
+  const results: Results = {
+    made_by: "deno task bench",
     commit,
     cores: navigator.hardwareConcurrency,
     rows,
   };
-  await write("results.json", JSON.stringify(results, null, 2) + "\n");
-  const table = markdown(rows, { commit, rounds });
-  await write("RESULTS.md", table);
-  console.log(table);
+  await Deno.writeTextFile(RESULTS, JSON.stringify(results, null, 2) + "\n");
+  await Deno.writeTextFile(TABLE, markdown(results));
 }
 
-async function row(what: string, load: Omit<StreamLoad, "threads">, rounds: number): Promise<Row> {
-  await using all = new AsyncDisposableStack();
-  const contenders: RunningContender[] = [];
-  for (const threads of THREADS) {
-    for (const start of [ourWorker, llamaServer, llamaBench]) {
-      const contender = all.use(await start({ ...load, threads }));
-      contenders.push({ ...contender, name: `${contender.name} ${threads}` });
-    }
+async function recordedRows(): Promise<RowResult[]> {
+  try {
+    return (JSON.parse(await Deno.readTextFile(RESULTS)) as Results).rows;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
   }
-  const samples = await alternate(contenders, rounds);
-  const best = new Map<string, Row["best"][number]>();
-  for (const { name, command } of contenders) {
-    const program = name.split(" ")[0];
-    const figures = { name: program, command, tokens_per_second: samples.get(name)! };
-    const before = best.get(program);
-    if (before === undefined || median(figures.tokens_per_second) > median(before.tokens_per_second)) {
-      best.set(program, figures);
-    }
-  }
-  return { what, model: basename(load.model), best: [...best.values()] };
 }
 
-function markdown(rows: Row[], run: { commit: string; rounds: number }): string {
-  const lines = rows.flatMap(({ what, model, best }) => {
-    const ours = best[0].tokens_per_second;
-    return best.map(({ name, command, tokens_per_second }, i) => {
-      const times = i === 0 ? "" : ratio(ours, tokens_per_second).toFixed(2);
-      return `| ${what} | ${model} | ${name} | ${spread(tokens_per_second)} | ${times} | \`${command}\` |`;
-    });
-  });
-  return [
-    "# Generation speed",
-    "",
-    `Commit ${run.commit}, ${navigator.hardwareConcurrency} cores, ${run.rounds} alternated rounds after a warm-up; ` +
-    "tokens/s as median (least–greatest), each program at its better thread count of 1 and 2. The ratio is rbee's " +
-    "figure over the program's, median of the rounds. Made by `deno task bench`.",
-    "",
-    "| what | model | program | tokens/s | rbee is × | command |",
-    "| --- | --- | --- | --- | --- | --- |",
-    ...lines,
-    "",
-  ].join("\n");
+/** What is recorded by the bench itself is no change of what it measures. */
+async function commitOfSource(): Promise<string> {
+  const commit = await git("rev-parse", "--short", "HEAD");
+  const changes = await git(
+    "status",
+    "--porcelain",
+    "--",
+    ":/",
+    ":!bench/RESULTS.md",
+    ":!bench/results.json",
+  );
+  return changes === "" ? commit : `${commit}+changes`;
 }
 
-async function output(program: string, args: string[]): Promise<string> {
-  const { stdout } = await new Deno.Command(program, { args }).output();
+async function git(...args: string[]): Promise<string> {
+  const { stdout, success } = await new Deno.Command("git", { args }).output();
+  if (!success) throw new Error(`git ${args.join(" ")} failed.`);
   return new TextDecoder().decode(stdout).trim();
-}
-
-async function write(name: string, text: string): Promise<void> {
-  await Deno.writeTextFile(new URL(name, import.meta.url), text);
 }

@@ -1,6 +1,7 @@
 // Tiny (and not so tiny) random models of any LLaMA-like shape, which llama.cpp loads and runs.
 
 import {
+  GGML_TYPES,
   type GgmlType,
   ggufArray,
   type GgufParts,
@@ -31,6 +32,11 @@ export interface LlamaShape {
   readonly type: GgmlType;
   /** The output matrix is the embedding. Default: false. */
   readonly tiedEmbeddings?: boolean;
+  /**
+   * Every token is followed by the one with the next id, whatever came before it, at the full cost of every layer: a
+   * model whose text is known beforehand. Not with tied embeddings. Default: false.
+   */
+  readonly chain?: boolean;
   /** The same seed and shape give the same file, byte for byte. Default: 1. */
   readonly seed?: number;
   /** Jinja source; without it the model has no template of its own. */
@@ -66,6 +72,9 @@ const FILE_TYPE_IDS: Record<GgmlType, number> = { F32: 0, F16: 1, Q4_0: 2, Q8_0:
 
 /** Spread of the logits: wide enough that greedy and sampled answers differ, far from saturation. */
 const LOGIT_DEVIATION = 3;
+
+/** Blocks between the windows of two tensors, which must not start alike, or every layer would be the same. */
+const WINDOW_DISTANCE = 7919;
 
 /** Part of every cached file's name: raise it when the same shape gives other bytes than before. */
 const FORMAT_GENERATION = 1;
@@ -131,6 +140,9 @@ function checkShape(shape: LlamaShape): void {
   if (heads % kvHeads !== 0) {
     throw new RangeError(`Cannot share ${kvHeads} key-value heads evenly among ${heads} heads`);
   }
+  if (shape.chain && shape.tiedEmbeddings) {
+    throw new RangeError("Cannot chain tokens with tied embeddings");
+  }
 }
 
 function llamaMetadata(shape: LlamaShape): [string, GgufValue][] {
@@ -170,17 +182,21 @@ function llamaMetadata(shape: LlamaShape): [string, GgufValue][] {
 }
 
 function llamaTensors(shape: LlamaShape): GgufTensor[] {
-  const { layers, embd, heads, kvHeads = heads, ff, vocab, type, seed = 1, tiedEmbeddings = false } = shape;
+  const { layers, embd, heads, kvHeads = heads, ff, vocab, type, seed = 1 } = shape;
+  const { tiedEmbeddings = false, chain = false } = shape;
   const kvEmbd = embd / heads * kvHeads;
   const pools = new Map<number, WeightPool>();
-  let tensorNumber = 0;
+  let tensorNumber = 1;
 
-  const matrix = (name: string, dims: [number, number], deviation = 1 / Math.sqrt(dims[0])): GgufTensor => {
+  const matrix = (
+    name: string,
+    dims: [number, number],
+    { deviation = 1 / Math.sqrt(dims[0]), start = tensorNumber * WINDOW_DISTANCE } = {},
+  ): GgufTensor => {
+    tensorNumber++;
     let pool = pools.get(deviation);
     if (pool === undefined) pools.set(deviation, pool = new WeightPool(type, { deviation, seed }));
     const byteLength = tensorBytes(type, dims);
-    // Windows must not start alike, or every layer would be the same.
-    const start = ++tensorNumber * 7919;
     return { name, dims, type, byteLength, data: () => pool.window(start, byteLength) };
   };
   const norm = (name: string): GgufTensor => {
@@ -189,22 +205,30 @@ function llamaTensors(shape: LlamaShape): GgufTensor[] {
   };
 
   const logitsDeviation = LOGIT_DEVIATION / Math.sqrt(embd);
+  // Pools of one seed differ in scale only: a row earlier, each token's output row is its predecessor's embedding.
+  const chained = { start: WINDOW_DISTANCE - tensorBytes(type, [embd, 1]) / GGML_TYPES[type].blockBytes };
+  // What a layer adds to its input: nothing, where only the last token is to count.
+  const added = chain ? { deviation: 0 } : {};
   const tensors = [
-    matrix("token_embd.weight", [embd, vocab], tiedEmbeddings ? logitsDeviation : 1),
+    matrix("token_embd.weight", [embd, vocab], { deviation: tiedEmbeddings ? logitsDeviation : 1 }),
     norm("output_norm.weight"),
   ];
-  if (!tiedEmbeddings) tensors.push(matrix("output.weight", [embd, vocab], logitsDeviation));
+  if (!tiedEmbeddings) {
+    tensors.push(
+      matrix("output.weight", [embd, vocab], { deviation: logitsDeviation, ...(chain ? chained : {}) }),
+    );
+  }
   for (let layer = 0; layer < layers; layer++) {
     tensors.push(
       norm(`blk.${layer}.attn_norm.weight`),
       matrix(`blk.${layer}.attn_q.weight`, [embd, embd]),
       matrix(`blk.${layer}.attn_k.weight`, [embd, kvEmbd]),
       matrix(`blk.${layer}.attn_v.weight`, [embd, kvEmbd]),
-      matrix(`blk.${layer}.attn_output.weight`, [embd, embd]),
+      matrix(`blk.${layer}.attn_output.weight`, [embd, embd], added),
       norm(`blk.${layer}.ffn_norm.weight`),
       matrix(`blk.${layer}.ffn_gate.weight`, [embd, ff]),
       matrix(`blk.${layer}.ffn_up.weight`, [embd, ff]),
-      matrix(`blk.${layer}.ffn_down.weight`, [ff, embd]),
+      matrix(`blk.${layer}.ffn_down.weight`, [ff, embd], added),
     );
   }
   return tensors;

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { answer, loadEngine } from "./engine.ts";
 import { encodeGguf, type GgmlType, ggufScalar, tensorBytes, writeRawGguf } from "./gguf_format.ts";
 import { hostileGgufs } from "./gguf_hostile.ts";
 import { llamaVocab, MIN_VOCAB_TOKENS } from "./gguf_vocab.ts";
@@ -158,6 +159,23 @@ Deno.test("the same seed gives the same file, another seed another", () => {
 Deno.test("tied embeddings leave the output matrix out", () => {
   const { tensors } = readGguf(encodeGguf(llamaGgufParts({ ...TINIEST_LLAMA, tiedEmbeddings: true })));
   assertEquals("output.weight" in tensors, false);
+});
+
+Deno.test("a chained model continues every token with the next id", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".gguf" });
+  try {
+    await writeLlamaGguf(path, { ...TINIEST_LLAMA, chain: true });
+    const engine = await loadEngine(path);
+    const { tokens: [first, ...rest] } = await answer(engine, {
+      prompt: "!",
+      max_tokens: 30,
+      temperature: 0,
+    });
+    await engine.close();
+    assertEquals(rest.map(({ id }) => id), rest.map((_, i) => first.id + 1 + i));
+  } finally {
+    await Deno.remove(path);
+  }
 });
 
 Deno.test("impossible shapes are refused with the numbers at fault", () => {

@@ -1,0 +1,25 @@
+/** The models that are measured with. */
+import { fromFileUrl } from "@std/path";
+import { cachedLlamaGguf, TINY_LLAMA_1B } from "../tests/helpers/gguf_writer.ts";
+import { sharedModel } from "../tests/helpers/test_models.ts";
+
+/** What is made or fetched for benchmarks only. */
+export const CACHE: string = fromFileUrl(new URL("../.cache/bench", import.meta.url));
+
+/** A real model that writes simple stories: what a step costs beside the model. */
+export const STORIES = "stories260K-F32";
+/** The shape of TinyLlama 1.1B with random weights: what it says means nothing, what it costs is true. */
+export const RANDOM_1B = "1.1B Q4_0";
+/** The same shape and cost; each token is followed by the next id, so that its text is known beforehand. */
+export const CHAIN_1B = "1.1B Q4_0, chained tokens";
+
+const PATHS: Readonly<Record<string, () => Promise<string>>> = {
+  [STORIES]: () => Promise.resolve(sharedModel(`${STORIES}.gguf`)!),
+  [RANDOM_1B]: () => cachedLlamaGguf(CACHE, { ...TINY_LLAMA_1B, type: "Q4_0" }),
+  [CHAIN_1B]: () => cachedLlamaGguf(CACHE, { ...TINY_LLAMA_1B, type: "Q4_0", chain: true }),
+};
+
+/** Path of a model by its name in the table; made when it is not there yet. */
+export function modelPath(name: string): Promise<string> {
+  return PATHS[name]();
+}
