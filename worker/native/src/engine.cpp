@@ -7,6 +7,10 @@
 #include <chrono>
 #include <utility>
 
+#ifdef __linux__
+#include <pthread.h>
+#endif
+
 namespace rbee {
 
 namespace {
@@ -132,6 +136,9 @@ bool Engine::should_abort() const {
 }
 
 void Engine::run() {
+#ifdef __linux__
+  pthread_setname_np(pthread_self(), "rbee-engine"); // what profilers show
+#endif
   while (receive()) {
     end_canceled();
     Slots together;
