@@ -10,9 +10,10 @@ const USAGE = `Usage: deno task build [options]
   --backend cpu|cuda|metal|vulkan  What the engine computes on. Default: as built last, else cpu (macOS: metal)
   --cuda-arch LIST                 CUDA architectures, as 90 or "80;90". Default: those of this machine
   --if-needed                      Do nothing when the sources are those of the last build
-  --target NAME                    Another target: engine_test, or a program of llama.cpp (llama-server)
+  --target NAME                    Another target: engine_test, engine_stress, or a program of llama.cpp
+                                   (llama-server)
   --sanitize address|thread|undefined
-                                   Build our own files with a sanitizer; for another target than the engine`;
+                                   Build everything with a sanitizer; for another target than the engine`;
 
 const BACKENDS: readonly Backend[] = ["cpu", "cuda", "metal", "vulkan"];
 const SANITIZERS: readonly Sanitizer[] = ["address", "thread", "undefined"];

@@ -4,7 +4,7 @@ import type { BuildChoice } from "./build_stamp.ts";
 import { hasProgram } from "./command.ts";
 import { LLAMA_RELEASE } from "./llama_release.ts";
 
-/** Sanitizers that our own files can be built with. */
+/** Sanitizers that everything can be built with; `address` brings `undefined` along for our own files. */
 export type Sanitizer = "address" | "thread" | "undefined";
 
 /** What CMake is asked for. */

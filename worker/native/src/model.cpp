@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <thread>
 
 namespace rbee {
@@ -183,6 +184,9 @@ std::string Model::render_chat(const std::vector<ChatTurn>& turns) const {
   }
   inputs.add_generation_prompt = true;
   inputs.use_jinja = true;
+  // llama.cpp tells the template today's date by way of std::localtime, whose result all threads share.
+  static std::mutex one_at_a_time;
+  const std::lock_guard<std::mutex> lock(one_at_a_time);
   try {
     return common_chat_templates_apply(templates_.get(), inputs).prompt;
   } catch (const std::exception& error) {
