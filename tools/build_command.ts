@@ -10,8 +10,9 @@ const USAGE = `Usage: deno task build [options]
   --backend cpu|cuda|metal|vulkan  What the engine computes on. Default: as built last, else cpu (macOS: metal)
   --cuda-arch LIST                 CUDA architectures, as 90 or "80;90". Default: those of this machine
   --if-needed                      Do nothing when the sources are those of the last build
-  --target NAME                    Another target: engine_test, engine_stress, or a program of llama.cpp
-                                   (llama-server)
+  --target NAME                    Another target: engine_test, engine_stress, a program of llama.cpp
+                                   (llama-server), or rbee_own_files: our files compiled, nothing linked, for
+                                   machines that have a backend's compiler but not its libraries
   --sanitize address|thread|undefined
                                    Build everything with a sanitizer; for another target than the engine`;
 

@@ -7,6 +7,9 @@ import { LLAMA_RELEASE } from "./llama_release.ts";
 /** Sanitizers that everything can be built with; `address` brings `undefined` along for our own files. */
 export type Sanitizer = "address" | "thread" | "undefined";
 
+/** Compiles our own files and links nothing, for machines that have a backend's compiler but not its libraries. */
+const OWN_FILES_TARGET = "rbee_own_files";
+
 /** What CMake is asked for. */
 export interface CmakeRequest extends BuildChoice {
   /** The project's root. */
@@ -77,6 +80,7 @@ export async function cmakeCommands(request: CmakeRequest): Promise<CmakeCommand
 /** Where CMake puts the program or library `target`. */
 export function targetPath(request: CmakeRequest): string {
   if (request.target === "rbee_engine") return `${request.folder}/Release/rbee_engine.node`;
+  if (request.target === OWN_FILES_TARGET) return `${request.folder}/librbee_native.a`;
   return isPeer(request.target)
     ? `${request.folder}/bin/${request.target}`
     : `${request.folder}/${request.target}`;
@@ -92,6 +96,7 @@ function definitions(request: CmakeRequest): Record<string, string> {
     RBEE_NODE_ADDON_API: include.replaceAll('"', ""),
     // Never switched off again by a later build, as that would throw the configuration away each time.
     ...(isPeer(request.target) ? { RBEE_PEERS: "ON" } : {}),
+    RBEE_OWN_FILES: request.target === OWN_FILES_TARGET ? "ON" : "OFF",
     ...(request.cudaArch ? { CMAKE_CUDA_ARCHITECTURES: request.cudaArch } : {}),
     CMAKE_C_COMPILER_LAUNCHER: launcher,
     CMAKE_CXX_COMPILER_LAUNCHER: launcher,

@@ -23,7 +23,7 @@ export interface MemoryTrend {
 /** This part of a run is warm-up: caches fill, code is compiled, the allocator learns how much it needs. */
 const WARM_UP = 0.2;
 /** However short the run is. */
-const LEAST_WARM_UP_REQUESTS = 1000;
+const LEAST_WARM_UP_REQUESTS = 2000;
 /** Fewer samples say nothing. */
 const LEAST_SAMPLES = 16;
 /** Ten thousand requests may make a worker larger by 10 MB, no more. */

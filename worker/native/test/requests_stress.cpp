@@ -1,5 +1,6 @@
 #include "requests_stress.h"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -67,6 +68,13 @@ constexpr Feature features[] = {
      [](Requests& requests, Wish& wish) {
        wish.options.prompt = requests.story(requests.context * 2);
        wish.refused |= wish.options.messages.empty();
+     }},
+    {2,
+     [](Requests& requests, Wish& wish) {
+       wish.options.prompt = std::string("a\0b", 3);
+       const auto ids = requests.model.tokenize(wish.options.prompt, true, true);
+       const bool has_gap = std::find(ids.begin(), ids.end(), LLAMA_TOKEN_NULL) != ids.end();
+       wish.refused = wish.options.messages.empty() ? has_gap : wish.refused;
      }},
     {3,
      [](Requests&, Wish& wish) {
