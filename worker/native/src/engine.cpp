@@ -72,7 +72,6 @@ void Engine::withdraw(Handle handle) {
 }
 
 void Engine::submit(std::unique_ptr<Request> request) {
-  const Handle handle = request->handle;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!closing_) {
@@ -80,15 +79,19 @@ void Engine::submit(std::unique_ptr<Request> request) {
     }
   }
   if (request) {
-    refuse(handle, Ending(StopReason::canceled));
+    refuse(*request, Ending(StopReason::canceled));
   } else {
     work_.notify_one();
   }
 }
 
-void Engine::refuse(Handle handle, Ending ending) {
-  withdraw(handle);
-  events_.push_ending(handle, std::move(ending));
+// Ends a request that never had a slot.
+void Engine::refuse(const Request& request, Ending ending) {
+  ending.prompt_tokens = static_cast<int>(request.prompt_tokens);
+  ending.generated_tokens = static_cast<int>(request.generated.size() - request.held.size());
+  ending.duration_ms = ms_between(request.submitted_at, Clock::now());
+  withdraw(request.handle);
+  events_.push_ending(request.handle, std::move(ending));
 }
 
 bool Engine::cancel(Handle handle, StopReason reason) {
@@ -165,7 +168,7 @@ void Engine::run() {
     unanswered.swap(exports_);
   }
   for (const auto& request : late) {
-    refuse(request->handle, Ending(StopReason::canceled));
+    refuse(*request, Ending(StopReason::canceled));
   }
   for (Export& wanted : unanswered) {
     wanted.state.set_value(std::nullopt);
@@ -213,14 +216,14 @@ void Engine::start(std::unique_ptr<Request> request) {
     }
   }
   if (best == nullptr) {
-    refuse(request->handle, Ending("ALL_SLOTS_BUSY", "All slots are busy."));
+    refuse(*request, Ending("ALL_SLOTS_BUSY", "All slots are busy."));
     return;
   }
   best->request = std::move(request);
   best->last_used = ++uses_;
   if (!make_room()) {
     const std::unique_ptr<Request> refused = std::move(best->request);
-    refuse(refused->handle, Ending("ALL_SLOTS_BUSY", "The other answers hold too much of the KV cache."));
+    refuse(*refused, Ending("ALL_SLOTS_BUSY", "The other answers hold too much of the KV cache."));
     return;
   }
   take_over_cache(*best, shared);

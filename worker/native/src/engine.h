@@ -116,7 +116,7 @@ class Engine {
   void export_slot(Export& wanted);
   void end_canceled();
   void finish(Slot& slot, Ending ending, bool hand_out_held = true);
-  void refuse(Handle handle, Ending ending);
+  void refuse(const Request& request, Ending ending);
   bool should_abort() const;
   void forget(Slot& slot, size_t keep);
 

@@ -107,12 +107,9 @@ void Ledger::check_ending(const Entry& entry, const Ending& ending) {
     return;
   }
   expect(name != "none", "an ending has a reason");
-  // What was canceled before it had a slot has no figures.
-  const bool started = ending.prompt_tokens > 0;
-  expect(started || name == "canceled", "an answer that ended by itself has figures");
-  expect(!started || ending.prompt_tokens == entry.prompt_tokens, "the prompt's tokens are counted");
+  expect(ending.prompt_tokens == entry.prompt_tokens, "the prompt's tokens are counted");
   const int read = entry.options.resume ? 0 : 1;
-  expect(!started || ending.cached_tokens <= entry.prompt_tokens - read, "a token is always read");
+  expect(ending.cached_tokens <= entry.prompt_tokens - read, "a token is always read");
   expect(ending.generated_tokens == entry.tokens, "the ending counts " +
                                                       std::to_string(ending.generated_tokens) + " tokens, " +
                                                       std::to_string(entry.tokens) + " came");
