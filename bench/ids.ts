@@ -22,11 +22,11 @@ import { type LlamaServer, startLlamaServer } from "./llama_server.ts";
 const FIXTURE = fromFileUrl(new URL("../tests/fixtures/token_ids.json", import.meta.url));
 
 /**
- * What makes both compute alike: one thread, one slot, prompts in pieces of the same size. Our engine switches flash
- * attention off where heads are as small as here, and keeps no checkpoints of recurrent state, for which llama-server
- * reads the last tokens of a prompt apart.
+ * What makes both compute alike: one thread, one slot. Where heads are as small as here our engine switches flash
+ * attention off and keeps the KV cache in F32; it has no checkpoints of recurrent state, for which llama-server reads
+ * the last tokens of a prompt apart.
  */
-const FLAGS = `-t 1 -np 1 -c ${CONTEXT} -fa off -b 512 -ub 512 --ctx-checkpoints 0`.split(" ");
+const FLAGS = `-t 1 -np 1 -c ${CONTEXT} -fa off -ctk f32 -ctv f32 --ctx-checkpoints 0`.split(" ");
 
 /** The part of llama-server's answer that is compared. */
 interface PeerAnswer {

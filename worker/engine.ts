@@ -45,8 +45,19 @@ export interface EngineOptions {
   draftModel?: string;
 }
 
-/** Types of the KV cache, as ggml calls them. */
-export const CACHE_TYPES = ["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"] as const;
+/** Types of the KV cache, as ggml calls them; `auto` is f16, or f32 where that is faster. */
+export const CACHE_TYPES = [
+  "auto",
+  "f32",
+  "f16",
+  "bf16",
+  "q8_0",
+  "q5_1",
+  "q5_0",
+  "q4_1",
+  "q4_0",
+  "iq4_nl",
+] as const;
 /** See {@linkcode CACHE_TYPES}. */
 export type CacheType = (typeof CACHE_TYPES)[number];
 

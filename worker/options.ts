@@ -45,8 +45,8 @@ const FLAGS = {
   "cache-type": {
     type: "text",
     choices: CACHE_TYPES,
-    default: "f16",
-    help: "Type of the KV cache; q8_0 takes half of f16's memory.",
+    default: "auto",
+    help: "Type of the KV cache; auto: f16, or f32 where that is faster; q8_0 takes half of f16's memory.",
   },
   "flash-attn": {
     type: "text",
@@ -144,7 +144,7 @@ export function parseWorkerArgs(
       slots: flags.slots,
       ctxSize: flags["ctx-size"] ?? 0,
       threads: flags.threads ?? 0,
-      cacheType: CACHE_TYPES.find((type) => type === flags["cache-type"]) ?? "f16",
+      cacheType: CACHE_TYPES.find((type) => type === flags["cache-type"]) ?? "auto",
       flashAttention: FLASH_ATTENTION.find((mode) => mode === flags["flash-attn"]) ?? "auto",
       kvUnified: flags["kv-unified"] ?? false,
       draftModel: flags["draft-model"],

@@ -18,7 +18,7 @@ Deno.test("a model is enough, the rest has defaults", () => {
     slots: 4,
     ctxSize: 0,
     threads: 0,
-    cacheType: "f16",
+    cacheType: "auto",
     flashAttention: "auto",
     kvUnified: false,
     draftModel: undefined,

@@ -13,7 +13,7 @@ const DEFAULTS: Omit<EngineOptions, "model"> = {
   slots: 2,
   ctxSize: 0,
   threads: 1,
-  cacheType: "f16",
+  cacheType: "auto",
   flashAttention: "auto",
   kvUnified: false,
 };

@@ -134,6 +134,13 @@ class SubmitWork : public PromiseWork {
   int sent_tokens_ = 0;
 };
 
+// Whether a request is prepared in some microseconds: nothing to render, to parse or to read at length.
+bool is_quick(const RequestOptions& options) {
+  constexpr size_t quick_bytes = 1024;
+  return !options.resume && options.messages.empty() && options.grammar.empty() &&
+         options.json_schema.empty() && options.prompt.size() <= quick_bytes;
+}
+
 class ExportWork : public PromiseWork {
  public:
   ExportWork(Napi::Env env, StatePtr state, Handle handle, bool with_kv, bool stop)
@@ -244,7 +251,9 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
       engine();
       const auto handle = info[0].ToNumber().Uint32Value();
       RequestOptions options = read_request(read_object(info[1], "request"));
-      return std::make_unique<SubmitWork>(info.Env(), state_, handle, std::move(options)).release()->start();
+      const bool quick = is_quick(options);
+      auto work = std::make_unique<SubmitWork>(info.Env(), state_, handle, std::move(options));
+      return quick ? work->run_here() : work.release()->start();
     });
   }
 

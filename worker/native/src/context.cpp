@@ -44,7 +44,14 @@ EngineError invalid_option(const std::string& what) {
   return {"INVALID_REQUEST", what};
 }
 
+bool has_small_heads(const Model& model) {
+  const int head = head_size(model);
+  return !model.on_gpu() && head > 0 && head <= small_head_size;
+}
+
 ggml_type cache_type_for(const Model& model, const std::string& name) {
+  // Halves are converted one by one where heads are small: F32 decodes stories260K 1.2 times as fast.
+  if (name == "auto") return has_small_heads(model) ? GGML_TYPE_F32 : GGML_TYPE_F16;
   for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_1,
                                GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL}) {
     if (name != ggml_type_name(type)) continue;
@@ -56,7 +63,7 @@ ggml_type cache_type_for(const Model& model, const std::string& name) {
     return type;
   }
   throw invalid_option("cache_type is \"" + name +
-                       "\"; expected f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.");
+                       "\"; expected auto, f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.");
 }
 
 llama_flash_attn_type flash_attention_for(const Model& model, const EngineOptions& options, ggml_type cache) {
@@ -71,9 +78,7 @@ llama_flash_attn_type flash_attention_for(const Model& model, const EngineOption
     throw invalid_option("flash_attention is \"" + options.flash_attention + "\"; expected auto, on or off.");
   }
   if (ggml_is_quantized(cache)) return LLAMA_FLASH_ATTN_TYPE_ENABLED;
-  const int head = head_size(model);
-  const bool small = head > 0 && head <= small_head_size;
-  return small && !model.on_gpu() ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_AUTO;
+  return has_small_heads(model) ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_AUTO;
 }
 
 // Whether weights lie in the buffers of ggml's AMX kernels.

@@ -18,7 +18,7 @@ struct EngineOptions {
   int slots = 4;
   int ctx_size = 0;                     // tokens per slot; 0: what the model was trained for, at most 4096
   int threads = 0;                      // 0: the machine's physical cores; one for very small models
-  std::string cache_type = "f16";       // of keys and values in the KV cache, as ggml calls it
+  std::string cache_type = "auto";      // of keys and values in the KV cache, as ggml calls it
   std::string flash_attention = "auto"; // auto, on or off
   bool kv_unified = false;              // one cache that all slots share instead of one for each
   std::string draft_model;              // path of a small model that guesses ahead; empty: none
