@@ -12,7 +12,7 @@ const BEGINNINGS = [
   ...["One day, a", "The big red", "In the park", "Lily had a"],
 ];
 const STORY_TOKENS = 400;
-const BIG_TOKENS = 48;
+const BIG_TOKENS = 128;
 const READ_TOKENS = 512;
 const EDIT_WORDS = 200;
 const PROSE_WORDS = 100;
