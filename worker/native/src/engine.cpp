@@ -255,7 +255,8 @@ void Engine::take_over_cache(Slot& slot, size_t shared) {
   if (!import_kv(slot)) {
     // What the draft model did not follow it has to read as well.
     const bool usable = !draft_model_ || slot.drafted_along;
-    forget(slot, usable ? std::min(shared, request.prompt.size() - 1) : 0);
+    const size_t tokens = request.prompt.size();
+    forget(slot, usable ? reused_tokens(context_.step_limits(), std::min(shared, tokens - 1), tokens) : 0);
     slot.drafted_along = true;
   }
   slot.prompt_done = slot.cache.size();

@@ -5,11 +5,25 @@
 
 namespace rbee {
 
+namespace {
+
+constexpr int half_tile = 16;
+constexpr int tile = 32;
+
+} // namespace
+
 int well_computed_rows(const StepLimits& limits, int rows) {
-  constexpr int half_tile = 16;
-  constexpr int tile = 32;
   if (!limits.tiles || rows <= half_tile) return rows;
   return rows < tile ? half_tile : rows / tile * tile;
+}
+
+size_t reused_tokens(const StepLimits& limits, size_t cached, size_t tokens) {
+  const size_t rest = tokens - cached;
+  const size_t last_rows = rest % static_cast<size_t>(limits.alone);
+  const size_t over = rest % tile;
+  const size_t missing = tile - over;
+  const bool worth_it = limits.tiles && last_rows > tile && over > half_tile;
+  return worth_it && missing <= cached ? cached - missing : cached;
 }
 
 std::vector<int> share_prompt_tokens(const StepLimits& limits, int taken, const std::vector<int>& rests) {

@@ -1,6 +1,7 @@
 // How many tokens a step takes, and of which prompts. Pure functions over plain numbers.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 namespace rbee {
@@ -19,6 +20,11 @@ struct StepLimits {
 
 // The most rows up to `rows` that are computed well.
 int well_computed_rows(const StepLimits& limits, int rows);
+
+// How many of the `cached` tokens that a prompt of `tokens` begins with need not be read again. Fewer than
+// all where the rest of a long prompt would end in most of a tile: a whole one is read faster than its pieces
+// (TinyLlama 1.1B in Q4_0 behind 300 tokens, llama-bench: 128 rows 581 ms, 96 and 16 and 15 rows 659 ms).
+size_t reused_tokens(const StepLimits& limits, size_t cached, size_t tokens);
 
 // How many tokens of each waiting prompt are read in a step that has `taken` rows already. `rests` are the
 // tokens still to be read, in ascending order, so that a short prompt is read within a step or two whatever

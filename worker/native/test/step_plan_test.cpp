@@ -9,6 +9,7 @@
 
 namespace {
 
+using rbee::reused_tokens;
 using rbee::share_prompt_tokens;
 using rbee::StepLimits;
 
@@ -44,6 +45,20 @@ void others_do_not_wait_long() {
   is(share_prompt_tokens(tiles, 200, {9, 9}), {1, 0}, "and though there is no room at all");
 }
 
+void reuse_is(const StepLimits& limits, size_t cached, size_t tokens, size_t wanted, const char* what) {
+  const size_t got = reused_tokens(limits, cached, tokens);
+  expect(got == wanted, what, std::to_string(got));
+}
+
+void a_cached_beginning_is_reused() {
+  reuse_is(plain, 1, 512, 1, "without tiles all of it");
+  reuse_is(tiles, 1, 512, 0, "with tiles one token less makes four whole steps of the rest");
+  reuse_is(tiles, 100, 212, 100, "half a tile over is read well by itself");
+  reuse_is(tiles, 400, 420, 400, "a short rest is read as it is");
+  reuse_is(tiles, 5, 5 + 116, 5, "what is not cached cannot be read again");
+  reuse_is(tiles, 0, 511, 0, "nor without a cache");
+}
+
 void every_plan_holds() {
   std::mt19937 random(7);
   for (int round = 0; round < 20000; round++) {
@@ -74,5 +89,6 @@ void every_plan_holds() {
 void step_plan_tests() {
   a_prompt_alone_takes_whole_steps();
   others_do_not_wait_long();
+  a_cached_beginning_is_reused();
   every_plan_holds();
 }
