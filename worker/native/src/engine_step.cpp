@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
+#include <stdexcept>
 
 namespace rbee {
 
@@ -26,6 +28,26 @@ class Stopwatch {
   std::atomic<uint64_t>& total_;
   Clock::time_point start_;
 };
+
+// The first of the greatest. In lanes, which compilers turn into vector instructions.
+llama_token likeliest(const float* logits, int count) {
+  constexpr int lanes = 16;
+  float greatest[lanes];
+  std::fill_n(greatest, lanes, -std::numeric_limits<float>::infinity());
+  int i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    for (int lane = 0; lane < lanes; lane++) {
+      greatest[lane] = logits[i + lane] > greatest[lane] ? logits[i + lane] : greatest[lane];
+    }
+  }
+  float maximum = *std::max_element(greatest, greatest + lanes);
+  for (; i < count; i++) {
+    maximum = std::max(maximum, logits[i]);
+  }
+  const float* found = std::find(logits, logits + count, maximum);
+  if (found == logits + count) throw std::runtime_error("the model computed values that are no numbers.");
+  return static_cast<llama_token>(found - logits);
+}
 
 } // namespace
 
@@ -202,11 +224,16 @@ std::optional<Ending> Engine::sample_row(Slot& slot, int row) {
   GeneratedToken generated;
   try {
     const Stopwatch watch(times_.sampling);
-    token = common_sampler_sample(request.sampler.get(), context_.get(), row);
-    common_sampler_accept(request.sampler.get(), token, /*is_generated=*/true);
+    const float* logits = llama_get_logits_ith(context_.get(), row);
+    if (request.sampler) {
+      token = common_sampler_sample(request.sampler.get(), context_.get(), row);
+      common_sampler_accept(request.sampler.get(), token, /*is_generated=*/true);
+    } else {
+      token = likeliest(logits, llama_vocab_n_tokens(model_->vocab()));
+    }
     if (request.logprobs >= 0) {
       generated.id = token;
-      fill_logprobs(generated, *model_, llama_get_logits_ith(context_.get(), row), request.logprobs);
+      fill_logprobs(generated, *model_, logits, request.logprobs);
     }
   } catch (const std::exception& error) {
     return Ending("INTERNAL", std::string("Sampling failed: ") + error.what());

@@ -85,6 +85,12 @@ std::string grammar_of(const RequestOptions& options) {
   return options.grammar;
 }
 
+// Whether the likeliest token is always the next one.
+bool takes_likeliest(const RequestOptions& options) {
+  return options.temperature <= 0 && options.repetition_penalty == 1 && options.presence_penalty == 0 &&
+         options.frequency_penalty == 0 && options.grammar.empty() && options.json_schema.empty();
+}
+
 common_sampler_ptr make_sampler(const Model& model, const RequestOptions& options, uint32_t seed) {
   common_params_sampling params;
   params.no_perf = true;
@@ -226,6 +232,22 @@ void restore(Request& request, const Model& model, int context, RequestOptions& 
   request.kv_tokens = state.kv_tokens;
 }
 
+// Brings the sampler to where the prompt, and of a resumed answer what it had generated, leaves it.
+void add_sampler(Request& request, const Model& model, const RequestOptions& options) {
+  request.sampler = make_sampler(model, options, request.seed);
+  count_draws(request.sampler.get(), *request.draws);
+  if (options.resume) repeat_draws(request.sampler.get(), options.resume->draws);
+  // Penalties look back into the prompt.
+  for (size_t i = 0; i < request.prompt.size(); i++) {
+    const bool generated = i >= request.prompt_tokens;
+    try {
+      common_sampler_accept(request.sampler.get(), request.prompt[i], generated);
+    } catch (const std::exception& error) {
+      throw unusable(error.what());
+    }
+  }
+}
+
 } // namespace
 
 std::unique_ptr<Request> prepare_request(const Model& model, const RequestLimits& limits, Handle handle,
@@ -245,18 +267,7 @@ std::unique_ptr<Request> prepare_request(const Model& model, const RequestLimits
   } else {
     read_prompt(*request, model, limits.context, options);
   }
-  request->sampler = make_sampler(model, options, request->seed);
-  count_draws(request->sampler.get(), *request->draws);
-  if (options.resume) repeat_draws(request->sampler.get(), options.resume->draws);
-  // Penalties look back into the prompt.
-  for (size_t i = 0; i < request->prompt.size(); i++) {
-    const bool generated = i >= request->prompt_tokens;
-    try {
-      common_sampler_accept(request->sampler.get(), request->prompt[i], generated);
-    } catch (const std::exception& error) {
-      throw unusable(error.what());
-    }
-  }
+  if (!takes_likeliest(options)) add_sampler(*request, model, options);
   return request;
 }
 

@@ -71,6 +71,8 @@ struct Request {
   Speculation speculation = Speculation::off;
   // Where the sampler counts its draws; goes after it.
   std::unique_ptr<uint64_t> draws = std::make_unique<uint64_t>(0);
+  // None where the likeliest token is always the next one: arranging all candidates of a large vocabulary for
+  // that takes 0.1 to 1 ms a token.
   common_sampler_ptr sampler;
   TextStream text;
   std::vector<llama_token> generated;
