@@ -18,6 +18,7 @@ import { eventStream, type EventWriter } from "../protocol/sse.ts";
 import { API_VERSION, VERSION } from "../protocol/version.ts";
 import type { Hardware } from "./hardware.ts";
 import type { HiveMetrics } from "./metrics.ts";
+import { serveBlob } from "./models/blob_server.ts";
 import { isTerminal } from "./models/download_job.ts";
 import type { Models } from "./models/models.ts";
 import { queryOf } from "./query.ts";
@@ -98,6 +99,16 @@ export function createHiveApp(options: HiveAppOptions): App {
     return eventResponse(stream);
   };
 
+  const offer: Handler = async ({ query }) => {
+    const { model_ref } = queryOf(query, DownloadRequest);
+    return Response.json(await models.offer(model_ref));
+  };
+
+  const blob: Handler = async ({ request, params }) => {
+    const path = await models.blob(params.digest);
+    return await serveBlob(request, { path, digestHex: params.digest });
+  };
+
   const deleteModel: Handler = async ({ params }) => {
     await models.remove(params.ref, { inUse: (model) => workers.usersOf(model.local_path).length > 0 });
     return new Response(null, { status: 204 });
@@ -143,6 +154,7 @@ export function createHiveApp(options: HiveAppOptions): App {
       },
     },
     { spec: HIVE_ROUTES.models, handle: () => Response.json({ models: models.list() }) },
+    { spec: HIVE_ROUTES.blob, handle: blob },
     { spec: HIVE_ROUTES.deleteModel, handle: deleteModel },
     { spec: HIVE_ROUTES.spawn, handle: spawn },
     { spec: HIVE_ROUTES.ready, handle: ready },
@@ -157,6 +169,7 @@ export function createHiveApp(options: HiveAppOptions): App {
       ...healthRoutes(HIVE_ROUTES.v1Health, { degraded: () => false, notReady: () => workers.notReady }),
       { spec: HIVE_ROUTES.metrics, handle: () => metrics.response(workers.snapshot()) },
       { spec: HIVE_ROUTES.downloadProgress, handle: downloadProgress },
+      { spec: HIVE_ROUTES.offer, handle: offer },
       ...routes.map((route): Route => ({
         ...route,
         handle: (context) => {

@@ -68,6 +68,9 @@ export const DownloadEvent = z.discriminatedUnion("stage", [
 /** See {@linkcode DownloadEvent}. */
 export type DownloadEvent = z.infer<typeof DownloadEvent>;
 
+const MAX_OFFERED_FILES = 1_000;
+const MAX_OFFERED_PATH_CHARS = 512;
+
 /** A row of the catalog. */
 export const CatalogModel = z.object({
   id: z.string(),
@@ -78,12 +81,32 @@ export const CatalogModel = z.object({
   size_bytes: z.number(),
   sha256: z.string().nullable(),
   downloaded_at_unix: z.int(),
+  /** Paths of the repository's multimodal projectors, which are not fetched. */
+  companions: z.array(z.string()).default([]),
 });
 /** See {@linkcode CatalogModel}. */
 export type CatalogModel = z.infer<typeof CatalogModel>;
 
 /** `GET /v1/models`. */
 export const ModelsResponse = z.object({ models: z.array(CatalogModel) });
+
+/** `GET /v1/models/offer?model_ref=`: what a hive tells another one of a model that it has. */
+export const ModelOffer = z.object({
+  repo: z.string().max(256),
+  revision: z.string().max(256),
+  commit: z.string().regex(/^[0-9a-f]{40}$/),
+  files: z.array(z.object({
+    path: z.string().max(MAX_OFFERED_PATH_CHARS),
+    size: z.int().min(1),
+    digest: z.object({
+      algorithm: z.enum(["sha256", "git-sha1"]),
+      hex: z.string().regex(/^[0-9a-f]{40}([0-9a-f]{24})?$/),
+    }),
+  })).min(1).max(MAX_OFFERED_FILES),
+  companions: z.array(z.string().max(MAX_OFFERED_PATH_CHARS)).max(MAX_OFFERED_FILES).default([]),
+});
+/** See {@linkcode ModelOffer}. */
+export type ModelOffer = z.infer<typeof ModelOffer>;
 
 /** Most slots one worker may have. */
 export const MAX_SLOTS = 64;

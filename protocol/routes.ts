@@ -49,6 +49,8 @@ export const HIVE_ROUTES = {
   downloadProgress: { method: "GET", path: "/v1/models/download/progress" },
   cancelDownload: { method: "DELETE", path: "/v1/models/download/:id" },
   models: { method: "GET", path: "/v1/models" },
+  offer: { method: "GET", path: "/v1/models/offer" },
+  blob: { method: "GET", path: "/v1/models/blobs/:digest" },
   deleteModel: { method: "DELETE", path: "/v1/models/:ref" },
   spawn: { method: "POST", path: "/v1/workers/spawn" },
   ready: { method: "POST", path: "/v1/workers/ready", auth: "token" },

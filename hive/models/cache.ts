@@ -13,7 +13,10 @@ import { MAX_FILE_PATH_CHARS } from "./limits.ts";
 export interface CachePaths {
   /** The content, named by its digest; there only when complete and verified. */
   blob: string;
-  /** What was fetched of it so far. */
+  /**
+   * What was fetched of it so far, with holes: not under the name that `hf` uses for its own unfinished files, which
+   * it goes on with at their end.
+   */
   partial: string;
   /** The name it is used by. */
   snapshot: string;
@@ -35,7 +38,17 @@ export function cacheRoot(config: Config, env: Environment): string {
 
 /** The folder of one repository. */
 export function repoFolder(root: string, repo: string): string {
-  return join(root, `models--${repo.replace("/", "--")}`);
+  return join(root, repoFolderName(repo));
+}
+
+/** Its name. */
+export function repoFolderName(repo: string): string {
+  return `models--${repo.replace("/", "--")}`;
+}
+
+/** Where it is noted which commit a branch or tag stands for; undefined when that is no plain path. */
+export function refPath(root: string, at: { repo: string; revision: string }): string | undefined {
+  return isPlainPath(at.revision) ? join(repoFolder(root, at.repo), "refs", at.revision) : undefined;
 }
 
 /**
@@ -47,7 +60,7 @@ export function cachePaths(root: string, at: { repo: string; commit: string; fil
   const { file } = at;
   const folder = repoFolder(root, at.repo);
   const blob = join(folder, "blobs", file.digest.hex);
-  return { blob, partial: `${blob}.incomplete`, snapshot: snapshotPath(root, { ...at, path: file.path }) };
+  return { blob, partial: `${blob}.rbee-part`, snapshot: snapshotPath(root, { ...at, path: file.path }) };
 }
 
 /** The name of a file in a snapshot. Throws as {@linkcode cachePaths}. */
@@ -62,7 +75,8 @@ export function snapshotPath(root: string, at: { repo: string; commit: string; p
   return join(repoFolder(root, at.repo), "snapshots", at.commit, at.path);
 }
 
-function isPlainPath(path: string): boolean {
+/** Whether a path of a repository is harmless as a path on disk. */
+export function isPlainPath(path: string): boolean {
   // deno-lint-ignore no-control-regex
   if (path.length > MAX_FILE_PATH_CHARS || /[\u0000-\u001f\u007f\\:]/.test(path)) return false;
   return path.split("/").every((segment) => segment !== "" && segment !== "." && segment !== "..");
@@ -93,10 +107,13 @@ export async function linkSnapshot(paths: CachePaths): Promise<void> {
 
 /** Notes which commit a branch or tag stands for. A commit needs no note. */
 export async function writeRevision(root: string, model: HubModel): Promise<void> {
-  if (model.revision === model.commit) return;
-  const path = join(repoFolder(root, model.repo), "refs", model.revision);
+  const path = refPath(root, model);
+  if (model.revision === model.commit || path === undefined) return;
   await Deno.mkdir(dirname(path), { recursive: true });
-  await Deno.writeTextFile(path, model.commit);
+  // Whoever reads it meanwhile sees the old commit or the new one.
+  const aside = join(dirname(path), `.${crypto.randomUUID()}`);
+  await Deno.writeTextFile(aside, model.commit);
+  await Deno.rename(aside, path);
 }
 
 function expanded(path: string, env: Environment): string {

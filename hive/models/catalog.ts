@@ -1,7 +1,7 @@
 /** The catalog: which models this machine has (SPEC §6). Rows only; whether they are true is its user's business. */
 import { join } from "@std/path";
 import { createHash } from "node:crypto";
-import type { DatabaseSync } from "node:sqlite";
+import type { DatabaseSync, SQLOutputValue } from "node:sqlite";
 import { openDatabase } from "../../home/database.ts";
 import { CatalogModel } from "../../protocol/hive_schemas.ts";
 
@@ -16,6 +16,8 @@ const MIGRATIONS = [
     sha256 TEXT,
     downloaded_at_unix INTEGER NOT NULL
   ) STRICT`,
+  // JSON: a list of paths.
+  "ALTER TABLE models ADD COLUMN companions TEXT NOT NULL DEFAULT '[]'",
 ];
 
 /** `models.db`. Every call blocks for the time of one small SQLite statement. */
@@ -30,13 +32,13 @@ export class Catalog {
   /** The row of a reference in its normal form. */
   get(reference: string): CatalogModel | undefined {
     const row = this.#database.prepare("SELECT * FROM models WHERE reference = ?").get(reference);
-    return row === undefined ? undefined : CatalogModel.parse(row);
+    return row === undefined ? undefined : modelOf(row);
   }
 
   /** All rows, oldest first. */
   all(): CatalogModel[] {
     const rows = this.#database.prepare("SELECT * FROM models ORDER BY downloaded_at_unix, reference").all();
-    return rows.map((row) => CatalogModel.parse(row));
+    return rows.map(modelOf);
   }
 
   /** Adds a row or replaces the one of the same reference. The id stays the same for the same reference. */
@@ -44,9 +46,10 @@ export class Catalog {
     const row: CatalogModel = { id: idOf(model.reference), ...model };
     this.#database.prepare(
       `INSERT OR REPLACE INTO models
-        (id, provider, reference, revision, local_path, size_bytes, sha256, downloaded_at_unix)
-        VALUES (:id, :provider, :reference, :revision, :local_path, :size_bytes, :sha256, :downloaded_at_unix)`,
-    ).run(row);
+        (id, provider, reference, revision, local_path, size_bytes, sha256, downloaded_at_unix, companions)
+        VALUES (:id, :provider, :reference, :revision, :local_path, :size_bytes, :sha256, :downloaded_at_unix,
+          :companions)`,
+    ).run({ ...row, companions: JSON.stringify(row.companions) });
     return row;
   }
 
@@ -59,6 +62,10 @@ export class Catalog {
   close(): void {
     this.#database.close();
   }
+}
+
+function modelOf(row: Record<string, SQLOutputValue>): CatalogModel {
+  return CatalogModel.parse({ ...row, companions: JSON.parse(String(row.companions)) });
 }
 
 const ID_HEX_DIGITS = 16;

@@ -3,13 +3,17 @@ import type { DownloadEvent } from "../../protocol/hive_schemas.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { type CachePaths, cachePaths, fileSize, linkSnapshot, writeRevision } from "./cache.ts";
 import { readGgufFacts } from "./gguf.ts";
+import { lockBlob } from "./cache_lock.ts";
 import type { HubFile, HubModel } from "./hub.ts";
-import { insufficientDisk } from "./partial_file.ts";
+import type { ModelLimits } from "./limits.ts";
+import { insufficientDisk, PartFile } from "./part_file.ts";
 import { ProgressMeter } from "./progress_meter.ts";
-import { transferFile, type TransferOptions } from "./transfer.ts";
+import { type FileSource, transferFile, type TransferOptions } from "./transfer.ts";
 
 /** Options of {@linkcode downloadModel}. */
-export interface DownloadOptions extends Omit<TransferOptions, "model" | "onBytes" | "onRehash"> {
+export interface DownloadOptions extends Omit<TransferOptions, "source" | "onBytes"> {
+  /** Where a file of the model comes from. */
+  sourceOf: (file: HubFile) => FileSource;
   /** Folder of the cache. */
   root: string;
   /** Receives everything but the terminal event; nothing at all when no byte has to be fetched. */
@@ -48,7 +52,7 @@ export interface LocalModel {
 export async function downloadModel(model: HubModel, options: DownloadOptions): Promise<LocalModel> {
   const { root, signal, emit } = options;
   try {
-    const plans = model.files.map((file) => planFile(file, { root, model }));
+    const plans = model.files.map((file) => planFile(file, { root, model, limits: options.limits }));
     if (plans.some((plan) => plan.missing)) {
       await fetchMissing(plans, { ...options, model });
       emit({ stage: "verifying" });
@@ -67,14 +71,17 @@ export async function downloadModel(model: HubModel, options: DownloadOptions): 
   }
 }
 
-function planFile(file: HubFile, at: { root: string; model: HubModel }): Plan {
+function planFile(file: HubFile, at: { root: string; model: HubModel; limits: ModelLimits }): Plan {
   const { repo, commit } = at.model;
   const paths = cachePaths(at.root, { repo, commit, file });
   const plan = { file, paths, linked: false, missing: false, haveBytes: file.size };
   if (fileSize(paths.snapshot) === file.size) return { ...plan, linked: true };
   if (fileSize(paths.blob) === file.size) return plan;
-  const partialBytes = fileSize(paths.partial) ?? 0;
-  return { ...plan, missing: true, haveBytes: Math.min(partialBytes, file.size) };
+  return { ...plan, missing: true, haveBytes: keptBytes(plan, at.limits) };
+}
+
+function keptBytes({ file, paths }: Pick<Plan, "file" | "paths">, { chunkBytes }: ModelLimits): number {
+  return PartFile.keptBytes(paths.partial, { size: file.size, chunkBytes });
 }
 
 async function fetchMissing(
@@ -96,14 +103,18 @@ async function fetchMissing(
   });
   for (const plan of plans) {
     if (!plan.missing) continue;
-    await transferFile(plan, {
-      ...options,
-      onRehash: () => emit({ stage: "verifying" }),
-      onBytes(position) {
-        have.set(plan, position);
-        meter.update(doneBytes());
-      },
+    const { file, paths } = plan;
+    const onBytes = (haveBytes: number) => {
+      have.set(plan, haveBytes);
+      meter.update(doneBytes());
+    };
+    using _lock = await lockBlob(file.digest.hex, {
+      ...{ root, repo: model.repo, signal: options.signal, timing: options.timing },
+      onWait: () => onBytes(keptBytes(plan, options.limits)),
     });
+    // Its holder may have brought the file.
+    if (fileSize(paths.blob) === file.size) onBytes(file.size);
+    else await transferFile(plan, { ...options, source: options.sourceOf(file), onBytes });
   }
   meter.flush();
 }

@@ -4,14 +4,15 @@ import type { Logger } from "../../daemon/log.ts";
 import type { Config } from "../../home/config_schema.ts";
 import type { Environment } from "../../home/paths.ts";
 import { Bandwidth } from "./bandwidth.ts";
-import { downloadModel, type LocalModel } from "./download.ts";
+import { downloadModel, type DownloadOptions, type LocalModel } from "./download.ts";
 import { DownloadJob, isTerminal } from "./download_job.ts";
-import { type HubModel, resolveAtHub } from "./hub.ts";
+import { type HubFile, hubFile, type HubModel, resolveAtHub } from "./hub.ts";
 import { type Fetch, HubHttp } from "./hub_http.ts";
 import { readHubToken } from "./hub_token.ts";
-import type { ModelLimits } from "./limits.ts";
+import { MAX_PEER_ATTEMPTS, type ModelLimits } from "./limits.ts";
 import type { HubRef } from "./model_files.ts";
-import { retryingEvent } from "./retries.ts";
+import { askPeers, type Peer } from "./peers.ts";
+import { retryingEvent, type RetryNotice, type RetryOptions } from "./retries.ts";
 import type { Timing } from "./timing.ts";
 
 /** What downloads need. */
@@ -32,6 +33,10 @@ export interface DownloadsOptions {
   timing: Timing;
   /** Free bytes on the disk of a folder. */
   freeBytes: (folder: string) => Promise<number>;
+  /** Other hives, which are asked before the hub. */
+  peers: () => Promise<Peer[]>;
+  /** Where the model lies that is used while the hub cannot be reached; undefined when there is none. */
+  offline: (ref: HubRef) => Promise<string | undefined>;
   /** Told about a complete model before its followers are. */
   onComplete: (ref: HubRef, model: HubModel, local: LocalModel) => void;
 }
@@ -97,18 +102,59 @@ export class Downloads {
   }
 
   async #download(job: DownloadJob, ref: HubRef): Promise<string> {
-    const { config, env, fetch, limits, timing } = this.#options;
-    const token = await readHubToken(config, env);
-    const hub = new HubHttp({ endpoint: config.hub.endpoint, token, fetch, limits });
-    const emit = job.emit.bind(job);
+    const { limits, timing } = this.#options;
     const retry = {
       ...{ limits, timing, signal: job.signal },
-      onRetry: (notice: Parameters<typeof retryingEvent>[0]) => emit(retryingEvent(notice)),
+      onRetry: (notice: RetryNotice) => job.emit(retryingEvent(notice)),
     };
-    const model = await resolveAtHub(hub, ref, retry);
+    return await this.#fromPeer(job, ref, retry) ?? await this.#fromHub(job, ref, retry);
+  }
+
+  /** Undefined when no other hive has it, or the one that does fails: what it brought is not fetched again. */
+  async #fromPeer(job: DownloadJob, ref: HubRef, retry: RetryOptions): Promise<string | undefined> {
+    const { fetch, limits, log } = this.#options;
+    const peers = await this.#options.peers();
+    if (peers.length === 0) return undefined;
+    const { signal } = job;
+    const found = await askPeers(ref, peers, { fetch, limits, signal, log });
+    if (found === undefined) return undefined;
+    const about = { model_ref: ref.text, node: found.peer.name };
+    log.info("model comes from another node", about);
+    const patience = { ...retry, limits: { ...limits, maxAttempts: MAX_PEER_ATTEMPTS } };
+    try {
+      return await this.#fetch({ job, ref, model: found.model, sourceOf: found.sourceOf }, patience);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof RbeeError) || error.code === "INSUFFICIENT_DISK") throw error;
+      log.warn("the other node failed; the hub is asked", { ...about, error });
+      return undefined;
+    }
+  }
+
+  async #fromHub(job: DownloadJob, ref: HubRef, retry: RetryOptions): Promise<string> {
+    const { config, env, fetch, limits } = this.#options;
+    const token = await readHubToken(config, env);
+    const hub = new HubHttp({ endpoint: config.hub.endpoint, token, fetch, limits });
+    let model: HubModel;
+    try {
+      model = await resolveAtHub(hub, ref, retry);
+    } catch (error) {
+      const localPath = hubIsAway(error) ? await this.#options.offline(ref) : undefined;
+      if (localPath === undefined) throw error;
+      return localPath;
+    }
+    const sourceOf = (file: HubFile) => hubFile(hub, { model, path: file.path });
+    return await this.#fetch({ job, ref, model, sourceOf }, retry);
+  }
+
+  async #fetch(
+    what: { job: DownloadJob; ref: HubRef; model: HubModel; sourceOf: DownloadOptions["sourceOf"] },
+    retry: RetryOptions,
+  ): Promise<string> {
+    const { job, ref, model, sourceOf } = what;
     await this.#awaitTwin(job, model);
     const local = await downloadModel(model, {
-      ...{ ...retry, hub, emit, bandwidth: this.#bandwidth },
+      ...{ ...retry, sourceOf, emit: job.emit.bind(job), bandwidth: this.#bandwidth },
       ...{ root: this.#options.root, freeBytes: this.#options.freeBytes },
     });
     this.#options.onComplete(ref, model, local);
@@ -138,6 +184,14 @@ export class Downloads {
     const excess = ended.length - this.#options.limits.maxEndedDownloads;
     for (const job of ended.slice(0, Math.max(0, excess))) this.#jobs.delete(job.id);
   }
+}
+
+/** It did not answer, or not to any purpose; a refusal is an answer. */
+function hubIsAway(error: unknown): boolean {
+  if (!(error instanceof RbeeError)) return false;
+  const { status } = error.details;
+  if (error.code === "DOWNLOAD_TIMEOUT") return true;
+  return error.code === "DOWNLOAD_FAILED" && (typeof status !== "number" || status >= 500);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -1,10 +1,13 @@
 /** The hub: from a reference to a fixed commit with files, sizes and digests, and from there to bytes. */
 import { z } from "zod";
 import { RbeeError } from "../../protocol/errors.ts";
-import type { HubAnswer, HubHttp } from "./hub_http.ts";
+import type { ByteRange } from "./chunk_map.ts";
+import type { HubHttp, HubRequest, Validator } from "./hub_http.ts";
 import { MAX_FILE_BYTES, MAX_TREE_PAGES } from "./limits.ts";
-import { chooseModel, type HubRef } from "./model_files.ts";
+import { chooseModel, type HubRef, projectorsOf } from "./model_files.ts";
+import { AttemptFailed } from "./retry_plan.ts";
 import { type RetryOptions, withRetries } from "./retries.ts";
+import type { FileSource } from "./transfer.ts";
 
 /** One file of a model at the hub. */
 export interface HubFile {
@@ -29,9 +32,12 @@ export interface HubModel {
   commit: string;
   /** All parts, in order. */
   files: HubFile[];
+  /** Paths of files of the repository that go with it: what makes a model see. Not fetched. */
+  companions: string[];
 }
 
-const DEFAULT_REVISION = "main";
+/** The branch that is meant when none is named. */
+export const DEFAULT_REVISION = "main";
 
 const RevisionAnswer = z.object({ sha: z.string().regex(/^[0-9a-f]{40}$/) });
 const TreeFile = z.object({
@@ -74,38 +80,60 @@ export async function resolveAtHub(hub: HubHttp, ref: HubRef, options: RetryOpti
     files.push(...listed.json.map(asHubFile).filter((file) => file !== undefined));
     next = nextPage(listed.headers, next);
   }
-  return { repo: ref.repo, revision, commit, files: chooseModel(files, ref).files };
+  return {
+    repo: ref.repo,
+    revision,
+    commit,
+    files: chooseModel(files, ref).files,
+    companions: projectorsOf(files),
+  };
 }
 
-/** Options of {@linkcode openHubFile}. */
-export interface OpenHubFileOptions {
-  /** Ends the request and the reading. */
-  signal: AbortSignal;
-  /** First byte wanted. */
-  offset: number;
-  /** Validator of the bytes before `offset`, by the origin that gave it. */
-  validator?: { origin: string; etag: string };
-}
-
-/** Asks for a file's bytes, from `offset` on. Throws as {@linkcode HubHttp.get}. */
-export function openHubFile(
-  hub: HubHttp,
-  file: { model: HubModel; path: string },
-  options: OpenHubFileOptions,
-): Promise<HubAnswer> {
+/**
+ * A file of a model at the hub. The storage host that the hub sends us to is asked directly from then on, until it
+ * refuses: a hub counts how often it is asked.
+ */
+export function hubFile(hub: HubHttp, file: { model: HubModel; path: string }): FileSource {
   const { model, path } = file;
-  const { offset, validator } = options;
   const encoded = path.split("/").map(encodeURIComponent).join("/");
-  return hub.get(hub.url(`/${model.repo}/resolve/${model.commit}/${encoded}`), {
-    signal: options.signal,
-    what: `${path} of ${model.repo}`,
-    headersFor(origin) {
-      if (offset === 0) return {};
-      const range = { Range: `bytes=${offset}-` };
-      // Another storage host knows nothing of this one's ETag and would send everything again.
-      return validator?.origin === origin ? { ...range, "If-Range": validator.etag } : range;
+  const address = hub.url(`/${model.repo}/resolve/${model.commit}/${encoded}`);
+  let storage: URL | undefined;
+  return {
+    repo: model.repo,
+    async open(range, { signal, validator }) {
+      const request: HubRequest = {
+        signal,
+        what: `${path} of ${model.repo}`,
+        headersFor: (origin) => rangeHeaders(range, { origin, validator }),
+      };
+      if (storage !== undefined) {
+        try {
+          return await hub.get(storage, request);
+        } catch (error) {
+          // Its address holds for an hour or so.
+          if (!(error instanceof AttemptFailed) || !isRefusal(error.failure.status)) throw error;
+          storage = undefined;
+        }
+      }
+      const answer = await hub.get(address, request);
+      storage = answer.url;
+      return answer;
     },
-  });
+  };
+}
+
+/** Headers that ask for a part of a file, of the same content as before where a validator tells. */
+export function rangeHeaders(
+  { start, end }: ByteRange,
+  at: { origin: string; validator?: Validator },
+): Record<string, string> {
+  const headers = { Range: `bytes=${start}-${end - 1}` };
+  // Another storage host knows nothing of this one's ETag and would send everything again.
+  return at.validator?.origin === at.origin ? { ...headers, "If-Range": at.validator.etag } : headers;
+}
+
+function isRefusal(status: number | undefined): boolean {
+  return status === 400 || status === 401 || status === 403 || status === 404 || status === 410;
 }
 
 /** Entries that are folders, or that no schema of ours knows, are no files. */

@@ -20,6 +20,14 @@ export interface HubHttpOptions {
   limits: ModelLimits;
 }
 
+/** What bytes are of, by the origin that gave it. */
+export interface Validator {
+  /** Another one knows nothing of this ETag. */
+  origin: string;
+  /** A strong one. */
+  etag: string;
+}
+
 /** One request. */
 export interface HubRequest {
   /** Ends it. */
@@ -34,8 +42,8 @@ export interface HubRequest {
 export interface HubAnswer extends Disposable {
   /** 2xx. */
   response: Response;
-  /** Origin that gave it, after redirects. */
-  origin: string;
+  /** What gave it, after redirects. */
+  url: URL;
   /** Tell it about every chunk, and when none is awaited. */
   watch: StallWatch;
   /** What a failed read means: an {@linkcode AttemptFailed}. */
@@ -64,7 +72,7 @@ export class HubHttp {
    * @throws {AttemptFailed} for every failure; when the caller aborted, that is for the caller to tell.
    */
   async get(url: URL, request: HubRequest): Promise<HubAnswer> {
-    const watch = new StallWatch(this.#options.limits.stallTimeoutMs);
+    const watch = new StallWatch(this.#options.limits);
     const hangUp = new AbortController();
     const signal = AbortSignal.any([request.signal, watch.signal, hangUp.signal]);
     const dispose = () => {
@@ -80,9 +88,9 @@ export class HubHttp {
           redirect: "manual",
           signal,
         });
-        watch.alive();
+        watch.heard();
         if (response.ok) {
-          return { response, origin: at.origin, watch, readFailure, [Symbol.dispose]: dispose };
+          return { response, url: at, watch, readFailure, [Symbol.dispose]: dispose };
         }
         await response.body?.cancel();
         at = this.#nextHop(response, { at, redirects, request });
@@ -100,7 +108,7 @@ export class HubHttp {
     let bytes = 0;
     try {
       for await (const chunk of answer.response.body ?? []) {
-        answer.watch.alive();
+        answer.watch.heard(chunk.length);
         chunks.push(chunk);
         bytes += chunk.length;
         if (bytes > MAX_HUB_ANSWER_BYTES) {

@@ -12,8 +12,16 @@ export interface ModelLimits {
   maxRetryAfterMs: number;
   /** An attempt that brought this much was no failure of the other side: counting starts anew. */
   fruitfulBytes: number;
-  /** No byte for so long is a failure. */
+  /** Fewer than {@linkcode ModelLimits.stallBytes} in so long are a failure. */
   stallTimeoutMs: number;
+  /** See {@linkcode ModelLimits.stallTimeoutMs}. */
+  stallBytes: number;
+  /** Connections that fetch one file. */
+  connections: number;
+  /** What a connection asks for at once. */
+  partBytes: number;
+  /** What a journal knows to be there or not: at most so much of each connection's work is lost. */
+  chunkBytes: number;
   /** Least time between two `downloading` events: 8 a second leave room for the last one. */
   progressIntervalMs: number;
   /** A request for a download waits so long for the hub's facts, then answers with the id. */
@@ -30,6 +38,10 @@ export const MODEL_LIMITS: ModelLimits = {
   maxRetryAfterMs: 300_000,
   fruitfulBytes: 16 * 1024 * 1024,
   stallTimeoutMs: 60_000,
+  stallBytes: 4096,
+  connections: 8,
+  partBytes: 8 * 1024 * 1024,
+  chunkBytes: 64 * 1024,
   progressIntervalMs: 125,
   resolveGraceMs: 3_000,
   maxEndedDownloads: 100,
@@ -49,8 +61,20 @@ export const MAX_FILE_BYTES = 64 * 1024 ** 4;
 export const MAX_FILE_PATH_CHARS = 512;
 /** Largest file that may hold a hub token. */
 export const MAX_TOKEN_FILE_BYTES = 8 * 1024;
-/** Piece in which an interrupted download is read again for its digest. */
+/** Piece in which a file is read for its digest. */
 export const REHASH_CHUNK_BYTES = 1024 * 1024;
+/** Files from this size on have their digest computed by a thread of its own while they come. */
+export const DIGEST_THREAD_BYTES = 16 * 1024 * 1024;
+/** Attempts with another hive before the hub is asked. */
+export const MAX_PEER_ATTEMPTS = 2;
+/** A hive that has not said by then what it has is not waited for. */
+export const PEER_ANSWER_TIMEOUT_MS = 2_000;
+/** How often a download looks whether another process has let go of a file. */
+export const CACHE_LOCK_POLL_MS = 500;
+/** Files of one snapshot that are looked at. */
+export const MAX_CACHED_FILES = 10_000;
+/** After so many bytes a download notes what is on the disk for sure. */
+export const SYNC_BYTES = 512 * 1024 * 1024;
 /** Names that an error message lists. */
 export const MAX_LISTED_NAMES = 40;
 

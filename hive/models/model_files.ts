@@ -20,6 +20,16 @@ export interface ModelGroup<File> {
 /** Companions that are no text models themselves: only taken when named. */
 const COMPANION = /(^|[-._])(mmproj|imatrix)([-._]|$)/i;
 
+const PROJECTOR = /(^|[-._])mmproj([-._].*)?\.gguf$/i;
+
+/** Paths of the multimodal projectors in a list of files. */
+export function projectorsOf(files: readonly { path: string }[]): string[] {
+  return files.map(({ path }) => path).filter((path) => PROJECTOR.test(baseName(path))).slice(
+    0,
+    MAX_LISTED_NAMES,
+  );
+}
+
 /** All models in a list of files; a file that is not `.gguf` is none. */
 export function groupModels<File extends { path: string }>(files: readonly File[]): ModelGroup<File>[] {
   const groups = new Map<string, { stem: string; parts: number; byPart: Map<number, File> }>();
@@ -104,7 +114,7 @@ function withQuantisation<File>(
 const QUANTISATION = /(?:^|[-.])((?:UD-)?(?:I?Q\d[A-Z0-9_]*|TQ\d_\d|MXFP4\w*|NVFP4|BF16|F16|F32))$/i;
 
 /** `Q4_K_M` of `model-Q4_K_M`. */
-function quantisationOf(stem: string): string | undefined {
+export function quantisationOf(stem: string): string | undefined {
   return QUANTISATION.exec(baseName(stem))?.[1];
 }
 

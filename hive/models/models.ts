@@ -5,9 +5,15 @@ import type { Logger } from "../../daemon/log.ts";
 import type { Config } from "../../home/config_schema.ts";
 import type { Environment } from "../../home/paths.ts";
 import { RbeeError } from "../../protocol/errors.ts";
-import type { CatalogModel, DownloadEvent, DownloadResponse } from "../../protocol/hive_schemas.ts";
+import type {
+  CatalogModel,
+  DownloadEvent,
+  DownloadResponse,
+  ModelOffer,
+} from "../../protocol/hive_schemas.ts";
 import { type ModelRef, parseModelRef } from "../../protocol/model_ref.ts";
 import { cacheRoot, fileSize } from "./cache.ts";
+import { digestOfEntry, findInCache } from "./cache_lookup.ts";
 import { parseSnapshotPath, removeFromCache } from "./cache_removal.ts";
 import { Catalog } from "./catalog.ts";
 import { diskSpace } from "./disk.ts";
@@ -15,10 +21,11 @@ import type { LocalModel } from "./download.ts";
 import type { DownloadJob } from "./download_job.ts";
 import { Downloads } from "./downloads.ts";
 import { readGgufFacts } from "./gguf.ts";
-import type { HubModel } from "./hub.ts";
+import { DEFAULT_REVISION, type HubModel } from "./hub.ts";
 import type { Fetch } from "./hub_http.ts";
 import { MODEL_LIMITS, type ModelLimits } from "./limits.ts";
 import type { HubRef } from "./model_files.ts";
+import { configuredPeers } from "./peers.ts";
 import { splitPaths } from "./split_name.ts";
 import { REAL_TIMING, type Timing } from "./timing.ts";
 
@@ -60,6 +67,8 @@ export class Models {
   readonly #limits: ModelLimits;
   readonly #catalog: Catalog;
   readonly #downloads: Downloads;
+  /** Over HTTP/2 all parts of a file would come through one connection, at the speed of one. */
+  readonly #httpClient = Deno.createHttpClient({ http2: false });
   #closed = false;
 
   /** Opens the catalog; blocks for that. Call {@linkcode Models.repair} once before serving. */
@@ -71,9 +80,11 @@ export class Models {
     this.#catalog = new Catalog(home);
     this.#downloads = new Downloads({
       ...{ config, env, log, root: this.modelsDir, limits: this.#limits },
-      fetch: options.fetch ?? fetch,
+      fetch: options.fetch ?? ((url, init) => fetch(url, { ...init, client: this.#httpClient })),
       timing: options.timing ?? REAL_TIMING,
       freeBytes: options.freeBytes ?? (async (folder) => (await diskSpace(folder)).freeBytes),
+      peers: () => configuredPeers(config, { home, log }),
+      offline: async (ref) => (await this.#findCached(ref, { ifCertain: false }))?.local_path,
       onComplete: (ref, model, local) => this.#record(ref, { model, local }),
     });
   }
@@ -87,7 +98,7 @@ export class Models {
     const ref = parseModelRef(reference);
     if (ref.provider !== "hf") return await this.#findLocal(ref);
     const row = this.#catalog.get(ref.text);
-    return row && this.#repaired(row);
+    return (row && this.#repaired(row)) ?? await this.#findCached(ref, { ifCertain: true });
   }
 
   /**
@@ -161,11 +172,59 @@ export class Models {
     this.#options.log.info("model removed", { model_ref: row.reference, local_path: row.local_path });
   }
 
+  /**
+   * What another hive needs to know to take a model from here; a download of our own is not started for that.
+   *
+   * @throws {RbeeError} `MODEL_NOT_FOUND` when it is not here, or not known well enough to vouch for it.
+   */
+  async offer(reference: string): Promise<ModelOffer> {
+    const ref = parseModelRef(reference);
+    const row = ref.provider === "hf" ? await this.find(ref.text) : undefined;
+    const snapshot = row && parseSnapshotPath(row.local_path);
+    if (ref.provider !== "hf" || row === undefined || snapshot === undefined) {
+      throw new RbeeError("MODEL_NOT_FOUND", `${ref.text} is not in the catalog.`);
+    }
+    const { repoFolder, commit } = snapshot;
+    const files = [];
+    for (const part of splitPaths(row.local_path)) {
+      const digest = await digestOfEntry(part);
+      const size = fileSize(part);
+      const path = part.slice(join(repoFolder, "snapshots", commit).length + 1);
+      if (digest === undefined || size === undefined) {
+        throw new RbeeError("MODEL_NOT_FOUND", `${ref.text} is here without its checksums.`);
+      }
+      files.push({ path, size, digest });
+    }
+    return {
+      repo: ref.repo,
+      revision: ref.revision ?? DEFAULT_REVISION,
+      commit,
+      files,
+      companions: row.companions,
+    };
+  }
+
+  /**
+   * The file of the catalog that has this digest.
+   *
+   * @throws {RbeeError} `MODEL_NOT_FOUND`.
+   */
+  async blob(digestHex: string): Promise<string> {
+    for (const row of this.#catalog.all()) {
+      if (row.provider !== "hf") continue;
+      for (const part of splitPaths(row.local_path)) {
+        if ((await digestOfEntry(part))?.hex === digestHex) return part;
+      }
+    }
+    throw new RbeeError("MODEL_NOT_FOUND", "No model of the catalog has a file of this digest.");
+  }
+
   /** Stops all downloads, keeping what was fetched, and closes the catalog. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     await this.#downloads.close();
+    this.#httpClient.close();
     this.#catalog.close();
   }
 
@@ -190,6 +249,29 @@ export class Models {
       size_bytes: local.sizeBytes,
       sha256: model.files.length === 1 && digest.algorithm === "sha256" ? digest.hex : null,
       downloaded_at_unix: nowUnix(),
+      companions: model.companions,
+    });
+  }
+
+  /** A model that another program put into the cache, or an older hive; entered into the catalog. */
+  async #findCached(ref: HubRef, options: { ifCertain: boolean }): Promise<CatalogModel | undefined> {
+    const found = await findInCache(this.modelsDir, ref);
+    if (found === undefined || (options.ifCertain && !found.certain)) return undefined;
+    const [{ localPath, digest }, ...more] = found.files;
+    try {
+      await readGgufFacts(localPath);
+    } catch (error) {
+      // Cut short, for example: a download will mend it.
+      if (error instanceof RbeeError) return undefined;
+      throw error;
+    }
+    this.#options.log.info("model found in the cache", { model_ref: ref.text, local_path: localPath });
+    return this.#catalog.put({
+      ...{ provider: "hf", reference: ref.text, revision: found.commit, local_path: localPath },
+      size_bytes: found.files.reduce((sum, file) => sum + file.size, 0),
+      sha256: more.length === 0 && digest?.algorithm === "sha256" ? digest.hex : null,
+      downloaded_at_unix: nowUnix(),
+      companions: [],
     });
   }
 
@@ -229,7 +311,7 @@ export class Models {
     const { fileBytes } = await readGgufFacts(path);
     return this.#catalog.put({
       ...{ provider: ref.provider, reference: ref.text, revision: null, sha256: null },
-      ...{ local_path: path, size_bytes: fileBytes, downloaded_at_unix: nowUnix() },
+      ...{ local_path: path, size_bytes: fileBytes, downloaded_at_unix: nowUnix(), companions: [] },
     });
   }
 

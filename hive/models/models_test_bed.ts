@@ -56,6 +56,9 @@ export async function startBed(
   const env = new Map(Object.entries({ ...home.env, HOME: home.path, ...options.env }));
   const pausesMs: number[] = [];
   const base: ModelsOptions = {
+    ...options.models,
+    // Small, so that tests can count.
+    limits: { chunkBytes: 500, ...options.models?.limits },
     home: home.rbeeHome,
     env,
     config: ConfigSchema.parse({ hub: { endpoint: hub.url } }),
@@ -69,7 +72,7 @@ export async function startBed(
         return signal?.aborted ? Promise.reject(signal.reason) : Promise.resolve();
       },
     },
-    ...options.models,
+    ...(options.models?.timing && { timing: options.models.timing }),
   };
   let models = new Models(base);
   return {

@@ -1,0 +1,119 @@
+/** Other hives of the house: what one of them has need not come through the internet again. */
+import type { Logger } from "../../daemon/log.ts";
+import { configuredKey, readKeyFile } from "../../home/keys.ts";
+import type { Config } from "../../home/config_schema.ts";
+import { ModelOffer } from "../../protocol/hive_schemas.ts";
+import { HIVE_ROUTES, routePath } from "../../protocol/routes.ts";
+import { isPlainPath } from "./cache.ts";
+import { type HubModel, rangeHeaders } from "./hub.ts";
+import { type Fetch, HubHttp } from "./hub_http.ts";
+import { type ModelLimits, PEER_ANSWER_TIMEOUT_MS } from "./limits.ts";
+import type { HubRef } from "./model_files.ts";
+import type { FileSource } from "./transfer.ts";
+
+/** Another hive. */
+export interface Peer {
+  /** Its name in the configuration. */
+  name: string;
+  /** Where it is. */
+  url: string;
+  /** Opens it. */
+  key: string;
+  /** For messages: where the key stands. */
+  keySource: string;
+}
+
+/** A model that a peer has. */
+export interface PeerModel {
+  /** Who has it. */
+  peer: Peer;
+  /** What it is. */
+  model: HubModel;
+  /** Where its files come from. */
+  sourceOf: (file: { path: string; digest: { hex: string } }) => FileSource;
+}
+
+/**
+ * The hives under `nodes` whose keys can be read; a node without a key file has this hive's own key. Read anew for
+ * each download.
+ */
+export async function configuredPeers(
+  config: Config,
+  options: { home: string; log: Logger },
+): Promise<Peer[]> {
+  const { home, log } = options;
+  const peers: Peer[] = [];
+  for (const [name, node] of Object.entries(config.nodes)) {
+    try {
+      const file = node.api_key_file;
+      const key = file === undefined ? await configuredKey(config, home) : await readKeyFile(file);
+      if (key !== undefined) {
+        peers.push({ name, url: new URL(node.url).origin, key, keySource: file ?? "own key" });
+      }
+    } catch (error) {
+      log.warn("node not asked for models: its key cannot be read", { node: name, error });
+    }
+  }
+  return peers;
+}
+
+/** Options of {@linkcode askPeers}. */
+export interface AskOptions {
+  /** As the global one. */
+  fetch: Fetch;
+  /** For the transfer. */
+  limits: ModelLimits;
+  /** Ends the asking. */
+  signal: AbortSignal;
+  /** Told about what a peer answers amiss. */
+  log: Logger;
+}
+
+/** Asks all peers at once who has `ref`; the first that does, or undefined. Takes two seconds at most. */
+export async function askPeers(
+  ref: HubRef,
+  peers: readonly Peer[],
+  options: AskOptions,
+): Promise<PeerModel | undefined> {
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(PEER_ANSWER_TIMEOUT_MS)]);
+  const answers = peers.map(async (peer) => {
+    const found = await ask(peer, ref, { ...options, signal });
+    if (found === undefined) throw new Error("does not have it");
+    return found;
+  });
+  const first = await Promise.any(answers).catch(() => undefined);
+  options.signal.throwIfAborted();
+  return first;
+}
+
+async function ask(peer: Peer, ref: HubRef, options: AskOptions): Promise<PeerModel | undefined> {
+  const { fetch, limits, signal, log } = options;
+  const token = { value: peer.key, source: peer.keySource };
+  const http = new HubHttp({ endpoint: peer.url, token, fetch, limits });
+  const url = http.url(`${HIVE_ROUTES.offer.path}?model_ref=${encodeURIComponent(ref.text)}`);
+  const { json } = await http.getJson(url, { signal, what: ref.text });
+  const offer = ModelOffer.safeParse(json);
+  // What a peer says is believed no more than what a hub says: the bytes must match, the paths be harmless.
+  if (
+    !offer.success || offer.data.repo !== ref.repo || !offer.data.files.every(({ path }) => isPlainPath(path))
+  ) {
+    log.warn("a node offers a model in a form that is not understood", {
+      node: peer.name,
+      model_ref: ref.text,
+    });
+    return undefined;
+  }
+  return {
+    peer,
+    model: offer.data,
+    sourceOf: ({ path, digest }) => ({
+      repo: ref.repo,
+      open: (range, { signal, validator }) =>
+        http.get(http.url(routePath(HIVE_ROUTES.blob, { digest: digest.hex })), {
+          signal,
+          what: `${path} of ${ref.repo}`,
+          headersFor: (origin) => rangeHeaders(range, { origin, validator }),
+        }),
+    }),
+  };
+}
