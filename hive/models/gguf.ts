@@ -1,8 +1,8 @@
-/** What a model file says about itself, and the memory it will take: read from the header, nothing is loaded. */
+/** What a model file says about itself: read from the header, nothing is loaded. */
 import { RbeeError } from "../../protocol/errors.ts";
-import { type GgufHeader, type GgufValue, readGgufHeader } from "./gguf_header.ts";
+import { type GgufHeader, type GgufTensorInfo, type GgufValue, readGgufHeader } from "./gguf_header.ts";
 import { InvalidGguf } from "./gguf_reader.ts";
-import { MAX_DIMENSION, MAX_LAYERS } from "./limits.ts";
+import { MAX_DIMENSION, MAX_GGUF_TENSOR_COUNT, MAX_LAYERS } from "./limits.ts";
 import { splitPaths } from "./split_name.ts";
 
 /** Facts of a model, over all its parts. Names follow the GGUF keys. */
@@ -21,12 +21,22 @@ export interface GgufFacts {
   headCountKv: readonly number[];
   /** Elements of one head's key. */
   keyLength: number;
-  /** Elements of one head's value. */
+  /** Elements of one head's value; 0 when it is kept as part of the key (multi-head latent attention). */
   valueLength: number;
+  /** Inner width of a layer's feed-forward net, the widest; 0 when not said. */
+  feedForwardLength: number;
+  /** Experts that each token goes through; 0 in a model without. */
+  expertsUsed: number;
+  /** Inner width of one expert. */
+  expertFeedForwardLength: number;
   /** Tokens in the vocabulary; 0 when not said. */
   vocabularySize: number;
   /** Elements of the state that each layer without keys and values keeps per sequence. */
   recurrentStateLength: number;
+  /** Width of what such a layer computes with. */
+  recurrentWidth: number;
+  /** The tensor table of each file. */
+  tensors: readonly (readonly GgufTensorInfo[])[];
   /** Bytes of all tensors. */
   tensorBytes: number;
   /** Bytes of all files. */
@@ -46,7 +56,16 @@ export async function readGgufFacts(
   let at = path;
   try {
     const headers: GgufHeader[] = [];
-    for (at of splitPaths(path)) headers.push(await readHeader(at, options.signal));
+    let tensorCount = 0;
+    for (at of splitPaths(path)) {
+      const header = await readHeader(at, options.signal);
+      tensorCount += header.tensors.length;
+      if (tensorCount > MAX_GGUF_TENSOR_COUNT) {
+        throw new InvalidGguf(`brings the model to ${tensorCount} tensors`);
+      }
+      // Only the first part's metadata counts: of a thousand parts not each one's has to be kept.
+      headers.push(headers.length === 0 ? header : { ...header, metadata: new Map() });
+    }
     at = path;
     return factsOf(headers);
   } catch (error) {
@@ -76,7 +95,7 @@ function factsOf(headers: readonly GgufHeader[]): GgufFacts {
   if (splitCount > 1 && splitCount !== headers.length) {
     throw new InvalidGguf(`is one of ${splitCount} parts, but its name does not end in -00001-of-0000N.gguf`);
   }
-  if (headers.every((header) => header.tensorCount === 0)) throw new InvalidGguf("holds no tensors");
+  if (headers.every((header) => header.tensors.length === 0)) throw new InvalidGguf("holds no tensors");
   const architecture = metadata.get("general.architecture");
   if (architecture?.kind !== "text" || architecture.value === "") {
     throw new InvalidGguf("does not say its architecture");
@@ -91,6 +110,10 @@ function factsOf(headers: readonly GgufHeader[]): GgufFacts {
   const headCount = perLayer("attention.head_count", Array(blockCount).fill(0));
   const headCountKv = perLayer("attention.head_count_kv", headCount);
   const headLength = Math.ceil(embeddingLength / Math.max(1, ...headCount));
+  const optional = { min: 0, fallback: 0 };
+  const latent = get("attention.key_length_mla", optional) > 0 &&
+    get("attention.value_length_mla", optional) > 0;
+  const feedForwardLength = Math.max(...perLayer("feed_forward_length", [0]));
   const tokens = metadata.get("tokenizer.ggml.tokens");
   return {
     architecture: prefix,
@@ -100,12 +123,20 @@ function factsOf(headers: readonly GgufHeader[]): GgufFacts {
     headCount,
     headCountKv,
     keyLength: get("attention.key_length", { min: 1, fallback: headLength }),
-    valueLength: get("attention.value_length", { min: 1, fallback: headLength }),
+    valueLength: latent ? 0 : get("attention.value_length", { min: 1, fallback: headLength }),
+    feedForwardLength,
+    expertsUsed: get("expert_used_count", optional),
+    expertFeedForwardLength: get("expert_feed_forward_length", { min: 0, fallback: feedForwardLength }),
     vocabularySize: tokens?.kind === "skipped"
       ? tokens.count
       : get("vocab_size", { min: 0, fallback: 0, max: MAX_DIMENSION }),
     recurrentStateLength: recurrentStateLength(get, embeddingLength),
-    tensorBytes: headers.reduce((sum, header) => sum + header.tensorBytes, 0),
+    recurrentWidth: Math.max(embeddingLength, get("ssm.inner_size", optional)),
+    tensors: headers.map((header) => header.tensors),
+    tensorBytes: headers.reduce(
+      (sum, header) => sum + header.tensors.reduce((of, { bytes }) => of + bytes, 0),
+      0,
+    ),
     fileBytes: headers.reduce((sum, header) => sum + header.fileBytes, 0),
   };
 }
@@ -159,53 +190,4 @@ function inRange(value: number, options: Range & { key: string }): number {
     throw new InvalidGguf(`has an absurd ${options.key}`);
   }
   return value;
-}
-
-/** Where the memory of a loaded model goes. MB of 1,000,000 bytes, rounded up. */
-export interface MemoryEstimate {
-  /** The tensors. */
-  weights_mb: number;
-  /** Keys, values and recurrent states of all slots. */
-  kv_mb: number;
-  /** Buffers of one step. */
-  compute_mb: number;
-  /** The sum, or 1.2 × file size if that is more. */
-  required_mb: number;
-}
-
-/** Least share of the file's size that a model needs (SPEC §6). */
-const MIN_FILE_FACTOR = 1.2;
-/** llama.cpp's default physical batch. */
-const BATCH_TOKENS = 512;
-/** llama.cpp rounds the context of a sequence up to this. */
-const CONTEXT_STEP_TOKENS = 256;
-const F16_BYTES = 2;
-const F32_BYTES = 4;
-const MB = 1_000_000;
-
-/**
- * Memory for `slots` sequences of `ctxSize` tokens: F16 keys and values for each layer that has them, an F32 state
- * for each that has not, and for the step what llama.cpp reserves at its widest: logits and one layer's activations
- * of a whole batch, and the attention mask.
- */
-export function estimateMemory(
-  facts: GgufFacts,
-  options: { ctxSize: number; slots: number },
-): MemoryEstimate {
-  const { slots } = options;
-  const ctxTokens = Math.ceil(options.ctxSize / CONTEXT_STEP_TOKENS) * CONTEXT_STEP_TOKENS;
-  const kvHeads = facts.headCountKv.reduce((sum, heads) => sum + heads, 0);
-  const recurrentLayers = facts.headCountKv.filter((heads) => heads === 0).length;
-  const kvBytes = ctxTokens * slots * kvHeads * (facts.keyLength + facts.valueLength) * F16_BYTES +
-    slots * recurrentLayers * facts.recurrentStateLength * F32_BYTES;
-  const batchTokens = Math.min(BATCH_TOKENS, ctxTokens * slots);
-  const computeBytes = batchTokens * F32_BYTES *
-    (facts.vocabularySize + 2 * facts.embeddingLength + ctxTokens * slots);
-  const sumBytes = facts.tensorBytes + kvBytes + computeBytes;
-  return {
-    weights_mb: Math.ceil(facts.tensorBytes / MB),
-    kv_mb: Math.ceil(kvBytes / MB),
-    compute_mb: Math.ceil(computeBytes / MB),
-    required_mb: Math.ceil(Math.max(sumBytes, MIN_FILE_FACTOR * facts.fileBytes) / MB),
-  };
 }

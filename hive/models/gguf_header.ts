@@ -17,14 +17,26 @@ export type GgufValue =
   | { kind: "numbers"; value: number[] }
   | { kind: "skipped"; count: number };
 
+/** An entry of the tensor table. */
+export interface GgufTensorInfo {
+  /** At most 63 bytes. */
+  name: string;
+  /** A key of `TENSOR_TYPES`. */
+  typeId: number;
+  /** Row length first, at most four. */
+  dims: readonly number[];
+  /** From the begin of the tensor data. */
+  offset: number;
+  /** Its size. */
+  bytes: number;
+}
+
 /** A header as it stands, not yet asked what it means. */
 export interface GgufHeader {
   /** By key. */
   metadata: ReadonlyMap<string, GgufValue>;
-  /** Entries of the tensor table. */
-  tensorCount: number;
-  /** Bytes of all tensors. */
-  tensorBytes: number;
+  /** The tensor table. */
+  tensors: readonly GgufTensorInfo[];
   /** Size of the file. */
   fileBytes: number;
 }
@@ -77,8 +89,8 @@ export async function readGgufHeader(file: Deno.FsFile, signal?: AbortSignal): P
     throw new InvalidGguf(`claims ${metadataCount} metadata entries`);
   }
   const metadata = await readMetadata(reader, metadataCount);
-  const tensorBytes = await readTensorTable(reader, { tensorCount, alignment: alignmentOf(metadata) });
-  return { metadata, tensorCount, tensorBytes, fileBytes: reader.fileBytes };
+  const tensors = await readTensorTable(reader, { tensorCount, alignment: alignmentOf(metadata) });
+  return { metadata, tensors, fileBytes: reader.fileBytes };
 }
 
 async function readMetadata(reader: GgufReader, count: number): Promise<Map<string, GgufValue>> {
@@ -141,20 +153,21 @@ function alignmentOf(metadata: ReadonlyMap<string, GgufValue>): number {
   return bytes;
 }
 
-/** Tensors must follow each other without gap or overlap, as llama.cpp demands; returns their bytes. */
+/** Tensors must follow each other without gap or overlap, as llama.cpp demands. */
 async function readTensorTable(
   reader: GgufReader,
   options: { tensorCount: number; alignment: number },
-): Promise<number> {
+): Promise<GgufTensorInfo[]> {
   const names = new Set<string>();
   let nextOffset = 0;
   let dataEnd = 0;
-  let tensorBytes = 0;
+  const tensors: GgufTensorInfo[] = [];
   for (let index = 0; index < options.tensorCount; index++) {
     const name = await reader.string(MAX_GGUF_TENSOR_NAME_BYTES);
     if (name === "" || names.has(name)) throw new InvalidGguf(`has no or a doubled name for tensor ${index}`);
     names.add(name);
-    const bytes = await readTensorSize(reader, name);
+    const shape = await readTensorShape(reader, name);
+    const { bytes } = shape;
     const offset = await reader.u64();
     if (offset !== nextOffset) {
       throw new InvalidGguf(
@@ -163,26 +176,29 @@ async function readTensorTable(
     }
     dataEnd = offset + bytes;
     nextOffset = padded(dataEnd, options.alignment);
-    tensorBytes += bytes;
+    tensors.push({ name, ...shape, offset });
     // Also keeps every sum far from what numbers cannot hold.
     if (dataEnd > reader.fileBytes) throw cutShort(dataEnd, reader.fileBytes);
   }
   const end = padded(reader.position, options.alignment) + dataEnd;
   if (options.tensorCount > 0 && end > reader.fileBytes) throw cutShort(end, reader.fileBytes);
-  return tensorBytes;
+  return tensors;
 }
 
-async function readTensorSize(reader: GgufReader, name: string): Promise<number> {
+async function readTensorShape(
+  reader: GgufReader,
+  name: string,
+): Promise<Pick<GgufTensorInfo, "typeId" | "dims" | "bytes">> {
   const shown = JSON.stringify(name);
-  const dims = await reader.u32();
-  if (dims < 1 || dims > MAX_TENSOR_DIMS) {
-    throw new InvalidGguf(`has tensor ${shown} with ${dims} dimensions`);
+  const dimCount = await reader.u32();
+  if (dimCount < 1 || dimCount > MAX_TENSOR_DIMS) {
+    throw new InvalidGguf(`has tensor ${shown} with ${dimCount} dimensions`);
   }
+  const dims: number[] = [];
   let elements = 1;
-  let rowElements = 0;
-  for (let dim = 0; dim < dims; dim++) {
+  for (let dim = 0; dim < dimCount; dim++) {
     const length = await reader.u64();
-    if (dim === 0) rowElements = length;
+    dims.push(length);
     elements *= length;
     if (length === 0 || !Number.isSafeInteger(elements)) {
       throw new InvalidGguf(`has tensor ${shown} with an absurd size`);
@@ -191,10 +207,10 @@ async function readTensorSize(reader: GgufReader, name: string): Promise<number>
   const typeId = await reader.u32();
   const type = TENSOR_TYPES.get(typeId);
   if (type === undefined) throw new InvalidGguf(`has tensor ${shown} of unknown type ${typeId}`);
-  if (rowElements % type.blockElements !== 0) {
-    throw new InvalidGguf(`has tensor ${shown} with rows of ${rowElements}, which are no whole blocks`);
+  if (dims[0] % type.blockElements !== 0) {
+    throw new InvalidGguf(`has tensor ${shown} with rows of ${dims[0]}, which are no whole blocks`);
   }
-  return elements / type.blockElements * type.blockBytes;
+  return { typeId, dims, bytes: elements / type.blockElements * type.blockBytes };
 }
 
 function cutShort(endBytes: number, fileBytes: number): InvalidGguf {

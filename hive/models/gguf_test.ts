@@ -12,7 +12,8 @@ import { hostileGgufs } from "../../tests/helpers/gguf_hostile.ts";
 import { containerDamages } from "../../tests/helpers/gguf_hostile_container.ts";
 import { llamaGgufParts, TINIEST_LLAMA } from "../../tests/helpers/gguf_writer.ts";
 import { withValue } from "../../tests/helpers/gguf_damage.ts";
-import { estimateMemory, type GgufFacts, readGgufFacts } from "./gguf.ts";
+import { type GgufFacts, readGgufFacts } from "./gguf.ts";
+import { estimateMemory } from "./memory_estimate.ts";
 import { BUILTIN_DIR, smallestGguf } from "./models_test_bed.ts";
 
 async function factsOf(bytes: Uint8Array): Promise<GgufFacts> {
@@ -42,11 +43,14 @@ async function outcomeOf(bytes: Uint8Array): Promise<"facts" | "invalid"> {
 }
 
 Deno.test("the facts of the model that ships with rbee", async () => {
-  const facts = await readGgufFacts(`${BUILTIN_DIR}/rbee-stories-1.4M-Q8_0.gguf`);
+  const { tensors, ...facts } = await readGgufFacts(`${BUILTIN_DIR}/rbee-stories-1.4M-Q8_0.gguf`);
+  assertEquals(tensors.map((file) => file.length), [56]);
   assertEquals(facts, {
     ...{ architecture: "llama", blockCount: 6, contextLength: 512, embeddingLength: 128 },
     ...{ headCount: Array(6).fill(4), headCountKv: Array(6).fill(2), keyLength: 32, valueLength: 32 },
-    ...{ vocabularySize: 2048, recurrentStateLength: 0, tensorBytes: 1_538_560, fileBytes: 1_588_160 },
+    ...{ feedForwardLength: 384, expertsUsed: 0, expertFeedForwardLength: 384 },
+    ...{ vocabularySize: 2048, recurrentStateLength: 0, recurrentWidth: 128 },
+    ...{ tensorBytes: 1_538_560, fileBytes: 1_588_160 },
   });
 });
 
@@ -136,39 +140,4 @@ Deno.test("reading stops when told to", async () => {
     readGgufFacts(`${BUILTIN_DIR}/rbee-stories-1.4M-Q8_0.gguf`, { signal })
   );
   assertEquals(thrown, reason);
-});
-
-/** Llama 3.1 8B as Q4_K_M, from its published configuration. */
-const LLAMA_8B: GgufFacts = {
-  ...{ architecture: "llama", blockCount: 32, contextLength: 131_072, embeddingLength: 4096 },
-  ...{ headCount: Array(32).fill(32), headCountKv: Array(32).fill(8), keyLength: 128, valueLength: 128 },
-  ...{
-    vocabularySize: 128_256,
-    recurrentStateLength: 0,
-    tensorBytes: 4_912_898_304,
-    fileBytes: 4_920_739_232,
-  },
-};
-
-Deno.test("keys and values take what llama.cpp allocates for them", () => {
-  // llama.cpp reports 512 MiB of F16 cache for 4096 tokens of this shape.
-  const estimate = estimateMemory(LLAMA_8B, { ctxSize: 4096, slots: 1 });
-  assertEquals(estimate.kv_mb, Math.ceil(512 * 1.048576));
-  assertEquals(estimateMemory(LLAMA_8B, { ctxSize: 4096, slots: 4 }).kv_mb, Math.ceil(4 * 512 * 1.048576));
-  assertEquals(estimate.weights_mb, 4913);
-});
-
-Deno.test("no model needs less than 1.2 times its file", () => {
-  const { weights_mb, kv_mb, compute_mb, required_mb } = estimateMemory(LLAMA_8B, { ctxSize: 16, slots: 1 });
-  assert(weights_mb + kv_mb + compute_mb < required_mb);
-  assertEquals(required_mb, Math.ceil(1.2 * LLAMA_8B.fileBytes / 1e6));
-  const large = estimateMemory(LLAMA_8B, { ctxSize: 131_072, slots: 2 });
-  assert(Math.abs(large.required_mb - (large.weights_mb + large.kv_mb + large.compute_mb)) <= 3);
-});
-
-Deno.test("layers without keys and values count by their state, not by the context", () => {
-  const headCountKv = [...Array(4).fill(8), ...Array(28).fill(0)];
-  const hybrid = { ...LLAMA_8B, headCountKv, recurrentStateLength: 100_000 };
-  const kv = (ctxSize: number) => estimateMemory(hybrid, { ctxSize, slots: 2 }).kv_mb;
-  assertEquals(kv(4096), Math.ceil((4096 * 2 * 4 * 8 * 256 * 2 + 2 * 28 * 100_000 * 4) / 1e6));
 });

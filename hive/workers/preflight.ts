@@ -7,7 +7,8 @@ import type { Device, SpawnRequest } from "../../protocol/hive_schemas.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
 import type { BackendName } from "../../protocol/worker_schemas.ts";
 import { DEFAULT_CTX_SIZE_MAX, SPAWN_DISK_MIN_MB, SUGGESTED_CTX_SIZE_MIN } from "../limits.ts";
-import { estimateMemory, type GgufFacts, type MemoryEstimate } from "../models/gguf.ts";
+import type { GgufFacts } from "../models/gguf.ts";
+import { estimateMemory, type MemoryEstimate } from "../models/memory_estimate.ts";
 
 /** What `auto` takes: the first of these that is present. */
 export const BACKEND_PREFERENCE: readonly BackendName[] = ["cuda", "metal", "vulkan", "cpu"];
@@ -151,7 +152,7 @@ function smallerPlan(plan: SpawnPlan, given: { facts: GgufFacts; availableMb: nu
     ...contexts.map((ctxSize) => ({ slots: 1, ctxSize })),
   ];
   for (const candidate of candidates) {
-    const { required_mb } = estimateMemory(given.facts, candidate);
+    const { required_mb } = estimateMemory(given.facts, { ...candidate, backend: plan.backend });
     if (required_mb <= given.availableMb) {
       return { slots: candidate.slots, ctx_size: candidate.ctxSize, required_mb };
     }

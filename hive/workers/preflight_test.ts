@@ -2,7 +2,8 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import fc from "fast-check";
 import { RbeeError } from "../../protocol/errors.ts";
 import { type Device, SpawnRequest } from "../../protocol/hive_schemas.ts";
-import { estimateMemory, type GgufFacts } from "../models/gguf.ts";
+import type { GgufFacts } from "../models/gguf.ts";
+import { estimateMemory } from "../models/memory_estimate.ts";
 import { checkMemory, planSpawn, type SpawnPlan, type SpawnSituation } from "./preflight.ts";
 
 const FACTS: GgufFacts = {
@@ -14,8 +15,13 @@ const FACTS: GgufFacts = {
   headCountKv: Array(22).fill(4),
   keyLength: 64,
   valueLength: 64,
+  feedForwardLength: 5632,
+  expertsUsed: 0,
+  expertFeedForwardLength: 5632,
   vocabularySize: 32_000,
   recurrentStateLength: 0,
+  recurrentWidth: 2048,
+  tensors: [],
   tensorBytes: 620_000_000,
   fileBytes: 621_000_000,
 };

@@ -22,8 +22,10 @@ export interface LlamaShape {
   readonly heads: number;
   /** Default: `heads`. */
   readonly kvHeads?: number;
-  /** Feed-forward length. */
+  /** Feed-forward length; with experts that of each. */
   readonly ff: number;
+  /** Experts of every layer, and how many of them a token goes through. Default: none, one feed-forward net. */
+  readonly experts?: { readonly count: number; readonly used: number };
   /** Tokens, at least 259 (special ones and bytes). */
   readonly vocab: number;
   /** Context the model claims to be trained for, in tokens. */
@@ -175,6 +177,12 @@ function llamaMetadata(shape: LlamaShape): [string, GgufValue][] {
     ["tokenizer.ggml.add_bos_token", ggufScalar("bool", true)],
     ["tokenizer.ggml.add_eos_token", ggufScalar("bool", false)],
   ];
+  if (shape.experts !== undefined) {
+    metadata.push(
+      ["llama.expert_count", u32(shape.experts.count)],
+      ["llama.expert_used_count", u32(shape.experts.used)],
+    );
+  }
   if (shape.chatTemplate !== undefined) {
     metadata.push(["tokenizer.chat_template", ggufScalar("str", shape.chatTemplate)]);
   }
@@ -183,14 +191,14 @@ function llamaMetadata(shape: LlamaShape): [string, GgufValue][] {
 
 function llamaTensors(shape: LlamaShape): GgufTensor[] {
   const { layers, embd, heads, kvHeads = heads, ff, vocab, type, seed = 1 } = shape;
-  const { tiedEmbeddings = false, chain = false } = shape;
+  const { tiedEmbeddings = false, chain = false, experts } = shape;
   const kvEmbd = embd / heads * kvHeads;
   const pools = new Map<number, WeightPool>();
   let tensorNumber = 1;
 
   const matrix = (
     name: string,
-    dims: [number, number],
+    dims: readonly [row: number, ...rows: number[]],
     { deviation = 1 / Math.sqrt(dims[0]), start = tensorNumber * WINDOW_DISTANCE } = {},
   ): GgufTensor => {
     tensorNumber++;
@@ -226,10 +234,21 @@ function llamaTensors(shape: LlamaShape): GgufTensor[] {
       matrix(`blk.${layer}.attn_v.weight`, [embd, kvEmbd]),
       matrix(`blk.${layer}.attn_output.weight`, [embd, embd], added),
       norm(`blk.${layer}.ffn_norm.weight`),
-      matrix(`blk.${layer}.ffn_gate.weight`, [embd, ff]),
-      matrix(`blk.${layer}.ffn_up.weight`, [embd, ff]),
-      matrix(`blk.${layer}.ffn_down.weight`, [ff, embd], added),
     );
+    if (experts === undefined) {
+      tensors.push(
+        matrix(`blk.${layer}.ffn_gate.weight`, [embd, ff]),
+        matrix(`blk.${layer}.ffn_up.weight`, [embd, ff]),
+        matrix(`blk.${layer}.ffn_down.weight`, [ff, embd], added),
+      );
+    } else {
+      tensors.push(
+        matrix(`blk.${layer}.ffn_gate_inp.weight`, [embd, experts.count]),
+        matrix(`blk.${layer}.ffn_gate_exps.weight`, [embd, ff, experts.count]),
+        matrix(`blk.${layer}.ffn_up_exps.weight`, [embd, ff, experts.count]),
+        matrix(`blk.${layer}.ffn_down_exps.weight`, [ff, embd, experts.count], added),
+      );
+    }
   }
   return tensors;
 }

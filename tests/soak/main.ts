@@ -1,7 +1,7 @@
 /**
- * `deno task soak`: thousands of requests of every shape against one real worker, eight at a time. It has to answer
- * each as it ought to, have all its slots in the end, and be no larger than after its warm-up. Ends with one line of
- * counts; exit status 1 when anything was wrong.
+ * The second half of `deno task soak`: thousands of requests of every shape against one real worker, eight at a time.
+ * It has to answer each as it ought to, have all its slots in the end, and be no larger than after its warm-up. Ends
+ * with one line of counts; exit status 1 when anything was wrong.
  */
 import { type FlagTable, readFlags } from "../../home/flags.ts";
 import { callRoute } from "../../protocol/client.ts";
