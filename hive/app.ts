@@ -8,10 +8,14 @@ import type { Config } from "../home/config_schema.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import {
   type CapabilitiesResponse,
+  type CatalogModel,
   DownloadRequest,
+  type ListedModel,
   MAX_SLOTS,
+  PruneRequest,
   ReadyCallback,
   SpawnRequest,
+  VerifyRequest,
 } from "../protocol/hive_schemas.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import { eventStream, type EventWriter } from "../protocol/sse.ts";
@@ -109,8 +113,31 @@ export function createHiveApp(options: HiveAppOptions): App {
     return await serveBlob(request, { path, digestHex: params.digest });
   };
 
+  const inUse = (model: CatalogModel) => workers.uses(model.local_path);
+
+  const listModels: Handler = () => {
+    const listed = models.list().map((model): ListedModel => ({ ...model, in_use: inUse(model) }));
+    return Response.json({ models: listed });
+  };
+
+  const verify: Handler = async ({ body, correlationId }) => {
+    const { model_ref } = await body(VerifyRequest);
+    const model = await models.require(model_ref);
+    const left = new AbortController();
+    const stream = eventStream((writer) => {
+      const emit = writer.send;
+      models.verify(model, { signal: left.signal, emit })
+        .then(emit, (error) => emit({ stage: "error", error: toRbeeError(error).toBody(correlationId) }))
+        .finally(() => writer.end());
+    }, { onCancel: () => left.abort() });
+    return eventResponse(stream);
+  };
+
+  const prune: Handler = async ({ body }) =>
+    Response.json(await models.prune(await body(PruneRequest), { inUse }));
+
   const deleteModel: Handler = async ({ params }) => {
-    await models.remove(params.ref, { inUse: (model) => workers.usersOf(model.local_path).length > 0 });
+    await models.remove(params.ref, { inUse });
     return new Response(null, { status: 204 });
   };
 
@@ -153,7 +180,9 @@ export function createHiveApp(options: HiveAppOptions): App {
         return new Response(null, { status: 204 });
       },
     },
-    { spec: HIVE_ROUTES.models, handle: () => Response.json({ models: models.list() }) },
+    { spec: HIVE_ROUTES.models, handle: listModels },
+    { spec: HIVE_ROUTES.verifyModel, handle: verify },
+    { spec: HIVE_ROUTES.pruneModels, handle: prune },
     { spec: HIVE_ROUTES.blob, handle: blob },
     { spec: HIVE_ROUTES.deleteModel, handle: deleteModel },
     { spec: HIVE_ROUTES.spawn, handle: spawn },

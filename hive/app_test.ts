@@ -26,7 +26,7 @@ async function withHive(test: (hive: TestHive) => Promise<void>): Promise<void> 
 }
 
 function pathOf(spec: RouteSpec): string {
-  return routePath(spec, { id: "nothing", ref: "builtin:stories" });
+  return routePath(spec, { id: "nothing", ref: "builtin:stories", digest: "0".repeat(64) });
 }
 
 function ask(

@@ -16,6 +16,7 @@ import { systemClock, unixSeconds } from "./clock.ts";
 import { Hardware } from "./hardware.ts";
 import { CLOSE_TIMEOUT_MS, DOWNLOADS_CLOSE_TIMEOUT_MS, START_TIMEOUT_MS } from "./limits.ts";
 import { HiveMetrics } from "./metrics.ts";
+import { noteModelUse } from "./model_use.ts";
 import { Models } from "./models/models.ts";
 import { removeHiveFile, writeHiveFile } from "../home/hive_file.ts";
 import { lockHome } from "./presence.ts";
@@ -69,7 +70,10 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
     registry: new WorkerRegistry(database),
     findModel: async (modelRef) => (await models.find(modelRef))?.local_path,
     place: () => placeOf(bound, config.hive.advertise),
-    onEvent: (event) => metrics.workerEvent(event),
+    onEvent: (event) => {
+      metrics.workerEvent(event);
+      noteModelUse(models, event);
+    },
   });
   const app = createHiveApp({ apiKey, log, config: config.hive, hardware, models, workers, metrics });
   let server: RunningServer | undefined;

@@ -44,10 +44,12 @@ export type FlagsOf<T extends FlagTable> = {
 
 /**
  * Reads `args` against a table. Flags that are wrong are undefined, and `problems` has a line for each mistake.
+ * `bare` is the flag whose value may stand without its name.
  */
 export function readFlags<T extends FlagTable>(
   args: readonly string[],
   table: T,
+  options: { bare?: string } = {},
 ): { flags: FlagsOf<T>; problems: string[] } {
   const problems: string[] = [];
   const strangers = new Set<string>();
@@ -67,17 +69,23 @@ export function readFlags<T extends FlagTable>(
     const near = nearest(stranger.replace(/^-+/, ""), names);
     problems.push(`Unknown flag ${stranger}.${near === undefined ? "" : ` Did you mean --${near}?`}`);
   }
-  const needed = takesValue.find((name) => table[name].required);
-  for (const word of parsed._) {
+  const { bare } = options;
+  const words = parsed._.map(String);
+  const givenFor = (name: string) => (parsed[name] as string[] | undefined) ?? [];
+  const bareWord = bare === undefined || givenFor(bare).length > 0 ? [] : words.splice(0, 1);
+  const needed = takesValue.find((name) => table[name].required && name !== bare);
+  for (const word of words) {
     problems.push(
       `Unexpected argument "${word}".${needed === undefined ? "" : ` Did you mean --${needed} "${word}"?`}`,
     );
   }
   const flags: Record<string, unknown> = {};
   for (const [name, spec] of Object.entries(table)) {
+    const missing = name === bare ? spec.value ?? name : `--${name}`;
     flags[name] = spec.type === "boolean" ? parsed[name] === true : readValues(name, {
       spec,
-      given: (parsed[name] as string[] | undefined) ?? [],
+      given: name === bare ? [...givenFor(name), ...bareWord] : givenFor(name),
+      missing,
       problems,
     });
   }
@@ -113,7 +121,10 @@ function joinValues(
   return joined;
 }
 
-function readValues(name: string, from: { spec: FlagSpec; given: readonly string[]; problems: string[] }) {
+function readValues(
+  name: string,
+  from: { spec: FlagSpec; given: readonly string[]; missing: string; problems: string[] },
+) {
   const { spec, given, problems } = from;
   const values: (string | number)[] = [];
   for (const text of given) {
@@ -124,7 +135,7 @@ function readValues(name: string, from: { spec: FlagSpec; given: readonly string
   if (spec.repeatable) return values;
   // A flag given without a value has been named already.
   const named = problems.some((problem) => problem.startsWith(`--${name} `));
-  if (given.length === 0 && spec.required && !named) problems.push(`--${name} is required.`);
+  if (given.length === 0 && spec.required && !named) problems.push(`${from.missing} is required.`);
   return values.at(-1) ?? spec.default;
 }
 

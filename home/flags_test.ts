@@ -106,6 +106,21 @@ Deno.test("a stray word is named, with the flag that must have been meant when t
   ]);
 });
 
+Deno.test("one flag's value may stand without its name", () => {
+  const table = {
+    model: { type: "text", help: "", value: "REF", required: true },
+    json: { type: "boolean", help: "" },
+  } as const satisfies FlagTable;
+  const bare = (...args: string[]) => readFlags(args, table, { bare: "model" });
+  for (const args of [["m"], ["--json", "m"], ["m", "--json"], ["--model", "m"], ["--", "m"]]) {
+    assertEquals([bare(...args).flags.model, bare(...args).problems], ["m", []]);
+  }
+  assertEquals(bare("7").flags.model, "7");
+  assertEquals(bare().problems, ["REF is required."]);
+  assertEquals(bare("m", "n").problems, ['Unexpected argument "n".']);
+  assertEquals(bare("--model", "m", "n").problems, ['Unexpected argument "n".']);
+});
+
 Deno.test("after -- nothing is a flag", () => {
   assertEquals(problems("--", "--prompt", "x"), [
     'Unexpected argument "--prompt".',
@@ -142,8 +157,8 @@ Deno.test("whatever is typed, it is read or named, and nothing throws", () => {
     fc.string(),
   );
   fc.assert(
-    fc.property(fc.array(word, { maxLength: 8 }), (args) => {
-      const { flags, problems } = read(...args);
+    fc.property(fc.array(word, { maxLength: 8 }), fc.constantFrom("prompt", undefined), (args, bare) => {
+      const { flags, problems } = readFlags(args, TABLE, { bare });
       assertEquals(Object.keys(flags).sort(), Object.keys(TABLE).sort());
       assertEquals([typeof flags.json, Array.isArray(flags.stop)], ["boolean", true]);
       for (const problem of problems) assert(problem.endsWith(".") || problem.endsWith("?"), problem);

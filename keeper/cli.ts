@@ -24,6 +24,8 @@ export interface Command {
   readonly details?: string;
   /** By name, without the dashes. */
   readonly flags: FlagTable;
+  /** The flag whose value may stand without its name: `models rm REF`. */
+  readonly bare?: string;
   /** Command lines worth showing, without the program's name. */
   readonly examples: readonly string[];
   /** Loads the code. Its flags are of the type that {@linkcode flags} gives, see {@linkcode defineCommand}. */
@@ -32,7 +34,11 @@ export interface Command {
 
 /** Ties a table of flags to code that takes just those flags. */
 export function defineCommand<const T extends FlagTable>(
-  command: Omit<Command, "flags" | "load"> & { flags: T; load: () => Promise<LoadedCommand<FlagsOf<T>>> },
+  command: Omit<Command, "flags" | "bare" | "load"> & {
+    flags: T;
+    bare?: keyof T & string;
+    load: () => Promise<LoadedCommand<FlagsOf<T>>>;
+  },
 ): Command {
   return command;
 }
@@ -74,7 +80,8 @@ export function parseCommandLine(args: readonly string[], commands: readonly Com
   const command = commands.find((each) => each.path.every((word, i) => word === words[i]));
   if (command !== undefined) {
     if (wantsHelp) return { kind: "help", path: command.path };
-    return { kind: "command", command, ...readFlags(args.slice(command.path.length), command.flags) };
+    const { path, flags, bare } = command;
+    return { kind: "command", command, ...readFlags(args.slice(path.length), flags, { bare }) };
   }
   if (words.length === 0) {
     if (args.length === 0 || wantsHelp) return { kind: "help", path: [] };

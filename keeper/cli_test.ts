@@ -77,7 +77,7 @@ Deno.test("an unknown command names the near one, or all there are", () => {
   const problemsOf = (...args: string[]) => assertThrows(() => parse(...args), UsageError).problems;
   assertEquals(problemsOf("infre"), ['Unknown command "infre". Did you mean "infer"?']);
   assertEquals(problemsOf("pool", "helth"), ['Unknown command "pool helth". Did you mean "pool health"?']);
-  assertEquals(problemsOf("xyzzy"), ['Unknown command "xyzzy". Known: infer, pool, workers.']);
+  assertEquals(problemsOf("xyzzy"), ['Unknown command "xyzzy". Known: infer, models, pool, workers.']);
   assertEquals(problemsOf("pool"), ['"pool" needs one of: health.']);
   assertEquals(problemsOf("--json", "infer"), ['"--json" came before any command. Name the command first.']);
 });

@@ -84,6 +84,9 @@ const ADVICE: Partial<Record<ErrorCode, (error: RbeeError, place: Place) => stri
       node ? ` on ${node.name}` : ""
     } with HF_TOKEN set.`,
   ],
+  MODEL_IN_USE: () => [
+    "rbee-keeper workers list shows the workers; each leaves by itself when it has been idle for a while.",
+  ],
   BACKEND_UNAVAILABLE: () => ["Choose one of those with --backend, or leave it to auto."],
   DEVICE_NOT_FOUND: () => ["Choose one of those with --device."],
 };

@@ -39,8 +39,11 @@ function listHelp(path: readonly string[], commands: readonly Command[]): string
 function commandHelp(command: Command): string {
   const name = `${PROGRAM} ${command.path.join(" ")}`;
   const flags = Object.entries(command.flags);
-  const required = flags.filter(([, spec]) => spec.required).map(([flag, spec]) =>
-    ` ${synopsis(flag, spec)}`
+  const required = flags.filter(([flag, spec]) => spec.required || flag === command.bare).map(
+    ([flag, spec]) => {
+      if (flag !== command.bare) return ` ${synopsis(flag, spec)}`;
+      return spec.required ? ` ${spec.value}` : ` [${spec.value}]`;
+    },
   );
   return [
     `${name}: ${command.summary}`,

@@ -9,9 +9,14 @@ Deno.test("the top level lists every command and nothing else", () => {
     text.split("\n\n")[2],
     [
       "Commands",
-      "  infer         send a prompt to a model and print the answer as it comes",
-      "  pool health   ask a machine's hive whether it is well",
-      "  workers list  show the workers of every machine that is known",
+      "  infer          send a prompt to a model and print the answer as it comes",
+      "  models list    show the models of a machine, their size and last use",
+      "  models pull    download a model, so that it is there when it is wanted",
+      "  models rm      remove a model that no worker has loaded",
+      "  models verify  read models again and compare their checksums",
+      "  models prune   remove downloaded models that were not used for longest",
+      "  pool health    ask a machine's hive whether it is well",
+      "  workers list   show the workers of every machine that is known",
     ].join("\n"),
   );
 });
@@ -35,6 +40,13 @@ Deno.test("a command's help names every flag with its default, within 100 column
     infer,
     "  --temperature T     0 always takes the likeliest token, higher is wilder (default: 0.7)",
   );
+});
+
+Deno.test("a value that may stand without its flag is shown so", () => {
+  const usage = (...path: string[]) =>
+    renderHelp(path, COMMANDS).split("\n").find((line) => line.startsWith("Usage"));
+  assertEquals(usage("models", "rm"), "Usage: rbee-keeper models rm REF [FLAGS]");
+  assertEquals(usage("models", "verify"), "Usage: rbee-keeper models verify [REF] [FLAGS]");
 });
 
 Deno.test("every example is a command line that parses", () => {

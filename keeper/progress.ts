@@ -48,6 +48,17 @@ export function loadingLine(figures: LoadingFigures): string {
   return `${STAGES.loading} ${bar(done, total)} (${done}/${total} layers)`;
 }
 
+/** `Verifying hf:a/b... [████████████------------] 50% (2.0 MB / 4.0 MB)`. */
+export function verifyLine(reference: string, figures: { bytes_done: number; bytes_total: number }): string {
+  const { bytes_done: done, bytes_total: total } = figures;
+  return `${verifyStage(reference)} ${bar(done, total)} (${bytes(done)} / ${bytes(total)})`;
+}
+
+/** What the verification of one model is called. */
+export function verifyStage(reference: string): string {
+  return `Verifying ${reference}...`;
+}
+
 /** A size as people write it: MB and GB of 1000, one decimal. */
 export function bytes(count: number): string {
   return count < BYTES_PER_GB

@@ -12,9 +12,12 @@ import {
   DownloadEvent,
   DownloadResponse,
   ModelsResponse,
+  type PruneInput,
+  PruneResponse,
   type ReadyCallback,
   type SpawnInput,
   SpawnResponse,
+  VerifyEvent,
   WorkerInfo,
   WorkersResponse,
 } from "./hive_schemas.ts";
@@ -22,6 +25,9 @@ import type { z } from "zod";
 import { HIVE_ROUTES } from "./routes.ts";
 import type { WaitOptions } from "./worker_client.ts";
 import { HealthResponse } from "./worker_schemas.ts";
+
+/** Time for files to be removed: large ones take some file systems a while. */
+const REMOVAL_TIMEOUT_MS = 120_000;
 
 /** A hive's HTTP interface with types. Every method throws what {@linkcode callRoute} throws. */
 export class HiveClient {
@@ -77,6 +83,40 @@ export class HiveClient {
   /** The catalog. */
   models(options: WaitOptions = {}): Promise<z.infer<typeof ModelsResponse>> {
     return callRoute(this.#client, { route: HIVE_ROUTES.models, schema: ModelsResponse, ...options });
+  }
+
+  /** Forgets a model; removes its files if they came from a hub. */
+  removeModel(modelRef: string, options: WaitOptions = {}): Promise<void> {
+    return callRouteEmpty(this.#client, {
+      route: HIVE_ROUTES.deleteModel,
+      params: { ref: modelRef },
+      timeoutMs: REMOVAL_TIMEOUT_MS,
+      ...options,
+    });
+  }
+
+  /** Reads a model's files again and compares their digests; ends after `verified` or `error`. */
+  verifyModel(
+    modelRef: string,
+    options: WaitOptions & { onActivity?: () => void } = {},
+  ): Promise<OpenStream<VerifyEvent>> {
+    return openStream(this.#client, {
+      route: HIVE_ROUTES.verifyModel,
+      schema: VerifyEvent,
+      body: { model_ref: modelRef },
+      ...options,
+    });
+  }
+
+  /** Removes hub models, least recently used first, until the rest fit. */
+  pruneModels(request: PruneInput, options: WaitOptions = {}): Promise<PruneResponse> {
+    return callRoute(this.#client, {
+      route: HIVE_ROUTES.pruneModels,
+      schema: PruneResponse,
+      body: request,
+      timeoutMs: REMOVAL_TIMEOUT_MS,
+      ...options,
+    });
   }
 
   /** Starts a worker or returns one that fits. */

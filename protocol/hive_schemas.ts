@@ -83,12 +83,77 @@ export const CatalogModel = z.object({
   downloaded_at_unix: z.int(),
   /** Paths of the repository's multimodal projectors, which are not fetched. */
   companions: z.array(z.string()).default([]),
+  /** When a worker last began or ended with it; null: never. */
+  last_used_at_unix: z.int().nullable().default(null),
+  /** When its files last had the digests they should; null: not asked for since they came. */
+  verified_at_unix: z.int().nullable().default(null),
 });
 /** See {@linkcode CatalogModel}. */
 export type CatalogModel = z.infer<typeof CatalogModel>;
 
+/** A row of the catalog, and whether a worker has its files at this moment. */
+export const ListedModel = CatalogModel.extend({ in_use: z.boolean() });
+/** See {@linkcode ListedModel}. */
+export type ListedModel = z.infer<typeof ListedModel>;
+
 /** `GET /v1/models`. */
-export const ModelsResponse = z.object({ models: z.array(CatalogModel) });
+export const ModelsResponse = z.object({ models: z.array(ListedModel) });
+
+/** `POST /v1/models/verify`. */
+export const VerifyRequest = z.strictObject({ model_ref: ModelRefText });
+/** Events of its answer; `[DONE]` after `verified` or `error`. */
+export const VerifyEvent = z.discriminatedUnion("stage", [
+  z.object({ stage: z.literal("verifying"), bytes_done: z.number(), bytes_total: z.number() }),
+  z.object({
+    stage: z.literal("verified"),
+    /** Of a model that is one file; else null. */
+    sha256: z.string().nullable(),
+    files: z.array(z.object({
+      path: z.string(),
+      size_bytes: z.number(),
+      algorithm: z.enum(["sha256", "git-sha1"]),
+      digest: z.string(),
+      /** There was nothing to compare with yet: this digest is what the next time compares with. */
+      recorded: z.boolean(),
+    })),
+  }),
+  z.object({ stage: z.literal("error"), error: ErrorBodySchema }),
+]);
+/** See {@linkcode VerifyEvent}. */
+export type VerifyEvent = z.infer<typeof VerifyEvent>;
+
+const MAX_KEEP_GB = 1_000_000;
+
+/** `POST /v1/models/prune`: removes hub models, least recently used first, until the rest fit. */
+export const PruneRequest = z.strictObject({
+  /** What hub models may take together, in GB of 1,000,000,000 bytes. */
+  keep_gb: z.number().min(0).max(MAX_KEEP_GB),
+  /** Only say what would be removed. */
+  dry_run: z.boolean().default(false),
+});
+/** A checked request. */
+export type PruneRequest = z.infer<typeof PruneRequest>;
+/** A request as a caller writes it. */
+export type PruneInput = z.input<typeof PruneRequest>;
+/** Its answer. */
+export const PruneResponse = z.object({
+  /** In the order of removal. */
+  removed: z.array(z.object({
+    reference: z.string(),
+    /** Other references to the same files: they went along. */
+    also: z.array(z.string()),
+    size_bytes: z.number(),
+    last_used_at_unix: z.int().nullable(),
+  })),
+  /** Hub models that are left. */
+  kept_bytes: z.number(),
+  /** Of the removed models. */
+  freed_bytes: z.number(),
+  /** Of the downloads that were removed unfinished; on the disk, not as planned. */
+  partial_bytes: z.number(),
+});
+/** See {@linkcode PruneResponse}. */
+export type PruneResponse = z.infer<typeof PruneResponse>;
 
 /** `GET /v1/models/offer?model_ref=`: what a hive tells another one of a model that it has. */
 export const ModelOffer = z.object({

@@ -5,8 +5,10 @@ import {
   DownloadResponse,
   MAX_CTX_SIZE,
   MAX_SLOTS,
+  PruneRequest,
   ReadyCallback,
   SpawnRequest,
+  VerifyRequest,
 } from "./hive_schemas.ts";
 import type { z } from "zod";
 
@@ -77,4 +79,13 @@ Deno.test("a cached model comes with its path", () => {
   const cached = DownloadResponse.parse({ download_id: "cached", local_path: "/x.gguf" });
   assert("local_path" in cached && cached.local_path === "/x.gguf");
   assertEquals(DownloadResponse.parse({ download_id: "d1" }), { download_id: "d1" });
+});
+
+Deno.test("a prune needs to know how much may stay, and a verification which model", () => {
+  assertEquals(PruneRequest.parse({ keep_gb: 0 }), { keep_gb: 0, dry_run: false });
+  assertEquals(badFields(PruneRequest, { dry_run: "yes", keep: 1 }), ["dry_run", "keep", "keep_gb"]);
+  for (const keep_gb of [-1, Infinity, NaN, "5", null, 1_000_001]) {
+    assertEquals(badFields(PruneRequest, { keep_gb }), ["keep_gb"]);
+  }
+  assertEquals(badFields(VerifyRequest, { model_ref: "wasp", x: 1 }), ["model_ref", "x"]);
 });

@@ -51,6 +51,8 @@ export const HIVE_ROUTES = {
   models: { method: "GET", path: "/v1/models" },
   offer: { method: "GET", path: "/v1/models/offer" },
   blob: { method: "GET", path: "/v1/models/blobs/:digest" },
+  verifyModel: { method: "POST", path: "/v1/models/verify" },
+  pruneModels: { method: "POST", path: "/v1/models/prune" },
   deleteModel: { method: "DELETE", path: "/v1/models/:ref" },
   spawn: { method: "POST", path: "/v1/workers/spawn" },
   ready: { method: "POST", path: "/v1/workers/ready", auth: "token" },

@@ -100,6 +100,12 @@ Deno.test("a hive's client asks for what its methods promise, by the routes of S
   await hive.cancelDownload("d/1");
   answer = () => Response.json({ models: [] });
   await hive.models();
+  answer = () => new Response(null, { status: 204 });
+  await hive.removeModel("hf:a/b");
+  answer = () => new Response(formatEvent({ stage: "verified", sha256: null, files: [] }) + DONE_EVENT);
+  assertEquals((await Array.fromAsync((await hive.verifyModel("hf:a/b")).events)).length, 1);
+  answer = () => Response.json({ removed: [], kept_bytes: 0, freed_bytes: 0, partial_bytes: 0 });
+  await hive.pruneModels({ keep_gb: 1.5 });
   answer = () => Response.json({ ...worker, api_key: "k", reused: false }, { status: 202 });
   assertEquals((await hive.spawn({ model_ref: "builtin:stories" })).api_key, "k");
   answer = () => Response.json({ workers: [worker] });
@@ -115,6 +121,9 @@ Deno.test("a hive's client asks for what its methods promise, by the routes of S
     "GET /v1/models/download/progress?id=d%261",
     "DELETE /v1/models/download/d%2F1",
     "GET /v1/models",
+    "DELETE /v1/models/hf%3Aa%2Fb",
+    'POST /v1/models/verify {"model_ref":"hf:a/b"}',
+    'POST /v1/models/prune {"keep_gb":1.5}',
     'POST /v1/workers/spawn {"model_ref":"builtin:stories"}',
     "GET /v1/workers/list",
     "GET /v1/workers/w%2F1",

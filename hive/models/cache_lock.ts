@@ -24,17 +24,27 @@ export interface LockOptions {
  */
 export async function lockBlob(digestHex: string, options: LockOptions): Promise<Disposable> {
   const { root, repo, signal, timing } = options;
-  const path = join(root, ".locks", repoFolderName(repo), `${digestHex}.lock`);
+  while (true) {
+    const lock = await tryLockBlob(digestHex, { root, folder: repoFolderName(repo) });
+    if (lock !== undefined) return lock;
+    options.onWait?.();
+    await timing.delay(CACHE_LOCK_POLL_MS, signal);
+  }
+}
+
+/** The same lock if it is free now, for a repository by the name of its folder. */
+export async function tryLockBlob(
+  digestHex: string,
+  at: { root: string; folder: string },
+): Promise<Disposable | undefined> {
+  const path = join(at.root, ".locks", at.folder, `${digestHex}.lock`);
   await Deno.mkdir(dirname(path), { recursive: true });
   const file = await Deno.open(path, { write: true, create: true });
   try {
-    while (!await file.tryLock(true)) {
-      options.onWait?.();
-      await timing.delay(CACHE_LOCK_POLL_MS, signal);
-    }
-    return { [Symbol.dispose]: () => file.close() };
+    if (await file.tryLock(true)) return file;
   } catch (error) {
     file.close();
     throw error;
   }
+  file.close();
 }

@@ -18,7 +18,18 @@ const MIGRATIONS = [
   ) STRICT`,
   // JSON: a list of paths.
   "ALTER TABLE models ADD COLUMN companions TEXT NOT NULL DEFAULT '[]'",
+  // recorded_sha256: JSON, one digest for each part, of files that nothing else vouches for.
+  `ALTER TABLE models ADD COLUMN last_used_at_unix INTEGER;
+   ALTER TABLE models ADD COLUMN verified_at_unix INTEGER;
+   ALTER TABLE models ADD COLUMN recorded_sha256 TEXT NOT NULL DEFAULT '[]'`,
 ];
+
+/** What a model is when it enters the catalog. */
+export type NewModel = Omit<CatalogModel, "id" | "last_used_at_unix" | "verified_at_unix">;
+
+/** Of a new row and the one it replaces: the files are, as far as one can tell, the same. */
+const SAME_FILE = `models.revision IS excluded.revision AND models.size_bytes = excluded.size_bytes AND
+  (models.sha256 IS NULL OR models.sha256 IS excluded.sha256)`;
 
 /** `models.db`. Every call blocks for the time of one small SQLite statement. */
 export class Catalog {
@@ -41,16 +52,65 @@ export class Catalog {
     return rows.map(modelOf);
   }
 
-  /** Adds a row or replaces the one of the same reference. The id stays the same for the same reference. */
-  put(model: Omit<CatalogModel, "id">): CatalogModel {
-    const row: CatalogModel = { id: idOf(model.reference), ...model };
-    this.#database.prepare(
-      `INSERT OR REPLACE INTO models
+  /**
+   * Adds a row or replaces the one of the same reference. The id stays the same for the same reference, and what is
+   * known of the same file's use and digests stays too.
+   */
+  put(model: NewModel): CatalogModel {
+    const values = {
+      id: idOf(model.reference),
+      provider: model.provider,
+      reference: model.reference,
+      revision: model.revision,
+      local_path: model.local_path,
+      size_bytes: model.size_bytes,
+      sha256: model.sha256,
+      downloaded_at_unix: model.downloaded_at_unix,
+      companions: JSON.stringify(model.companions),
+    };
+    const row = this.#database.prepare(
+      `INSERT INTO models
         (id, provider, reference, revision, local_path, size_bytes, sha256, downloaded_at_unix, companions)
         VALUES (:id, :provider, :reference, :revision, :local_path, :size_bytes, :sha256, :downloaded_at_unix,
-          :companions)`,
-    ).run({ ...row, companions: JSON.stringify(row.companions) });
-    return row;
+          :companions)
+        ON CONFLICT (reference) DO UPDATE SET
+          last_used_at_unix = iif(${SAME_FILE}, models.last_used_at_unix, NULL),
+          verified_at_unix = iif(${SAME_FILE}, models.verified_at_unix, NULL),
+          recorded_sha256 = iif(${SAME_FILE}, models.recorded_sha256, '[]'),
+          revision = excluded.revision, local_path = excluded.local_path, size_bytes = excluded.size_bytes,
+          sha256 = excluded.sha256, downloaded_at_unix = excluded.downloaded_at_unix,
+          companions = excluded.companions
+        RETURNING *`,
+    ).get(values);
+    return modelOf(row!);
+  }
+
+  /** Notes that the model at this path is used now, under all of its names. */
+  used(localPath: string, atUnix: number): void {
+    this.#database.prepare("UPDATE models SET last_used_at_unix = ? WHERE local_path = ?").run(
+      atUnix,
+      localPath,
+    );
+  }
+
+  /** The digests that the first verification of a model found, part by part; none before it. */
+  recordedDigests(reference: string): string[] {
+    const row = this.#database.prepare("SELECT recorded_sha256 FROM models WHERE reference = ?").get(
+      reference,
+    );
+    return row === undefined ? [] : JSON.parse(String(row.recorded_sha256));
+  }
+
+  /** Notes a verification; `digests`, when given, are what later ones compare with. */
+  verified(
+    reference: string,
+    found: { atUnix: number; sha256: string | null; digests?: readonly string[] },
+  ): void {
+    const { atUnix, sha256, digests } = found;
+    this.#database.prepare(
+      `UPDATE models SET verified_at_unix = ?, sha256 = coalesce(sha256, ?),
+        recorded_sha256 = coalesce(?, recorded_sha256) WHERE reference = ?`,
+    ).run(atUnix, sha256, digests === undefined ? null : JSON.stringify(digests), reference);
   }
 
   /** Removes the row of a reference, if there is one. */

@@ -12,7 +12,7 @@ export type DigestOrder =
 export type DigestAnswer = { hex: string } | { error: string };
 
 /** A hash that begins as the digest of this file does. */
-export function newHash(file: Pick<HubFile, "size" | "digest">): Hash {
+export function newHash(file: { size: number; digest: Pick<HubFile["digest"], "algorithm"> }): Hash {
   if (file.digest.algorithm === "sha256") return createHash("sha256");
   return createHash("sha1").update(`blob ${file.size}\0`);
 }
@@ -62,17 +62,18 @@ export class FollowingDigest implements Disposable {
   }
 }
 
-/** The digest of a whole file, in hex. */
+/** The digest of a whole file, in hex. `onBytes` is told of every piece that was read. */
 export async function digestOf(
-  file: { path: string; size: number; digest: HubFile["digest"] },
-  signal?: AbortSignal,
+  file: { path: string; size: number; digest: Pick<HubFile["digest"], "algorithm"> },
+  options: { signal?: AbortSignal; onBytes?: (count: number) => void } = {},
 ): Promise<string> {
   const hash = newHash(file);
   using handle = await Deno.open(file.path);
   const buffer = new Uint8Array(REHASH_CHUNK_BYTES);
   for (let count = await handle.read(buffer); count !== null; count = await handle.read(buffer)) {
-    signal?.throwIfAborted();
+    options.signal?.throwIfAborted();
     hash.update(buffer.subarray(0, count));
+    options.onBytes?.(count);
   }
   return hash.digest("hex");
 }

@@ -63,6 +63,8 @@ export const MAX_FILE_PATH_CHARS = 512;
 export const MAX_TOKEN_FILE_BYTES = 8 * 1024;
 /** Piece in which a file is read for its digest. */
 export const REHASH_CHUNK_BYTES = 1024 * 1024;
+/** Pause between two reports of a verification. */
+export const VERIFY_PROGRESS_INTERVAL_MS = 100;
 /** Files from this size on have their digest computed by a thread of its own while they come. */
 export const DIGEST_THREAD_BYTES = 16 * 1024 * 1024;
 /** Attempts with another hive before the hub is asked. */
@@ -81,7 +83,7 @@ export const MAX_LISTED_NAMES = 40;
 /** Everything before the tensor data of a GGUF file; the largest vocabularies take some 20 MB. */
 export const MAX_GGUF_HEADER_BYTES = 128 * 1024 * 1024;
 /** Metadata entries; real files have some dozens. */
-export const MAX_GGUF_METADATA_COUNT = 4_096;
+export const MAX_GGUF_METADATA_COUNT = 1_024;
 /** Tensors; real files have up to some thousands. */
 export const MAX_GGUF_TENSOR_COUNT = 65_536;
 /** Length of a metadata key. */
@@ -90,8 +92,8 @@ export const MAX_GGUF_KEY_BYTES = 1_024;
 export const MAX_GGUF_TENSOR_NAME_BYTES = 63;
 /** Length of a string that is kept; longer ones are skipped. */
 export const MAX_GGUF_KEPT_STRING_BYTES = 256;
-/** Elements of an array that is kept; longer ones are skipped. */
-export const MAX_GGUF_KEPT_ARRAY_COUNT = 1_024;
+/** Elements of an array that is kept, one for each layer at most; longer ones are skipped. */
+export const MAX_GGUF_KEPT_ARRAY_COUNT = 512;
 /** Parts of one split model. */
 export const MAX_SPLIT_PARTS = 1_000;
 /** Layers of a model: LLAMA_MAX_LAYERS. */

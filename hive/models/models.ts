@@ -10,9 +10,11 @@ import type {
   DownloadEvent,
   DownloadResponse,
   ModelOffer,
+  PruneRequest,
+  PruneResponse,
 } from "../../protocol/hive_schemas.ts";
 import { type ModelRef, parseModelRef } from "../../protocol/model_ref.ts";
-import { cacheRoot, fileSize } from "./cache.ts";
+import { cacheRoot, fileSize, repoFolderName } from "./cache.ts";
 import { digestOfEntry, findInCache } from "./cache_lookup.ts";
 import { parseSnapshotPath, removeFromCache } from "./cache_removal.ts";
 import { Catalog } from "./catalog.ts";
@@ -26,8 +28,10 @@ import type { Fetch } from "./hub_http.ts";
 import { MODEL_LIMITS, type ModelLimits } from "./limits.ts";
 import type { HubRef } from "./model_files.ts";
 import { configuredPeers } from "./peers.ts";
+import { pruneModels } from "./prune.ts";
 import { splitPaths } from "./split_name.ts";
 import { REAL_TIMING, type Timing } from "./timing.ts";
+import { type Verified, verifyModel, type VerifyOptions } from "./verify.ts";
 
 /** What {@linkcode Models} is made of. The last four are for tests. */
 export interface ModelsOptions {
@@ -69,6 +73,9 @@ export class Models {
   readonly #downloads: Downloads;
   /** Over HTTP/2 all parts of a file would come through one connection, at the speed of one. */
   readonly #httpClient = Deno.createHttpClient({ http2: false });
+  /** Names of the repository folders that downloads are filling. */
+  readonly #filling = new Map<DownloadJob, string>();
+  readonly #leaving = new AbortController();
   #closed = false;
 
   /** Opens the catalog; blocks for that. Call {@linkcode Models.repair} once before serving. */
@@ -112,7 +119,36 @@ export class Models {
     const found = await this.find(ref.text);
     if (found !== undefined) return { download_id: "cached", local_path: found.local_path };
     if (this.#closed) throw new RbeeError("SHUTTING_DOWN", "The hive is shutting down. Try again later.");
-    return await this.#firstAnswer(this.#downloads.start(ref as HubRef));
+    const job = this.#downloads.start(ref as HubRef);
+    this.#filling.set(job, repoFolderName((ref as HubRef).repo));
+    void job.ended.then(() => this.#filling.delete(job));
+    return await this.#firstAnswer(job);
+  }
+
+  /**
+   * As {@linkcode Models.find}.
+   *
+   * @throws {RbeeError} `MODEL_NOT_FOUND` also for a model that a download could bring.
+   */
+  async require(reference: string): Promise<CatalogModel> {
+    const model = await this.find(reference);
+    if (model !== undefined) return model;
+    throw new RbeeError("MODEL_NOT_FOUND", `${reference} is not in the catalog.`);
+  }
+
+  /** Compares a model's files with what they should be. Throws as {@linkcode verifyModel}. */
+  async verify(model: CatalogModel, options: VerifyOptions): Promise<Verified> {
+    const signal = AbortSignal.any([options.signal, this.#leaving.signal]);
+    return await verifyModel(model, { ...options, signal, catalog: this.#catalog });
+  }
+
+  /** Notes that the model at this path is used now. One that cannot be noted costs the note, not the use. */
+  noteUse(localPath: string): void {
+    try {
+      if (!this.#closed) this.#catalog.used(localPath, nowUnix());
+    } catch (error) {
+      this.#options.log.error("use of a model not noted", { local_path: localPath, error });
+    }
   }
 
   /**
@@ -172,6 +208,20 @@ export class Models {
     this.#options.log.info("model removed", { model_ref: row.reference, local_path: row.local_path });
   }
 
+  /** Removes hub models until the rest fit, and what downloads left unfinished. */
+  async prune(
+    request: PruneRequest,
+    options: { inUse: (model: CatalogModel) => boolean },
+  ): Promise<PruneResponse> {
+    return await pruneModels(request, {
+      models: this.list(),
+      root: this.modelsDir,
+      inUse: (model) => options.inUse(model) || this.#downloads.running(model.reference) !== undefined,
+      remove: (reference) => this.remove(reference, options),
+      busy: (repoFolder) => this.#filling.values().some((name) => name === repoFolder),
+    });
+  }
+
   /**
    * What another hive needs to know to take a model from here; a download of our own is not started for that.
    *
@@ -223,6 +273,7 @@ export class Models {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#leaving.abort(new RbeeError("SHUTTING_DOWN", "The hive is shutting down. Try again later."));
     await this.#downloads.close();
     this.#httpClient.close();
     this.#catalog.close();

@@ -38,6 +38,7 @@ Deno.test("a reference becomes verified bytes in the standard cache and a row in
   assertEquals({ ...model, id: "", downloaded_at_unix: 0, sha256: "" }, {
     ...{ id: "", provider: "hf", reference: REF, revision: commit, local_path: last.local_path },
     ...{ size_bytes: tinyGguf().length, sha256: "", downloaded_at_unix: 0, companions: [] },
+    ...{ last_used_at_unix: null, verified_at_unix: null },
   });
 });
 

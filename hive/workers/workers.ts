@@ -56,6 +56,8 @@ export class Workers {
   readonly #connect: Connect;
   readonly #log: Logger;
   readonly #workers = new Map<string, Worker>();
+  /** Model files of spawns on their way to a worker. */
+  readonly #wanted = new Set<{ path: string }>();
   #closing = false;
 
   /** Nothing happens before {@linkcode adopt} or {@linkcode spawn}. */
@@ -73,7 +75,11 @@ export class Workers {
    * @throws {RbeeError} preflight's errors, `WORKER_START_FAILED`, `SHUTTING_DOWN`.
    */
   async spawn(request: SpawnRequest): Promise<SpawnResponse> {
-    const model = await this.#presentModel(request.model_ref);
+    const path = await this.#options.findModel(request.model_ref);
+    using _wanted = this.#want(path);
+    const model: PresentModel | undefined = path === undefined
+      ? undefined
+      : { path, facts: await readGgufFacts(path) };
     const { freeBytes } = await diskSpace(this.#options.home);
     const { devices } = await this.#options.hardware.detect();
     const plan = planSpawn(request, { model, devices, freeDiskMb: freeBytes / 1e6 });
@@ -159,11 +165,13 @@ export class Workers {
     worker.forget();
   }
 
-  /** Ids of the workers that have this model file open or are about to. */
-  usersOf(modelPath: string): string[] {
-    return [...this.#workers.values()]
-      .filter((worker) => worker.alive && worker.record.modelPath === modelPath)
-      .map((worker) => worker.record.id);
+  /** Whether a worker has this model file open or is about to, by whatever name. */
+  uses(modelPath: string): boolean {
+    const taken = [
+      ...this.#workers.values().filter(({ alive }) => alive).map(({ record }) => record.modelPath),
+      ...this.#wanted.values().map(({ path }) => path),
+    ];
+    return taken.some((path) => fileBehind(path) === fileBehind(modelPath));
   }
 
   /** Takes over the workers of the hive before this one, and ends and forgets those that can't be. */
@@ -205,9 +213,12 @@ export class Workers {
     );
   }
 
-  async #presentModel(modelRef: string): Promise<PresentModel | undefined> {
-    const path = await this.#options.findModel(modelRef);
-    return path === undefined ? undefined : { path, facts: await readGgufFacts(path) };
+  /** From now until disposed nobody may remove this file. */
+  #want(path: string | undefined): Disposable | undefined {
+    if (path === undefined) return undefined;
+    const wish = { path };
+    this.#wanted.add(wish);
+    return { [Symbol.dispose]: () => void this.#wanted.delete(wish) };
   }
 
   /** Two references may stand for one file: what is loaded is what counts. */
@@ -298,5 +309,14 @@ export class Workers {
     } catch (error) {
       this.#log.error("worker registry not written", { error });
     }
+  }
+}
+
+/** Links followed; the path itself when nothing is there. */
+function fileBehind(path: string): string {
+  try {
+    return Deno.realPathSync(path);
+  } catch {
+    return path;
   }
 }

@@ -1,5 +1,4 @@
 /** From `infer`'s flags to what the worker and the hive are asked. */
-import { RbeeError } from "../../protocol/errors.ts";
 import { SpawnRequest } from "../../protocol/hive_schemas.ts";
 import { MAX_STOP_STRINGS } from "../../protocol/limits.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
@@ -8,6 +7,7 @@ import type { InferFlags } from "../command_table.ts";
 import { MAX_INPUT_BYTES } from "../limits.ts";
 import type { Output } from "../output.ts";
 import { UsageError } from "../cli.ts";
+import { checkModelFlag } from "./model_flag.ts";
 
 /** The parts of a request that come from outside the command line. */
 export interface InferInput {
@@ -19,15 +19,7 @@ export interface InferInput {
 
 /** Mistakes that the table of flags can't know of. */
 export function checkInferFlags(flags: Partial<InferFlags>): string[] {
-  const problems: string[] = [];
-  if (flags.model !== undefined) {
-    try {
-      parseModelRef(flags.model);
-    } catch (error) {
-      if (!(error instanceof RbeeError)) throw error;
-      problems.push(`--model: ${error.message}`);
-    }
-  }
+  const problems = checkModelFlag(flags);
   if (flags.prompt === "") problems.push("--prompt must not be empty.");
   if (flags.raw && flags.system !== undefined) {
     problems.push("--system needs the model's chat template, which --raw leaves out: use one of them.");

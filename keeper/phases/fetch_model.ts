@@ -12,19 +12,21 @@ import { watchConnection } from "../connection_watch.ts";
 /**
  * Waits until a model is there. Ctrl+C stops the download at the hive too; what was fetched is kept for the next try.
  *
+ * @returns where its file is, and whether it was there before.
  * @throws {RbeeError} the hive's own error, after all of its retries.
  */
 export async function fetchModel(
   hive: HiveClient,
   from: { modelRef: string; hiveUrl: string },
   context: PhaseContext,
-): Promise<void> {
+): Promise<{ localPath: string; cached: boolean }> {
   const { output, signal } = context;
   for (let rejoins = 0;; rejoins++) {
     const answer = await hive.download(from.modelRef, { signal, timeoutMs: DOWNLOAD_ANSWER_TIMEOUT_MS });
-    if (answer.download_id === "cached") return;
+    if ("local_path" in answer) return { localPath: answer.local_path, cached: true };
     try {
-      return await follow(hive, { id: answer.download_id, hiveUrl: from.hiveUrl }, context);
+      const localPath = await follow(hive, { id: answer.download_id, hiveUrl: from.hiveUrl }, context);
+      return { localPath, cached: false };
     } catch (error) {
       if (signal.aborted) throw await stopDownload(hive, answer.download_id, signal.reason);
       if (!(error instanceof StreamCutError)) throw error;
@@ -42,7 +44,7 @@ async function follow(
   hive: HiveClient,
   download: { id: string; hiveUrl: string },
   context: PhaseContext,
-): Promise<void> {
+): Promise<string> {
   const { output } = context;
   let last: DownloadFigures | undefined;
   const finished = () => {
@@ -73,11 +75,12 @@ async function follow(
         break;
       case "complete":
         finished();
-        return;
+        return event.local_path;
       case "error":
         throw errorFromBody(event.error);
     }
   }
+  throw new StreamCutError();
 }
 
 /** Tells the hive to stop; resolves to what is to be thrown. */

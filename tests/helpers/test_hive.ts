@@ -15,6 +15,7 @@ import { fakeWorkerCommand, type FakeWorkerOptions } from "./fake_worker.ts";
 import { createHiveApp } from "../../hive/app.ts";
 import { Hardware } from "../../hive/hardware.ts";
 import { HiveMetrics } from "../../hive/metrics.ts";
+import { noteModelUse } from "../../hive/model_use.ts";
 import { Models } from "../../hive/models/models.ts";
 import { workerEnvironment } from "../../hive/workers/command.ts";
 import { processIdentity } from "../../hive/workers/process.ts";
@@ -97,7 +98,10 @@ export async function testHive(options: TestHiveOptions): Promise<TestHive> {
       advertise: "127.0.0.1",
       callbackUrl: `${url}${HIVE_ROUTES.ready.path}`,
     }),
-    onEvent: (event) => metrics.workerEvent(event),
+    onEvent: (event) => {
+      metrics.workerEvent(event);
+      noteModelUse(models, event);
+    },
   });
   const app = createHiveApp({ apiKey: KEY, log, config: hiveConfig, hardware, models, workers, metrics });
   const server = startServer(app, { listen: { hostname: "127.0.0.1", port: 0 }, log });

@@ -1,0 +1,30 @@
+/** What every command about one machine's models begins with: the node is found, and its hive reached. */
+import { loadConfig } from "../../home/config.ts";
+import { newCorrelationId } from "../../protocol/correlation.ts";
+import type { CommandContext, PhaseContext } from "../context.ts";
+import type { Place } from "../explain.ts";
+import { withPlace } from "../failure.ts";
+import { hiveLogPath } from "../local_hive.ts";
+import { resolveNode } from "../node.ts";
+import { type ReachedHive, reachHive } from "./reach_hive.ts";
+
+/**
+ * Runs `work` with a node's hive, which is started when it is this machine's and does not run. Errors say where they
+ * happened.
+ */
+export async function withHive<T>(
+  nodeName: string,
+  context: CommandContext,
+  work: (hive: ReachedHive, context: PhaseContext) => Promise<T>,
+): Promise<T> {
+  const place: Place = {};
+  return await withPlace(place, async () => {
+    const config = await loadConfig();
+    Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
+    place.node = await resolveNode(nodeName, config);
+    const phases = { ...context, correlationId: newCorrelationId() };
+    const hive = await reachHive(place.node, config, phases);
+    place.node = hive.node;
+    return await work(hive, phases);
+  });
+}
