@@ -239,7 +239,7 @@ class Connections {
         throw this.#mismatch(`goes on beyond the ${file.size} bytes of the hub's list`);
       }
       await bandwidth.take(value.length, this.#signal);
-      onBytes(part.receivedBytes);
+      onBytes(part.receivedBytes + value.length);
       digest.advance(part.map.frontierBytes);
       this.#connectionRuns({ bytes: position - range.start, ms: performance.now() - startedAtMs });
       return value;
