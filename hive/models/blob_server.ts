@@ -1,4 +1,5 @@
 /** Hands a file of the cache to another hive: whole, or the part that it asks for. */
+import { RbeeError } from "../../protocol/errors.ts";
 
 const PIECE_BYTES = 1024 * 1024;
 const RANGE = /^bytes=(\d{1,15})-(\d{1,15})?$/;
@@ -7,12 +8,17 @@ const RANGE = /^bytes=(\d{1,15})-(\d{1,15})?$/;
  * The answer to a GET of the file at `path`, whose content has this digest. A `Range` of one part is honoured unless
  * `If-Range` names another content; any other kind of range gets the whole file. The file is read as fast as the
  * other side takes it, a piece at a time.
+ *
+ * @throws {RbeeError} `MODEL_NOT_FOUND` when the file went away meanwhile.
  */
 export async function serveBlob(
   request: Request,
   blob: { path: string; digestHex: string },
 ): Promise<Response> {
-  const file = await Deno.open(blob.path);
+  const file = await Deno.open(blob.path).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new RbeeError("MODEL_NOT_FOUND", "The file of this digest is not there any more.");
+  });
   try {
     const { size } = await file.stat();
     const etag = `"${blob.digestHex}"`;

@@ -9,6 +9,9 @@ import { RbeeError } from "../../protocol/errors.ts";
 import type { HubFile, HubModel } from "./hub.ts";
 import { MAX_FILE_PATH_CHARS } from "./limits.ts";
 
+/** Folders of a repository in the cache. */
+export const REPO_FOLDERS = ["snapshots", "blobs", "refs"] as const;
+
 /** Where one file of a model lives. */
 export interface CachePaths {
   /** The content, named by its digest; there only when complete and verified. */
@@ -46,6 +49,11 @@ export function repoFolderName(repo: string): string {
   return `models--${repo.replace("/", "--")}`;
 }
 
+/** Makes the folders that other users of the cache miss in a repository where nothing is finished yet. */
+export async function makeRepoFolders(root: string, repo: string): Promise<void> {
+  for (const name of REPO_FOLDERS) await Deno.mkdir(join(repoFolder(root, repo), name), { recursive: true });
+}
+
 /** Where it is noted which commit a branch or tag stands for; undefined when that is no plain path. */
 export function refPath(root: string, at: { repo: string; revision: string }): string | undefined {
   return isPlainPath(at.revision) ? join(repoFolder(root, at.repo), "refs", at.revision) : undefined;
@@ -80,6 +88,11 @@ export function isPlainPath(path: string): boolean {
   // deno-lint-ignore no-control-regex
   if (path.length > MAX_FILE_PATH_CHARS || /[\u0000-\u001f\u007f\\:]/.test(path)) return false;
   return path.split("/").every((segment) => segment !== "" && segment !== "." && segment !== "..");
+}
+
+/** Whether a revision is the full id of a commit, which stands for itself for ever. */
+export function isCommit(revision: string): boolean {
+  return /^[0-9a-f]{40}$/.test(revision);
 }
 
 /** Size of the file behind `path`, links followed; undefined when there is none. Blocks for one look at the disk. */

@@ -1,7 +1,7 @@
 /** What is in the Hugging Face cache already, whoever put it there. */
 import { basename, join } from "@std/path";
 import { QUANT_PREFERENCE } from "../../protocol/model_ref.ts";
-import { fileSize, refPath, repoFolder } from "./cache.ts";
+import { fileSize, isCommit, refPath, repoFolder } from "./cache.ts";
 import { DEFAULT_REVISION, type HubFile } from "./hub.ts";
 import { MAX_CACHED_FILES } from "./limits.ts";
 import { chooseModel, type HubRef, quantisationOf } from "./model_files.ts";
@@ -38,15 +38,13 @@ export async function findInCache(root: string, ref: HubRef): Promise<CachedMode
   }
 }
 
-const COMMIT = /^[0-9a-f]{40}$/;
-
 async function commitOf(root: string, ref: HubRef): Promise<string | undefined> {
   const revision = ref.revision ?? DEFAULT_REVISION;
-  if (COMMIT.test(revision)) return revision;
+  if (isCommit(revision)) return revision;
   const path = refPath(root, { repo: ref.repo, revision });
   if (path === undefined || fileSize(path) === undefined) return undefined;
   const text = (await Deno.readTextFile(path)).trim();
-  return COMMIT.test(text) ? text : undefined;
+  return isCommit(text) ? text : undefined;
 }
 
 async function filesBelow(folder: string, prefix = ""): Promise<string[]> {

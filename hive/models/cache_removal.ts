@@ -42,7 +42,20 @@ export async function removeFromCache(paths: readonly string[]): Promise<void> {
   const snapshotGone = (await namesIn(join(snapshots, commit))).length === 0;
   if (snapshotGone) await removeRevisions(join(repoFolder, "refs"), commit);
   const left = [...await namesIn(snapshots), ...await namesIn(join(repoFolder, "blobs"))];
-  if (left.length === 0) await Deno.remove(repoFolder, { recursive: true });
+  if (left.length === 0) await removeRepo(repoFolder);
+}
+
+/** One without models. Not with what is in it by now: another hive with this cache may have begun to fetch. */
+async function removeRepo(folder: string): Promise<void> {
+  const content = ["blobs", "snapshots"];
+  try {
+    for (const name of content) await removeIfThere(join(folder, name));
+    const notes = (await namesIn(folder)).filter((name) => !content.includes(name));
+    for (const name of notes) await Deno.remove(join(folder, name), { recursive: true });
+    await Deno.remove(folder);
+  } catch {
+    // It has.
+  }
 }
 
 /** The blob behind a snapshot's entry; undefined for a plain file. */

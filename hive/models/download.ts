@@ -1,7 +1,14 @@
 /** A whole model from the hub into the cache: room checked first, then file by file, then made visible. */
 import type { DownloadEvent } from "../../protocol/hive_schemas.ts";
 import { RbeeError } from "../../protocol/errors.ts";
-import { type CachePaths, cachePaths, fileSize, linkSnapshot, writeRevision } from "./cache.ts";
+import {
+  type CachePaths,
+  cachePaths,
+  fileSize,
+  linkSnapshot,
+  makeRepoFolders,
+  writeRevision,
+} from "./cache.ts";
 import { readGgufFacts } from "./gguf.ts";
 import { lockBlob } from "./cache_lock.ts";
 import type { HubFile, HubModel } from "./hub.ts";
@@ -96,6 +103,7 @@ async function fetchMissing(
   const requiredBytes = totalBytes - doneBytes();
   const availableBytes = await options.freeBytes(root);
   if (requiredBytes > availableBytes) throw insufficientDisk({ folder: root, requiredBytes, availableBytes });
+  await makeRepoFolders(root, model.repo);
 
   const meter = new ProgressMeter({
     ...{ totalBytes, doneBytes: doneBytes(), emit },

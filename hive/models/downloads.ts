@@ -5,7 +5,7 @@ import type { Config } from "../../home/config_schema.ts";
 import type { Environment } from "../../home/paths.ts";
 import { Bandwidth } from "./bandwidth.ts";
 import { downloadModel, type DownloadOptions, type LocalModel } from "./download.ts";
-import { DownloadJob, isTerminal } from "./download_job.ts";
+import { DownloadJob, type DownloadOutcome, isTerminal } from "./download_job.ts";
 import { type HubFile, hubFile, type HubModel, resolveAtHub } from "./hub.ts";
 import { type Fetch, HubHttp } from "./hub_http.ts";
 import { readHubToken } from "./hub_token.ts";
@@ -107,11 +107,17 @@ export class Downloads {
       ...{ limits, timing, signal: job.signal },
       onRetry: (notice: RetryNotice) => job.emit(retryingEvent(notice)),
     };
-    return await this.#fromPeer(job, ref, retry) ?? await this.#fromHub(job, ref, retry);
+    const fromPeer = await this.#fromPeer(job, ref, retry);
+    if (fromPeer !== undefined && "localPath" in fromPeer) return fromPeer.localPath;
+    return await this.#fromHub(job, ref, retry).catch((error) => {
+      // Where no hub can say how large it is, the other hive's word counts.
+      const noRoom = fromPeer?.error.code === "INSUFFICIENT_DISK" && hubIsAway(error);
+      throw noRoom ? fromPeer.error : error;
+    });
   }
 
-  /** Undefined when no other hive has it, or the one that does fails: what it brought is not fetched again. */
-  async #fromPeer(job: DownloadJob, ref: HubRef, retry: RetryOptions): Promise<string | undefined> {
+  /** Undefined when no other hive has it. What one brought before it failed is not fetched again. */
+  async #fromPeer(job: DownloadJob, ref: HubRef, retry: RetryOptions): Promise<DownloadOutcome | undefined> {
     const { fetch, limits, log } = this.#options;
     const peers = await this.#options.peers();
     if (peers.length === 0) return undefined;
@@ -122,12 +128,13 @@ export class Downloads {
     log.info("model comes from another node", about);
     const patience = { ...retry, limits: { ...limits, maxAttempts: MAX_PEER_ATTEMPTS } };
     try {
-      return await this.#fetch({ job, ref, model: found.model, sourceOf: found.sourceOf }, patience);
+      const { model, sourceOf } = found;
+      return { localPath: await this.#fetch({ job, ref, model, sourceOf }, patience) };
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof RbeeError) || error.code === "INSUFFICIENT_DISK") throw error;
+      if (!(error instanceof RbeeError)) throw error;
       log.warn("the other node failed; the hub is asked", { ...about, error });
-      return undefined;
+      return { error };
     }
   }
 
@@ -166,6 +173,8 @@ export class Downloads {
    * that has ended; if all went well it finds everything there.
    */
   async #awaitTwin(job: DownloadJob, model: HubModel): Promise<void> {
+    // Of an earlier source that failed: a download is not its own twin, and nobody has to wait for that any more.
+    job.transferKey = undefined;
     const key = [model.repo, ...model.files.map((file) => file.digest.hex)].join(" ");
     const runningTwin = () => this.#jobs.values().find((other) => other.running && other.transferKey === key);
     for (let twin = runningTwin(); twin !== undefined; twin = runningTwin()) {

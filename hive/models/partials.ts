@@ -1,5 +1,6 @@
 /** Downloads that broke off and that nobody went on with. */
 import { join } from "@std/path";
+import { REPO_FOLDERS } from "./cache.ts";
 import { tryLockBlob } from "./cache_lock.ts";
 
 const PARTIAL = /^([0-9a-f]{40,64})\.rbee-part(\.map)?$/;
@@ -33,11 +34,19 @@ export async function removePartials(root: string, options: PartialsOptions): Pr
         if (!options.dryRun) await unless(Deno.errors.NotFound, Deno.remove(path));
       }
     }
-    if (options.dryRun) continue;
-    // Not with what is in them: somebody may have begun to fetch.
-    for (const empty of [blobs, folder]) await Deno.remove(empty).catch(() => {});
+    if (!options.dryRun) await removeEmptyRepo(folder);
   }
   return freedBytes;
+}
+
+/** Not with what is in it: somebody may have begun to fetch. */
+async function removeEmptyRepo(folder: string): Promise<void> {
+  try {
+    const paths = [...REPO_FOLDERS.map((name) => join(folder, name)), folder];
+    for (const path of paths) await unless(Deno.errors.NotFound, Deno.remove(path));
+  } catch {
+    // Something is in it.
+  }
 }
 
 async function bytesOnDisk(path: string): Promise<number> {

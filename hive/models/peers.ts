@@ -4,11 +4,11 @@ import { configuredKey, readKeyFile } from "../../home/keys.ts";
 import type { Config } from "../../home/config_schema.ts";
 import { ModelOffer } from "../../protocol/hive_schemas.ts";
 import { HIVE_ROUTES, routePath } from "../../protocol/routes.ts";
-import { isPlainPath } from "./cache.ts";
-import { type HubModel, rangeHeaders } from "./hub.ts";
+import { isCommit, isPlainPath } from "./cache.ts";
+import { DEFAULT_REVISION, type HubModel, rangeHeaders } from "./hub.ts";
 import { type Fetch, HubHttp } from "./hub_http.ts";
-import { type ModelLimits, PEER_ANSWER_TIMEOUT_MS } from "./limits.ts";
-import type { HubRef } from "./model_files.ts";
+import { MAX_FILE_BYTES, type ModelLimits, PEER_ANSWER_TIMEOUT_MS } from "./limits.ts";
+import { chooseModel, type HubRef } from "./model_files.ts";
 import type { FileSource } from "./transfer.ts";
 
 /** Another hive. */
@@ -75,13 +75,17 @@ export async function askPeers(
   peers: readonly Peer[],
   options: AskOptions,
 ): Promise<PeerModel | undefined> {
-  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(PEER_ANSWER_TIMEOUT_MS)]);
+  const decided = new AbortController();
+  const limit = AbortSignal.timeout(PEER_ANSWER_TIMEOUT_MS);
+  const signal = AbortSignal.any([options.signal, limit, decided.signal]);
   const answers = peers.map(async (peer) => {
     const found = await ask(peer, ref, { ...options, signal });
     if (found === undefined) throw new Error("does not have it");
     return found;
   });
   const first = await Promise.any(answers).catch(() => undefined);
+  // Nobody waits for the others any more.
+  decided.abort();
   options.signal.throwIfAborted();
   return first;
 }
@@ -92,11 +96,8 @@ async function ask(peer: Peer, ref: HubRef, options: AskOptions): Promise<PeerMo
   const http = new HubHttp({ endpoint: peer.url, token, fetch, limits });
   const url = http.url(`${HIVE_ROUTES.offer.path}?model_ref=${encodeURIComponent(ref.text)}`);
   const { json } = await http.getJson(url, { signal, what: ref.text });
-  const offer = ModelOffer.safeParse(json);
-  // What a peer says is believed no more than what a hub says: the bytes must match, the paths be harmless.
-  if (
-    !offer.success || offer.data.repo !== ref.repo || !offer.data.files.every(({ path }) => isPlainPath(path))
-  ) {
+  const model = offeredModel(json, ref);
+  if (model === undefined) {
     log.warn("a node offers a model in a form that is not understood", {
       node: peer.name,
       model_ref: ref.text,
@@ -105,7 +106,7 @@ async function ask(peer: Peer, ref: HubRef, options: AskOptions): Promise<PeerMo
   }
   return {
     peer,
-    model: offer.data,
+    model,
     sourceOf: ({ path, digest }) => ({
       repo: ref.repo,
       open: (range, { signal, validator }) =>
@@ -116,4 +117,21 @@ async function ask(peer: Peer, ref: HubRef, options: AskOptions): Promise<PeerMo
         }),
     }),
   };
+}
+
+/**
+ * What a peer says is believed no more than what a hub says: it must be about what was asked for, and the paths be
+ * harmless. The bytes are compared with the digests when they come.
+ */
+function offeredModel(json: unknown, ref: HubRef): HubModel | undefined {
+  const { data: offer } = ModelOffer.safeParse(json);
+  const revision = ref.revision ?? DEFAULT_REVISION;
+  if (offer === undefined || offer.repo !== ref.repo || offer.revision !== revision) return undefined;
+  if (isCommit(revision) && offer.commit !== revision) return undefined;
+  if (!offer.files.every(({ path, size }) => isPlainPath(path) && size <= MAX_FILE_BYTES)) return undefined;
+  try {
+    return { ...offer, files: chooseModel(offer.files, ref).files };
+  } catch {
+    return undefined;
+  }
 }
