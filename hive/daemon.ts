@@ -53,7 +53,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
 
   const metrics = new HiveMetrics();
   const models = new Models({ home, config, env: Deno.env, builtinDir: builtinDir(), log });
-  models.repair();
+  await models.start();
   const command = workerCommand(Deno.env);
   const env = { ...workerEnvironment(Deno.env.toObject()), RBEE_LOG_LEVEL: config.log.level };
   const hardware = new Hardware({

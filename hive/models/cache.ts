@@ -68,7 +68,12 @@ export function cachePaths(root: string, at: { repo: string; commit: string; fil
   const { file } = at;
   const folder = repoFolder(root, at.repo);
   const blob = join(folder, "blobs", file.digest.hex);
-  return { blob, partial: `${blob}.rbee-part`, snapshot: snapshotPath(root, { ...at, path: file.path }) };
+  return { blob, partial: partialPath(blob), snapshot: snapshotPath(root, { ...at, path: file.path }) };
+}
+
+/** Where the unfinished file of a blob lies. */
+export function partialPath(blob: string): string {
+  return `${blob}.rbee-part`;
 }
 
 /** The name of a file in a snapshot. Throws as {@linkcode cachePaths}. */

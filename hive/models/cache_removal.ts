@@ -1,6 +1,7 @@
 /** Takes files out of the Hugging Face cache again, and leaves no scraps that its other users would stumble over. */
 import { dirname, join, resolve } from "@std/path";
 import { fileSize } from "./cache.ts";
+import { notePath } from "./unsettled.ts";
 
 /** A file of a snapshot, taken apart: `REPO_FOLDER/snapshots/COMMIT/PATH`. */
 export interface SnapshotPath {
@@ -36,7 +37,10 @@ export async function removeFromCache(paths: readonly string[]): Promise<void> {
   }
   const snapshots = join(repoFolder, "snapshots");
   for (const used of await linkTargetsBelow(snapshots)) blobs.delete(used);
-  for (const blob of blobs) if (dirname(blob) === join(repoFolder, "blobs")) await removeIfThere(blob);
+  for (const blob of blobs) {
+    if (dirname(blob) !== join(repoFolder, "blobs")) continue;
+    for (const path of [blob, notePath(blob)]) await removeIfThere(path);
+  }
 
   for (const path of paths) await removeEmptyFolders(dirname(path), snapshots);
   const snapshotGone = (await namesIn(join(snapshots, commit))).length === 0;

@@ -14,6 +14,7 @@ import type { HubRef } from "./model_files.ts";
 import { askPeers, type Peer } from "./peers.ts";
 import { retryingEvent, type RetryNotice, type RetryOptions } from "./retries.ts";
 import type { Timing } from "./timing.ts";
+import { settleLeftOver, unsettledFiles } from "./unsettled.ts";
 
 /** What downloads need. */
 export interface DownloadsOptions {
@@ -47,6 +48,8 @@ export class Downloads {
   readonly #bandwidth: Bandwidth;
   /** By id, oldest first. */
   readonly #jobs = new Map<string, DownloadJob>();
+  /** Files that are on their way to the disk. */
+  readonly #settling = new Set<Promise<void>>();
 
   /** Nothing runs yet. */
   constructor(options: DownloadsOptions) {
@@ -81,10 +84,31 @@ export class Downloads {
     return job;
   }
 
-  /** Cancels everything; resolves when all have stopped. */
+  /** What an earlier hive left on its way to the disk is brought there, or becomes unfinished again. */
+  async settleLeftOvers(): Promise<void> {
+    const files = await unsettledFiles(this.#options.root);
+    for (const paths of files) this.#settle(settleLeftOver(paths), paths.blob);
+    await Promise.all(this.#settling);
+  }
+
+  /** Cancels everything; resolves when all have stopped, and what came is on the disk. */
   async close(): Promise<void> {
     const reason = new RbeeError("SHUTTING_DOWN", "The hive is shutting down; the download can be resumed.");
     await Promise.all(this.#jobs.values().filter((job) => job.running).map((job) => job.cancel(reason)));
+    await Promise.all(this.#settling);
+  }
+
+  #settle(settled: Promise<unknown>, path: string): void {
+    const done = settled.then((error) => {
+      this.#settling.delete(done);
+      if (error !== undefined) {
+        this.#options.log.error("a file cannot be written to the disk; it is unfinished again", {
+          path,
+          error,
+        });
+      }
+    });
+    this.#settling.add(done);
   }
 
   /** Never rejects. */
@@ -163,6 +187,7 @@ export class Downloads {
     const local = await downloadModel(model, {
       ...{ ...retry, sourceOf, emit: job.emit.bind(job), bandwidth: this.#bandwidth },
       ...{ root: this.#options.root, freeBytes: this.#options.freeBytes },
+      onNamed: (settled, path) => this.#settle(settled, path),
     });
     this.#options.onComplete(ref, model, local);
     return local.path;

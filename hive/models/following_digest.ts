@@ -1,7 +1,7 @@
 /** The digest of a file that is still coming: computed beside the download, over whatever is there from the start on. */
 import { createHash, type Hash } from "node:crypto";
 import type { HubFile } from "./hub.ts";
-import { DIGEST_THREAD_BYTES, REHASH_CHUNK_BYTES } from "./limits.ts";
+import { DIGEST_STEP_BYTES, DIGEST_THREAD_BYTES, REHASH_CHUNK_BYTES } from "./limits.ts";
 
 /** What the thread is told: first the file, then how far it is there. */
 export type DigestOrder =
@@ -22,6 +22,7 @@ export class FollowingDigest implements Disposable {
   readonly #file: { path: string; size: number; digest: HubFile["digest"] };
   readonly #worker: Worker | undefined;
   readonly #answer = Promise.withResolvers<string>();
+  #toldBytes = 0;
 
   /** Starts a thread unless the file is so small that it is not worth one. */
   constructor(path: string, file: Pick<HubFile, "size" | "digest">) {
@@ -40,8 +41,10 @@ export class FollowingDigest implements Disposable {
     this.#tell({ file: this.#file });
   }
 
-  /** All bytes before this offset are there. */
+  /** All bytes before this offset are there. The thread is told of it now and then: waking it costs. */
   advance(untilBytes: number): void {
+    if (untilBytes - this.#toldBytes < DIGEST_STEP_BYTES && untilBytes < this.#file.size) return;
+    this.#toldBytes = untilBytes;
     this.#tell({ untilBytes });
   }
 

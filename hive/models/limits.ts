@@ -67,6 +67,8 @@ export const REHASH_CHUNK_BYTES = 1024 * 1024;
 export const VERIFY_PROGRESS_INTERVAL_MS = 100;
 /** Files from this size on have their digest computed by a thread of its own while they come. */
 export const DIGEST_THREAD_BYTES = 16 * 1024 * 1024;
+/** Such a thread is given so much to do at once. */
+export const DIGEST_STEP_BYTES = 4 * 1024 * 1024;
 /** Attempts with another hive before the hub is asked. */
 export const MAX_PEER_ATTEMPTS = 2;
 /** A hive that has not said by then what it has is not waited for. */

@@ -78,7 +78,7 @@ export class Models {
   readonly #leaving = new AbortController();
   #closed = false;
 
-  /** Opens the catalog; blocks for that. Call {@linkcode Models.repair} once before serving. */
+  /** Opens the catalog; blocks for that. Call {@linkcode Models.start} once before serving. */
   constructor(options: ModelsOptions) {
     const { config, env, log, home } = options;
     this.#options = options;
@@ -176,6 +176,12 @@ export class Models {
   list(): CatalogModel[] {
     this.repair();
     return this.#catalog.all();
+  }
+
+  /** Looks after what an earlier hive has left. */
+  async start(): Promise<void> {
+    await this.#downloads.settleLeftOvers();
+    this.repair();
   }
 
   /** Brings the catalog in line with the disk; blocks for a look at every file. */

@@ -35,8 +35,8 @@ export class PartFile implements Disposable {
   readonly #path: string;
   readonly #data: Deno.FsFile;
   readonly #mapFile: Deno.FsFile;
-  /** What was there when the data were last known to be on the disk. */
-  #syncedBytes: number;
+  /** What was there when the data were last known to be on the disk; of what an earlier try left, nothing is. */
+  #syncedBytes = 0;
   /** Received, not written yet. */
   #bufferedBytes = 0;
   #lastWrite = Promise.resolve();
@@ -50,7 +50,6 @@ export class PartFile implements Disposable {
     this.map = parts.map;
     this.#data = parts.data;
     this.#mapFile = parts.mapFile;
-    this.#syncedBytes = parts.map.haveBytes;
   }
 
   /** Bytes that came, those included that are still to be written. */
@@ -81,36 +80,48 @@ export class PartFile implements Disposable {
     const { size, chunkBytes } = options;
     const data = await Deno.open(path, { read: true, write: true, create: true });
     let mapFile: Deno.FsFile | undefined;
+    let file: PartFile | undefined;
     try {
       const fits = (await data.stat()).size === size;
       mapFile = await Deno.open(PartFile.mapPath(path), { read: true, write: true, create: true });
       const there = fits ? readMap(await Deno.readFile(PartFile.mapPath(path)), options) : undefined;
       const map = new ChunkMap(size, { chunkBytes, there });
-      const file = new PartFile(path, { map, data, mapFile });
+      file = new PartFile(path, { map, data, mapFile });
       if (there === undefined) {
         // The old map must not vouch for what is thrown away.
         await mapFile.truncate(0);
         await data.truncate(0);
         await data.truncate(size);
+        file.#writeBitmap(1);
       }
-      file.#writeHeader(options);
       file.#writeBitmap(0);
-      file.#writeBitmap(1);
+      // Last: it says that the first bitmap counts.
+      file.#writeHeader(options);
       return file;
     } catch (error) {
-      data.close();
-      mapFile?.close();
-      throw error;
+      if (file === undefined) {
+        data.close();
+        mapFile?.close();
+        throw error;
+      }
+      const failure = await file.#writeFailure(error);
+      file[Symbol.dispose]();
+      throw failure;
     }
   }
 
   /**
    * Takes what `read` gives, from `start` on, which must be the beginning of a chunk, until it gives nothing more.
    * Reading goes on while what came before is written. When `read` throws, the whole chunks that came are kept.
+   * `onReceived` is told when what `read` gave counts as received.
    *
    * @throws {RbeeError} `INSUFFICIENT_DISK` when the bytes do not fit; the file is removed then.
    */
-  async receive(start: number, read: () => Promise<Uint8Array | undefined>): Promise<void> {
+  async receive(
+    start: number,
+    read: () => Promise<Uint8Array | undefined>,
+    options: { onReceived?: () => void } = {},
+  ): Promise<void> {
     let position = start;
     let filled = 0;
     let buffer = new Uint8Array(BUFFER_BYTES);
@@ -144,6 +155,7 @@ export class PartFile implements Disposable {
           this.#bufferedBytes += piece.length;
           if (filled === buffer.length) await write();
         }
+        options.onReceived?.();
         if (performance.now() - writtenAtMs >= WRITE_INTERVAL_MS) await write();
       }
     } finally {
@@ -164,15 +176,14 @@ export class PartFile implements Disposable {
     await this.#data.truncate(this.map.size);
   }
 
-  /** Gives the file its final name, after its bytes have reached the disk. */
-  async moveTo(path: string): Promise<void> {
-    await this.#data.syncData();
-    this[Symbol.dispose]();
-    await Deno.rename(this.#path, path);
-    await Deno.remove(PartFile.mapPath(this.#path));
+  /** Hands over the open file, which is all there; whoever takes it closes it. */
+  release(): Deno.FsFile {
+    this.#open = false;
+    this.#mapFile.close();
+    return this.#data;
   }
 
-  /** Closes and removes the file; a second time, or after `moveTo`, nothing. */
+  /** Closes and removes the file; a second time, or after `release`, nothing. */
   async discard(): Promise<void> {
     if (!this.#open) return;
     this[Symbol.dispose]();
@@ -208,15 +219,20 @@ export class PartFile implements Disposable {
     try {
       this.#data.seekSync(range.start, Deno.SeekMode.Start);
       for (let done = 0; done < bytes.length;) done += await this.#data.write(bytes.subarray(done));
+      this.#bufferedBytes -= bytes.length;
+      this.#mark(range);
     } catch (error) {
-      if (!isDiskFull(error)) throw error;
-      const folder = dirname(this.#path);
-      const requiredBytes = this.map.size - this.map.haveBytes;
-      await this.discard();
-      throw insufficientDisk({ folder, requiredBytes, availableBytes: (await diskSpace(folder)).freeBytes });
+      throw await this.#writeFailure(error);
     }
-    this.#bufferedBytes -= bytes.length;
-    this.#mark(range);
+  }
+
+  /** What a failed write means. On a full disk, a part of what does not fit is in the way. */
+  async #writeFailure(error: unknown): Promise<unknown> {
+    if (!isDiskFull(error)) return error;
+    const folder = dirname(this.#path);
+    const requiredBytes = this.map.size - this.map.haveBytes;
+    await this.discard();
+    return insufficientDisk({ folder, requiredBytes, availableBytes: (await diskSpace(folder)).freeBytes });
   }
 
   #mark(range: ByteRange): void {
@@ -227,10 +243,10 @@ export class PartFile implements Disposable {
     }
     this.#mapFile.seekSync(HEADER_BYTES + first, Deno.SeekMode.Start);
     this.#mapFile.writeSync(this.map.bitmap.subarray(first, last + 1));
-    if (this.map.haveBytes - this.#syncedBytes >= SYNC_BYTES) void this.#sync();
+    if (this.map.haveBytes - this.#syncedBytes >= SYNC_BYTES) void this.#sync().catch(() => {});
   }
 
-  /** Beside the writing: notes what is on the disk for sure. */
+  /** Beside the writing: notes what is on the disk for sure. When that fails, the note before stays true. */
   async #sync(): Promise<void> {
     if (this.#syncing) return;
     this.#syncing = true;
@@ -273,6 +289,12 @@ function readMap(bytes: Uint8Array, options: PartFileOptions): Uint8Array | unde
   if (!same) return undefined;
   const which = boot === bootId() ? 0 : 1;
   return bytes.slice(HEADER_BYTES + which * length, HEADER_BYTES + (which + 1) * length);
+}
+
+/** Whether a map, by its first bytes, was written since the machine was started. */
+export function isOfThisBoot(map: Uint8Array): boolean {
+  const [mark, , , boot] = new TextDecoder().decode(map.subarray(0, HEADER_BYTES)).trimEnd().split(" ");
+  return mark === MARK && boot === bootId();
 }
 
 let knownBootId: string | undefined;

@@ -54,7 +54,8 @@ async function bytesOnDisk(path: string): Promise<number> {
   return info === undefined ? 0 : info.blocks === null ? info.size : info.blocks * BLOCK_BYTES;
 }
 
-async function entriesOf(folder: string): Promise<Deno.DirEntry[]> {
+/** What is in a folder of the cache; nothing where there is none. */
+export async function entriesOf(folder: string): Promise<Deno.DirEntry[]> {
   const entries = unless(Deno.errors.NotFound, Array.fromAsync(Deno.readDir(folder)));
   // What other tools put into the cache need not be a folder.
   return await unless(Deno.errors.NotADirectory, entries) ?? [];

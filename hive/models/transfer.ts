@@ -9,6 +9,7 @@ import type { HubAnswer, Validator } from "./hub_http.ts";
 import { PartFile } from "./part_file.ts";
 import { AttemptFailed } from "./retry_plan.ts";
 import { type RetryOptions, withRetries } from "./retries.ts";
+import { nameFile } from "./unsettled.ts";
 
 /** Where the bytes of one file come from. */
 export interface FileSource {
@@ -26,6 +27,8 @@ export interface TransferOptions extends RetryOptions {
   bandwidth: Bandwidth;
   /** Told how many bytes of the file are there; goes back when it has to start again. */
   onBytes: (haveBytes: number) => void;
+  /** The file is at `path`; `settled` resolves when its bytes are on the disk, to the error if there is one. */
+  onNamed: (settled: Promise<unknown>, path: string) => void;
 }
 
 /** The state of a transfer over its attempts. */
@@ -41,8 +44,14 @@ interface Transfer {
 const PARTS_BEFORE_ANOTHER = 4;
 /** Read at once at most. */
 const READ_BYTES = 128 * 1024;
-/** A connection's speed is believed after so long. */
+/** A connection's speed is believed after so long; a part that takes less is too small to be worth a request. */
 const MEASURE_MS = 100;
+/** Parts grow to so many times their first size. */
+const MAX_PART_GROWTH = 32;
+/** So long more connections have to show what they are good for… */
+const TRIAL_MS = 500;
+/** …which is to be so many times as fast. */
+const WORTHWHILE_GAIN = 1.25;
 /** What a disk takes and a core verifies; no line is faster. */
 const ENOUGH_BYTES_PER_MS = 500_000;
 
@@ -64,7 +73,7 @@ export async function transferFile(
     transfer.digest.advance(part.map.frontierBytes);
     options.onBytes(part.map.haveBytes);
     await withRetries(() => attempt({ transfer, paths }, options), options);
-    await part.moveTo(paths.blob);
+    options.onNamed((await nameFile(paths, part.release())).settled, paths.blob);
   } catch (error) {
     if (part.map.haveBytes === 0) await part.discard();
     throw error;
@@ -113,6 +122,17 @@ async function digestUnlessAborted(digest: FollowingDigest, signal: AbortSignal)
   }
 }
 
+/** More connections than before, on trial. */
+interface Trial {
+  /** How many there were before. */
+  before: number;
+  /** How fast all of those were together. */
+  bytesPerMs: number;
+  startedAtMs: number;
+  /** Received since then, over all connections. */
+  bytes: number;
+}
+
 /**
  * The connections of one attempt. The first one finds out whether the other side sends parts, and how fast; then there
  * are as many as help, up to the limit. One that fails leaves its part to the others; the attempt has failed when none is left.
@@ -124,6 +144,11 @@ class Connections {
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
   #wanted = 1;
+  /** More than these have been found to be of no use. */
+  #most: number;
+  #trial: Trial | undefined;
+  /** What a connection asks for at once. */
+  #partBytes: number;
   /** Whether the other side does. */
   #sendsParts = false;
   #partsLeftToWait = 0;
@@ -135,6 +160,8 @@ class Connections {
     this.#transfer = transfer;
     this.#options = options;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
+    this.#most = options.limits.connections;
+    this.#partBytes = options.limits.partBytes;
   }
 
   /** Resolves when all bytes are there. Throws what {@linkcode transferFile} tries again or passes on. */
@@ -154,13 +181,22 @@ class Connections {
     }
   }
 
+  /** Towards the end parts are small again, so that all connections have something to do. */
   #take(): ByteRange | undefined {
-    return this.#transfer.part.map.take(this.#options.limits.partBytes);
+    const { map } = this.#transfer.part;
+    const fairBytes = (map.size - map.haveBytes) / (2 * this.#wanted);
+    return map.take(Math.max(this.#options.limits.partBytes, Math.min(this.#partBytes, fairBytes)));
+  }
+
+  #grow(tookMs: number): void {
+    if (tookMs <= 0 || tookMs >= MEASURE_MS) return;
+    this.#partBytes = Math.min(2 * this.#partBytes, MAX_PART_GROWTH * this.#options.limits.partBytes);
   }
 
   /** Never rejects. */
   async #run(first: ByteRange): Promise<void> {
     for (let range: ByteRange | undefined = first; range !== undefined; range = this.#take()) {
+      const startedAtMs = performance.now();
       try {
         await this.#receive(range);
       } catch (error) {
@@ -170,22 +206,39 @@ class Connections {
         this.#transfer.part.map.release(range);
       }
       this.#partsLeftToWait--;
-      if (this.#signal.aborted) return;
+      this.#grow(performance.now() - startedAtMs);
+      if (this.#signal.aborted || this.#running.size > this.#wanted) return;
     }
   }
 
-  /** More connections are worth their work as long as all of them together are slow. */
+  /** More connections are worth their work as long as all of them together are slow, and if more are faster. */
   #connectionRuns(so: { bytes: number; ms: number }): void {
-    const { limits } = this.#options;
+    if (this.#trial !== undefined) return this.#judge(this.#trial);
     if (!this.#sendsParts || this.#partsLeftToWait > 0 || so.ms < MEASURE_MS) return;
-    const useful = Math.ceil(ENOUGH_BYTES_PER_MS / (so.bytes / so.ms));
-    this.#wanted = Math.max(this.#wanted, Math.min(useful, limits.connections));
+    const useful = Math.min(this.#most, Math.ceil(ENOUGH_BYTES_PER_MS / (so.bytes / so.ms)));
+    if (useful <= this.#wanted) return;
+    this.#trial = {
+      before: this.#wanted,
+      bytesPerMs: this.#wanted * so.bytes / so.ms,
+      startedAtMs: performance.now(),
+      bytes: 0,
+    };
+    this.#wanted = useful;
     this.#openMore();
+  }
+
+  #judge(trial: Trial): void {
+    const ms = performance.now() - trial.startedAtMs;
+    if (ms < TRIAL_MS) return;
+    this.#trial = undefined;
+    if (trial.bytes / ms >= WORTHWHILE_GAIN * trial.bytesPerMs) return;
+    this.#wanted = this.#most = trial.before;
   }
 
   #failed(error: unknown): void {
     if (error instanceof AttemptFailed && error.failure.kind !== "mismatch" && !this.#signal.aborted) {
       this.#failure = error;
+      this.#trial = undefined;
       this.#partsLeftToWait = PARTS_BEFORE_ANOTHER;
       this.#wanted = Math.max(1, this.#running.size - 1);
       return;
@@ -239,11 +292,11 @@ class Connections {
         throw this.#mismatch(`goes on beyond the ${file.size} bytes of the hub's list`);
       }
       await bandwidth.take(value.length, this.#signal);
-      onBytes(part.receivedBytes + value.length);
       digest.advance(part.map.frontierBytes);
+      if (this.#trial !== undefined) this.#trial.bytes += value.length;
       this.#connectionRuns({ bytes: position - range.start, ms: performance.now() - startedAtMs });
       return value;
-    });
+    }, { onReceived: () => onBytes(part.receivedBytes) });
     if (position < range.end) {
       throw answer.readFailure(new Error(`the connection ended at byte ${position} of ${file.size}`));
     }

@@ -1,0 +1,144 @@
+import { assert, assertEquals } from "@std/assert";
+import { PartFile } from "./part_file.ts";
+import { changeHeader, contentOf, fill, patchFiles, systemError, tempFolder } from "./part_file_test_bed.ts";
+import { fetchModel, fetchPath, filesBelow, REF, startBed, tinyGguf } from "./models_test_bed.ts";
+import { nameFile, notePath, settleLeftOver, unsettledFiles } from "./unsettled.ts";
+
+const OPTIONS = { size: 10_250, chunkBytes: 500 };
+const CONTENT = contentOf(OPTIONS.size);
+
+/** A cache with one file that is all there, unfinished by name. */
+async function cacheWithFile() {
+  const folder = await tempFolder();
+  const blob = `${folder.path}/models--acme--tiny/blobs/abc`;
+  const paths = { blob, partial: `${blob}.rbee-part` };
+  const part = await PartFile.open(paths.partial, OPTIONS);
+  await fill(part, CONTENT);
+  return {
+    ...{ root: folder.path, paths, part },
+    names: async () => (await filesBelow(`${folder.path}/models--acme--tiny/blobs`)).sort(),
+    /** As a process leaves it that is killed before the bytes are on the disk. */
+    async leave(): Promise<void> {
+      using _lost = patchFiles("syncData", () => () => new Promise(() => {}));
+      await nameFile(paths, part.release());
+    },
+    [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
+  };
+}
+
+/** The machine is started anew: the note is of the start before. */
+async function reboot(blob: string): Promise<void> {
+  await Deno.rename(notePath(blob), PartFile.mapPath(blob));
+  changeHeader(blob, (header) => header.replace(/[0-9a-f-]{36}/, "00000000-1111-2222-3333-444444444444"));
+  await Deno.rename(PartFile.mapPath(blob), notePath(blob));
+}
+
+Deno.test("a file has its name at once, and a note beside it until its bytes are on the disk", async () => {
+  await using cache = await cacheWithFile();
+  const disk = Promise.withResolvers<void>();
+  using _slow = patchFiles("syncData", (syncData) =>
+    async function (this: Deno.FsFile) {
+      await disk.promise;
+      await syncData.call(this);
+    });
+  const { settled } = await nameFile(cache.paths, cache.part.release());
+  assertEquals(await cache.names(), ["abc", "abc.rbee-unsettled"]);
+  assertEquals(await Deno.readFile(cache.paths.blob), CONTENT);
+  assertEquals(await unsettledFiles(cache.root), [cache.paths]);
+  disk.resolve();
+  assertEquals(await settled, undefined);
+  assertEquals(await cache.names(), ["abc"]);
+  assertEquals(await unsettledFiles(cache.root), []);
+});
+
+Deno.test("a file whose bytes cannot be written is an unfinished one again", async () => {
+  await using cache = await cacheWithFile();
+  const error = systemError("EIO");
+  using _broken = patchFiles("syncData", () => () => Promise.reject(error));
+  const { settled } = await nameFile(cache.paths, cache.part.release());
+  assertEquals(await settled, error);
+  assertEquals(await cache.names(), ["abc.rbee-part", "abc.rbee-part.map"]);
+  assertEquals(PartFile.keptBytes(cache.paths.partial, OPTIONS), OPTIONS.size);
+});
+
+Deno.test("a file that was removed while it was on its way to the disk stays removed", async () => {
+  await using cache = await cacheWithFile();
+  const { settled } = await nameFile(cache.paths, cache.part.release());
+  for (const path of [cache.paths.blob, notePath(cache.paths.blob)]) {
+    await Deno.remove(path).catch(() => {});
+  }
+  assertEquals(await settled, undefined);
+  assertEquals(await cache.names(), []);
+});
+
+Deno.test("what a killed process left is brought to the disk as long as the machine runs", async () => {
+  await using cache = await cacheWithFile();
+  await cache.leave();
+  let synced = 0;
+  using _counted = patchFiles("syncData", (syncData) =>
+    async function (this: Deno.FsFile) {
+      await syncData.call(this);
+      synced++;
+    });
+  assertEquals(await settleLeftOver(cache.paths), undefined);
+  assertEquals([synced, await cache.names()], [1, ["abc"]]);
+  assertEquals(await Deno.readFile(cache.paths.blob), CONTENT);
+});
+
+Deno.test("after a power cut such a file is unfinished, and only what was on the disk for sure counts", async () => {
+  await using cache = await cacheWithFile();
+  await cache.leave();
+  await reboot(cache.paths.blob);
+  assertEquals(await settleLeftOver(cache.paths), undefined);
+  assertEquals(await cache.names(), ["abc.rbee-part", "abc.rbee-part.map"]);
+  assertEquals(PartFile.keptBytes(cache.paths.partial, OPTIONS), 0);
+});
+
+Deno.test("a note that the power cut spoiled, and one without its file, vouch for nothing", async () => {
+  await using cache = await cacheWithFile();
+  await cache.leave();
+  await Deno.writeFile(notePath(cache.paths.blob), new Uint8Array(500));
+  await settleLeftOver(cache.paths);
+  assertEquals(PartFile.keptBytes(cache.paths.partial, OPTIONS), 0);
+
+  await Deno.rename(PartFile.mapPath(cache.paths.partial), notePath(cache.paths.blob));
+  await settleLeftOver(cache.paths);
+  assertEquals(await cache.names(), ["abc.rbee-part", "abc.rbee-part.map"]);
+});
+
+Deno.test("a model that a power cut left with holes is not used, and fetched anew", async () => {
+  await using bed = await startBed();
+  let blob: string;
+  let note: Uint8Array;
+  {
+    const disk = Promise.withResolvers<void>();
+    using _slow = patchFiles("syncData", () => () => disk.promise);
+    blob = await Deno.realPath(await fetchPath(bed.models));
+    note = await Deno.readFile(notePath(blob));
+    disk.resolve();
+  }
+  const models = await bed.restart();
+  await Deno.writeFile(notePath(blob), note);
+  await reboot(blob);
+  await Deno.writeFile(blob, new Uint8Array(tinyGguf().length));
+
+  await models.start();
+  assertEquals(models.list(), []);
+  assertEquals(await models.find(REF), undefined);
+  assertEquals(await Deno.readFile(await fetchPath(models)), tinyGguf());
+});
+
+Deno.test("a hive that leaves waits for what is on its way to the disk", async () => {
+  await using bed = await startBed();
+  const disk = Promise.withResolvers<void>();
+  using _slow = patchFiles("syncData", () => () => disk.promise);
+  assertEquals((await fetchModel(bed.models)).last.stage, "complete");
+  let closed = false;
+  const closing = bed.models.close().then(() => closed = true);
+  const blobs = `${bed.repoFolder}/blobs`;
+  assertEquals((await filesBelow(blobs)).length, 2);
+  assert(!closed);
+  disk.resolve();
+  await closing;
+  assertEquals((await filesBelow(blobs)).length, 1);
+});
