@@ -110,7 +110,7 @@ export const LATENCY_ROWS: readonly Row[] = [
     model: STORIES,
     unit: "ms",
     entrants: [
-      rbee({ load: firstToken(storyPrompt), threads: BOTH_THREADS }),
+      rbee({ load: firstToken(storyPrompt), threads: [0, ...BOTH_THREADS] }),
       llamaServer({ load: firstToken(storyPrompt), threads: BOTH_THREADS, target: atMost(1) }),
     ],
   },

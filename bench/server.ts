@@ -42,6 +42,7 @@ export type ServerEvent = any;
 /** How a server is started. */
 export interface ServerSetup {
   model: string;
+  /** 0, for ours only: as many as it chooses itself. */
   threads: number;
   /** Answers at once. Default: 1. */
   slots?: number;
@@ -57,7 +58,8 @@ const KEY = "key-of-the-benchmark";
 /** `llm-worker-rbee`, as a hive starts it. */
 export const startWorker: StartServer = async ({ model, threads, slots = 1, context = 512 }) => {
   const home = await Deno.makeTempDir({ prefix: "rbee-bench-" });
-  const flags = ["--model", model, "--slots", slots, "--ctx-size", context, "--threads", threads].map(String);
+  const flags = ["--model", model, "--slots", slots, "--ctx-size", context].map(String);
+  if (threads > 0) flags.push("--threads", String(threads));
   const worker = startDaemon({
     main: "worker/main.ts",
     permissions: "worker",

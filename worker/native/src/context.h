@@ -17,7 +17,7 @@ namespace rbee {
 struct EngineOptions {
   int slots = 4;
   int ctx_size = 0;                     // tokens per slot; 0: what the model was trained for, at most 4096
-  int threads = 0;                      // 0: the machine's physical cores; one for very small models
+  int threads = 0;                      // 0: the machine's physical cores; one for single tokens of very small models
   std::string cache_type = "auto";      // of keys and values in the KV cache, as ggml calls it
   std::string flash_attention = "auto"; // auto, on or off
   bool kv_unified = false;              // one cache that all slots share instead of one for each
@@ -31,8 +31,14 @@ struct MemoryUse {
   size_t compute = 0;
 };
 
-// The threads that compute. ggml without a pool makes new ones for every step.
+// Threads that compute. ggml without a pool makes new ones for every step.
 using ThreadPool = std::shared_ptr<ggml_threadpool>;
+
+// For steps of many rows (prompts, several answers) and for those of one; often the same pool.
+struct ThreadPools {
+  ThreadPool rows;
+  ThreadPool row;
+};
 
 class Context {
  public:
@@ -41,7 +47,7 @@ class Context {
   // ask. `threads` are those of another context that never computes at the same time. Throws EngineError:
   // INVALID_REQUEST, INVALID_MODEL, INSUFFICIENT_RAM.
   Context(Model& model, const EngineOptions& options, std::function<bool()> should_abort,
-          ThreadPool threads = nullptr);
+          const ThreadPools* threads = nullptr);
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
@@ -53,7 +59,7 @@ class Context {
   // Rows that one step may have.
   int capacity() const { return capacity_; }
   const StepLimits& step_limits() const { return step_limits_; }
-  const ThreadPool& thread_pool() const { return thread_pool_; }
+  const ThreadPools& thread_pools() const { return thread_pools_; }
   MemoryUse memory() const;
 
   // What the memory holds of a sequence, as a context of the same model and cache type can take it over.
@@ -72,7 +78,7 @@ class Context {
   bool plain_memory_ = false; // attention over everything, no sliding window, no recurrent state
   int capacity_;
   StepLimits step_limits_;
-  ThreadPool thread_pool_;
+  ThreadPools thread_pools_;
   llama_context_ptr context_; // last: it uses all the others until it is gone
 };
 

@@ -22,7 +22,7 @@ llama_tokens draft_from_history(const llama_tokens& history, llama_token last, i
 
 DraftModel::DraftModel(std::unique_ptr<Model> model, const Context& target, const EngineOptions& options)
     : model_(std::move(model)), context_(
-                                    *model_, options, [] { return false; }, target.thread_pool()) {
+                                    *model_, options, [] { return false; }, &target.thread_pools()) {
   common_params_speculative params;
   params.types = {COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE};
   params.draft.n_max = max_draft_tokens;
