@@ -56,8 +56,8 @@ async function isHealthy(url: string): Promise<boolean> {
   }
 }
 
-/** llama-server can't choose one itself; another program may take it in between, then the start fails. */
-function freePort(): number {
+/** For programs that can't choose one themselves; another one may take it in between, then the start fails. */
+export function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   return (listener.addr as Deno.NetAddr).port;
 }

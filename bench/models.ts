@@ -13,10 +13,14 @@ export const RANDOM_1B = "1.1B Q4_0";
 /** The same shape and cost; each token is followed by the next id, so that its text is known beforehand. */
 export const CHAIN_1B = "1.1B Q4_0, chained tokens";
 
+/** A true header with random weights behind it, made up as it is fetched: no file, and of a size that the row says. */
+export const MADE_UP = "made up";
+
 const PATHS: Readonly<Record<string, () => Promise<string>>> = {
   [STORIES]: () => Promise.resolve(sharedModel(`${STORIES}.gguf`)!),
   [RANDOM_1B]: () => cachedLlamaGguf(CACHE, { ...TINY_LLAMA_1B, type: "Q4_0" }),
   [CHAIN_1B]: () => cachedLlamaGguf(CACHE, { ...TINY_LLAMA_1B, type: "Q4_0", chain: true }),
+  [MADE_UP]: () => Promise.resolve(""),
 };
 
 /** Path of a model by its name in the table; made when it is not there yet. */

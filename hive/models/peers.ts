@@ -9,6 +9,7 @@ import { DEFAULT_REVISION, type HubModel, rangeHeaders } from "./hub.ts";
 import { type Fetch, HubHttp } from "./hub_http.ts";
 import { MAX_FILE_BYTES, type ModelLimits, PEER_ANSWER_TIMEOUT_MS } from "./limits.ts";
 import { chooseModel, type HubRef } from "./model_files.ts";
+import { AttemptFailed } from "./retry_plan.ts";
 import type { FileSource } from "./transfer.ts";
 
 /** Another hive. */
@@ -95,7 +96,15 @@ async function ask(peer: Peer, ref: HubRef, options: AskOptions): Promise<PeerMo
   const token = { value: peer.key, source: peer.keySource };
   const http = new HubHttp({ endpoint: peer.url, token, fetch, limits });
   const url = http.url(`${HIVE_ROUTES.offer.path}?model_ref=${encodeURIComponent(ref.text)}`);
-  const { json } = await http.getJson(url, { signal, what: ref.text });
+  const { json } = await http.getJson(url, { signal, what: ref.text }).catch((error) => {
+    if (error instanceof AttemptFailed && error.failure.status === 401) {
+      log.warn("node not asked for models: it refuses the key", {
+        node: peer.name,
+        key_source: peer.keySource,
+      });
+    }
+    throw error;
+  });
   const model = offeredModel(json, ref);
   if (model === undefined) {
     log.warn("a node offers a model in a form that is not understood", {

@@ -1,12 +1,13 @@
 /** Which other hives are asked for a model, and what of their answers is believed. */
 import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { createLogger, type Logger } from "../../daemon/log.ts";
+import type { Logger } from "../../daemon/log.ts";
 import { ConfigSchema } from "../../home/config_schema.ts";
 import type { ModelOffer } from "../../protocol/hive_schemas.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
 import { eventually } from "../../tests/helpers/eventually.ts";
 import { type FakePeer, type FakePeerOptions, silence, startPeer } from "../../tests/helpers/fake_peer.ts";
+import { keptLog } from "../../tests/helpers/log_lines.ts";
 import { tempHome } from "../../tests/helpers/temp_home.ts";
 import { MAX_HUB_ANSWER_BYTES, MODEL_LIMITS, PEER_ANSWER_TIMEOUT_MS } from "./limits.ts";
 import type { HubRef } from "./model_files.ts";
@@ -15,17 +16,6 @@ import { askPeers, configuredPeers, type Peer } from "./peers.ts";
 const REF = "hf:acme/tiny";
 const CONTENT = new TextEncoder().encode("a model");
 const OTHER_COMMIT = "0123456789abcdef0123456789abcdef01234567";
-
-interface KeptLog {
-  log: Logger;
-  lines: Record<string, unknown>[];
-}
-
-function keepLog(): KeptLog {
-  const lines: KeptLog["lines"] = [];
-  const write = (line: string) => void lines.push(JSON.parse(line));
-  return { lines, log: createLogger({ part: "test", level: "info", format: "json", write }) };
-}
 
 function start(options: Omit<FakePeerOptions, "content"> = {}): FakePeer {
   return startPeer({ content: CONTENT, ...options });
@@ -39,7 +29,7 @@ async function ask(
   peers: readonly Pick<FakePeer, "url" | "key">[],
   options: { ref?: string; signal?: AbortSignal; log?: Logger } = {},
 ) {
-  const { ref = REF, log = keepLog().log, signal = new AbortController().signal } = options;
+  const { ref = REF, log = keptLog().log, signal = new AbortController().signal } = options;
   return await askPeers(parseModelRef(ref) as HubRef, peers.map(peerOf), {
     ...{ fetch, log, signal, limits: MODEL_LIMITS },
   });
@@ -74,7 +64,7 @@ Deno.test("a node is asked with the key of its file, one without a file with the
   const file = join(home.path, "mac.key");
   await Deno.writeTextFile(file, "the-key-of-mac\n", { mode: 0o600 });
   const nodes = { mac: { url: "http://mac:9200/some/path", api_key_file: file }, pi: { url: "https://pi" } };
-  const { log } = keepLog();
+  const { log } = keptLog();
   const peers = async (change: Record<string, unknown> = {}) =>
     await configuredPeers(ConfigSchema.parse({ nodes, ...change }), { home: home.rbeeHome, log });
   const mac = { name: "mac", url: "http://mac:9200", key: "the-key-of-mac", keySource: file };
@@ -99,7 +89,7 @@ Deno.test("a node whose key cannot be read is left out and named, the others are
     open: { url: "http://open", api_key_file: await keyFile("open", 0o644) },
     good: { url: "http://good", api_key_file: await keyFile("good", 0o600) },
   };
-  const { log, lines } = keepLog();
+  const { log, lines } = keptLog();
   const peers = await configuredPeers(ConfigSchema.parse({ nodes }), { home: home.rbeeHome, log });
   assertEquals(peers.map(({ name }) => name), ["good"]);
   assertEquals(lines.map(({ level, node }) => [level, node]), [["warn", "gone"], ["warn", "open"]]);
@@ -172,12 +162,14 @@ for (const [what, offer] of NO_ANSWERS) {
   });
 }
 
-Deno.test("a dead peer and one with another key have nothing", async () => {
+Deno.test("a dead peer and one with another key have nothing, and it is told where that key stands", async () => {
   await using locked = start();
   const dead = start();
   await dead[Symbol.asyncDispose]();
-  assertEquals(await ask([dead, { url: locked.url, key: "not-the-key" }]), undefined);
+  const { log, lines } = keptLog();
+  assertEquals(await ask([dead, { url: locked.url, key: "not-the-key" }], { log }), undefined);
   assertEquals(locked.requests.length, 1);
+  assertEquals(lines.map(({ node, key_source }) => [node, key_source]), [["mac", "mac.key"]]);
   assertEquals(await ask([]), undefined);
 });
 
@@ -215,7 +207,7 @@ for (const [what, lies] of Object.entries(LIES)) {
   Deno.test(`an offer of ${what} is not taken, and its peer named`, async () => {
     for (const [i, lie] of lies.entries()) {
       await using liar = start({ offer: lie });
-      const { log, lines } = keepLog();
+      const { log, lines } = keptLog();
       assertEquals(await ask([liar], { log }), undefined, `lie ${i}`);
       const expected = { level: "warn", node: "mac", model_ref: REF };
       assertEquals(lines.map(({ level, node, model_ref }) => ({ level, node, model_ref })), [expected]);

@@ -1,5 +1,5 @@
 /**
- * The first half of `deno task soak`: a hundred thousand damaged GGUF headers, each read as the hive reads them. Each
+ * The first part of `deno task soak`: a hundred thousand damaged GGUF headers, each read as the hive reads them. Each
  * has to be refused with `INVALID_MODEL`, or to be still right, and reading it may take no 64 MB. To be run with a heap
  * of less than that (see deno.json), so that a larger one ends the process. Exit status 1 when anything was wrong.
  */

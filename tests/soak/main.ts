@@ -1,5 +1,5 @@
 /**
- * The second half of `deno task soak`: thousands of requests of every shape against one real worker, eight at a time.
+ * The last part of `deno task soak`: thousands of requests of every shape against one real worker, eight at a time.
  * It has to answer each as it ought to, have all its slots in the end, and be no larger than after its warm-up. Ends
  * with one line of counts; exit status 1 when anything was wrong.
  */
