@@ -26,6 +26,23 @@ async function cacheWithFile() {
   };
 }
 
+/** A disk that takes nothing until it is let go, which the end of its scope does at the latest. */
+function stalledDisk(): Disposable & { letGo: () => void } {
+  const { promise, resolve: letGo } = Promise.withResolvers<void>();
+  const patched = patchFiles("syncData", (syncData) =>
+    async function (this: Deno.FsFile) {
+      await promise;
+      await syncData.call(this);
+    });
+  return {
+    letGo,
+    [Symbol.dispose]() {
+      letGo();
+      patched[Symbol.dispose]();
+    },
+  };
+}
+
 /** The machine is started anew: the note is of the start before. */
 async function reboot(blob: string): Promise<void> {
   await Deno.rename(notePath(blob), PartFile.mapPath(blob));
@@ -35,17 +52,12 @@ async function reboot(blob: string): Promise<void> {
 
 Deno.test("a file has its name at once, and a note beside it until its bytes are on the disk", async () => {
   await using cache = await cacheWithFile();
-  const disk = Promise.withResolvers<void>();
-  using _slow = patchFiles("syncData", (syncData) =>
-    async function (this: Deno.FsFile) {
-      await disk.promise;
-      await syncData.call(this);
-    });
+  using disk = stalledDisk();
   const { settled } = await nameFile(cache.paths, cache.part.release());
   assertEquals(await cache.names(), ["abc", "abc.rbee-unsettled"]);
   assertEquals(await Deno.readFile(cache.paths.blob), CONTENT);
   assertEquals(await unsettledFiles(cache.root), [cache.paths]);
-  disk.resolve();
+  disk.letGo();
   assertEquals(await settled, undefined);
   assertEquals(await cache.names(), ["abc"]);
   assertEquals(await unsettledFiles(cache.root), []);
@@ -111,11 +123,9 @@ Deno.test("a model that a power cut left with holes is not used, and fetched ane
   let blob: string;
   let note: Uint8Array;
   {
-    const disk = Promise.withResolvers<void>();
-    using _slow = patchFiles("syncData", () => () => disk.promise);
+    using _disk = stalledDisk();
     blob = await Deno.realPath(await fetchPath(bed.models));
     note = await Deno.readFile(notePath(blob));
-    disk.resolve();
   }
   const models = await bed.restart();
   await Deno.writeFile(notePath(blob), note);
@@ -128,17 +138,27 @@ Deno.test("a model that a power cut left with holes is not used, and fetched ane
   assertEquals(await Deno.readFile(await fetchPath(models)), tinyGguf());
 });
 
+Deno.test("a model that is removed on its way to the disk leaves nothing", async () => {
+  await using bed = await startBed();
+  using disk = stalledDisk();
+  await fetchPath(bed.models);
+  await bed.models.remove(REF, { inUse: () => false });
+  assertEquals((await filesBelow(bed.models.modelsDir)).filter((path) => !path.startsWith(".locks/")), []);
+  disk.letGo();
+  await bed.models.close();
+  assertEquals((await filesBelow(bed.models.modelsDir)).filter((path) => !path.startsWith(".locks/")), []);
+});
+
 Deno.test("a hive that leaves waits for what is on its way to the disk", async () => {
   await using bed = await startBed();
-  const disk = Promise.withResolvers<void>();
-  using _slow = patchFiles("syncData", () => () => disk.promise);
+  using disk = stalledDisk();
   assertEquals((await fetchModel(bed.models)).last.stage, "complete");
   let closed = false;
   const closing = bed.models.close().then(() => closed = true);
   const blobs = `${bed.repoFolder}/blobs`;
   assertEquals((await filesBelow(blobs)).length, 2);
   assert(!closed);
-  disk.resolve();
+  disk.letGo();
   await closing;
   assertEquals((await filesBelow(blobs)).length, 1);
 });
