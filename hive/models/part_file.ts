@@ -24,6 +24,12 @@ const MARK = "rbee-map-1";
 const BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id";
 const HEADER_BYTES = 128;
 const BUFFER_BYTES = 256 * 1024;
+/** Files from this size on are written without a thread's help, as long as that takes no time. */
+const QUICK_FILE_BYTES = 16 * 1024 * 1024;
+/** Larger writes make the system look for memory in one piece, which a virtual machine may not have at hand. */
+const QUICK_WRITE_BYTES = 64 * 1024;
+/** A write that took so long has waited for the disk. */
+const SLOW_WRITE_MS = 25;
 /** What comes slowly is written after so long. */
 const WRITE_INTERVAL_MS = 500;
 const BYTES_PER_MB = 1_000_000;
@@ -41,6 +47,8 @@ export class PartFile implements Disposable {
   #bufferedBytes = 0;
   #lastWrite = Promise.resolve();
   #syncing = false;
+  /** Writes take no time. */
+  #quick: boolean;
   /** Counts the beginnings: what was on the disk before a new one counts no more. */
   #generation = 0;
   #open = true;
@@ -50,6 +58,7 @@ export class PartFile implements Disposable {
     this.map = parts.map;
     this.#data = parts.data;
     this.#mapFile = parts.mapFile;
+    this.#quick = this.map.size >= QUICK_FILE_BYTES;
   }
 
   /** Bytes that came, those included that are still to be written. */
@@ -218,12 +227,24 @@ export class PartFile implements Disposable {
     if (!this.#open) return;
     try {
       this.#data.seekSync(range.start, Deno.SeekMode.Start);
-      for (let done = 0; done < bytes.length;) done += await this.#data.write(bytes.subarray(done));
+      for (let done = 0; done < bytes.length;) done += await this.#writeSome(bytes.subarray(done));
       this.#bufferedBytes -= bytes.length;
       this.#mark(range);
     } catch (error) {
       throw await this.#writeFailure(error);
     }
+  }
+
+  /**
+   * What the system takes into its memory in no time is not handed over to a thread, which takes longer. A disk that
+   * has let us wait once has to wait for us from then on.
+   */
+  #writeSome(bytes: Uint8Array): number | Promise<number> {
+    if (!this.#quick) return this.#data.write(bytes);
+    const startedAtMs = performance.now();
+    const count = this.#data.writeSync(bytes.subarray(0, QUICK_WRITE_BYTES));
+    this.#quick = performance.now() - startedAtMs < SLOW_WRITE_MS;
+    return count;
   }
 
   /** What a failed write means. On a full disk, a part of what does not fit is in the way. */

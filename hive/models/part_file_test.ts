@@ -145,7 +145,7 @@ Deno.test("a system that writes fewer bytes than it was given is given the rest"
 for (const code of ["ENOSPC", "EDQUOT"] as const) {
   Deno.test(`a disk that is full (${code}) for one of several parts is INSUFFICIENT_DISK, and both files go`, async () => {
     await using folder = await tempFolder();
-    const size = 50_000_000;
+    const size = 15_000_000;
     using part = await PartFile.open(`${folder.path}/x`, { size, chunkBytes: 500 });
     let writes = 0;
     using _full = patchFiles("write", (write) =>
@@ -163,12 +163,65 @@ for (const code of ["ENOSPC", "EDQUOT"] as const) {
     const [error, ...more] = ends.flatMap((end) => end.status === "rejected" ? [end.reason] : []);
     assert(error instanceof RbeeError);
     assertEquals([error.code, more], ["INSUFFICIENT_DISK", []]);
-    assertEquals(error.details.required_mb, 50);
+    assertEquals(error.details.required_mb, 15);
     assert(Number(error.details.available_mb) > 0);
     assertEquals(await namesIn(folder.path), []);
     await part.discard();
   });
 }
+
+/** A large file, the first of whose bytes come; `onWrite` is told of every piece that is written at once. */
+async function receiveLarge(path: string, onWrite: (count: number) => void): Promise<{ handedOver: number }> {
+  const size = 20_000_000;
+  using part = await PartFile.open(path, { size, chunkBytes: 65_536 });
+  let pieces = 0;
+  let handedOver = 0;
+  using _atOnce = patchFiles("writeSync", (writeSync) =>
+    function (this: Deno.FsFile, bytes) {
+      // What is smaller is of the map.
+      if (bytes.length === 65_536) onWrite(++pieces);
+      return writeSync.call(this, bytes);
+    });
+  using _later = patchFiles("write", (write) =>
+    function (this: Deno.FsFile, bytes) {
+      handedOver += bytes.length;
+      return write.call(this, bytes);
+    });
+  const content = contentOf(1_048_576);
+  const range = { start: 0, end: content.length };
+  await part.receive(0, deliver(content, { range, pieceBytes: [100_000] }));
+  assert(isSame(Deno.readFileSync(path).subarray(0, content.length), content));
+  assertEquals(part.map.haveBytes, content.length);
+  return { handedOver };
+}
+
+Deno.test("a large file is written in pieces at once, until the disk lets us wait", async () => {
+  await using folder = await tempFolder();
+  const pieces: number[] = [];
+  assertEquals((await receiveLarge(`${folder.path}/x`, (count) => pieces.push(count))).handedOver, 0);
+  assertEquals(pieces.length, 16);
+
+  const { now } = performance;
+  let waitedMs = 0;
+  performance.now = () => waitedMs;
+  try {
+    const waits = (count: number) => void (waitedMs += count === 6 ? 25 : 24);
+    const { handedOver } = await receiveLarge(`${folder.path}/y`, waits);
+    assertEquals(handedOver, 1_048_576 - 6 * 65_536);
+  } finally {
+    performance.now = now;
+  }
+});
+
+Deno.test("a disk that is full for a large file is INSUFFICIENT_DISK too", async () => {
+  await using folder = await tempFolder();
+  const full = (count: number) => {
+    if (count === 6) throw systemError("ENOSPC");
+  };
+  const error = await assertRejects(() => receiveLarge(`${folder.path}/x`, full), RbeeError);
+  assertEquals([error.code, error.details.required_mb], ["INSUFFICIENT_DISK", 20]);
+  assertEquals(await namesIn(folder.path), []);
+});
 
 Deno.test("another failure of the disk is told as it is, and what came before is kept", async () => {
   await using folder = await tempFolder();
