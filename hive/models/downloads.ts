@@ -84,11 +84,14 @@ export class Downloads {
     return job;
   }
 
-  /** What an earlier hive left on its way to the disk is brought there, or becomes unfinished again. */
+  /**
+   * What an earlier hive left on its way to the disk is brought there from now on, or becomes unfinished again: the
+   * latter has been done when this resolves.
+   */
   async settleLeftOvers(): Promise<void> {
-    const files = await unsettledFiles(this.#options.root);
-    for (const paths of files) this.#settle(settleLeftOver(paths), paths.blob);
-    await Promise.all(this.#settling);
+    for (const paths of await unsettledFiles(this.#options.root)) {
+      this.#settle((await settleLeftOver(paths)).settled, paths.blob);
+    }
   }
 
   /** Cancels everything; resolves when all have stopped, and what came is on the disk. */

@@ -57,17 +57,19 @@ export async function nameFile(
  * Looks after a file whose process ended before its bytes were on the disk. While the machine has run on they are in
  * its memory, and are written now. After another start nobody knows what the file holds: it becomes an unfinished one.
  *
- * @returns the error when the bytes cannot be written.
+ * @returns settles when that is done, with the error when the bytes cannot be written. A file that becomes unfinished
+ * is so already.
  */
-export async function settleLeftOver(paths: FilePaths): Promise<unknown> {
+export async function settleLeftOver(paths: FilePaths): Promise<{ settled: Promise<unknown> }> {
   try {
-    if (!isOfThisBoot(await Deno.readFile(notePath(paths.blob)))) return await makeUnfinished(paths);
-    return await settle(paths, await Deno.open(paths.blob, { write: true }));
+    if (isOfThisBoot(await Deno.readFile(notePath(paths.blob)))) {
+      return { settled: settle(paths, await Deno.open(paths.blob, { write: true })) };
+    }
   } catch (error) {
     // Removed, or already an unfinished one but for its map.
-    if (error instanceof Deno.errors.NotFound) return await makeUnfinished(paths);
-    return error;
+    if (!(error instanceof Deno.errors.NotFound)) return { settled: Promise.resolve(error) };
   }
+  return { settled: Promise.resolve(await makeUnfinished(paths)) };
 }
 
 async function settle(paths: FilePaths, data: Deno.FsFile): Promise<unknown> {

@@ -92,7 +92,7 @@ Deno.test("what a killed process left is brought to the disk as long as the mach
       await syncData.call(this);
       synced++;
     });
-  assertEquals(await settleLeftOver(cache.paths), undefined);
+  assertEquals(await (await settleLeftOver(cache.paths)).settled, undefined);
   assertEquals([synced, await cache.names()], [1, ["abc"]]);
   assertEquals(await Deno.readFile(cache.paths.blob), CONTENT);
 });
@@ -101,7 +101,7 @@ Deno.test("after a power cut such a file is unfinished, and only what was on the
   await using cache = await cacheWithFile();
   await cache.leave();
   await reboot(cache.paths.blob);
-  assertEquals(await settleLeftOver(cache.paths), undefined);
+  assertEquals(await (await settleLeftOver(cache.paths)).settled, undefined);
   assertEquals(await cache.names(), ["abc.rbee-part", "abc.rbee-part.map"]);
   assertEquals(PartFile.keptBytes(cache.paths.partial, OPTIONS), 0);
 });
@@ -110,11 +110,11 @@ Deno.test("a note that the power cut spoiled, and one without its file, vouch fo
   await using cache = await cacheWithFile();
   await cache.leave();
   await Deno.writeFile(notePath(cache.paths.blob), new Uint8Array(500));
-  await settleLeftOver(cache.paths);
+  await (await settleLeftOver(cache.paths)).settled;
   assertEquals(PartFile.keptBytes(cache.paths.partial, OPTIONS), 0);
 
   await Deno.rename(PartFile.mapPath(cache.paths.partial), notePath(cache.paths.blob));
-  await settleLeftOver(cache.paths);
+  await (await settleLeftOver(cache.paths)).settled;
   assertEquals(await cache.names(), ["abc.rbee-part", "abc.rbee-part.map"]);
 });
 
@@ -136,6 +136,19 @@ Deno.test("a model that a power cut left with holes is not used, and fetched ane
   assertEquals(models.list(), []);
   assertEquals(await models.find(REF), undefined);
   assertEquals(await Deno.readFile(await fetchPath(models)), tinyGguf());
+});
+
+Deno.test("a hive does not wait for what the one before left, and is told to leave only when that is on the disk", async () => {
+  await using cache = await cacheWithFile();
+  await cache.leave();
+  using disk = stalledDisk();
+  await using bed = await startBed();
+  const models = await bed.restart({ env: new Map([["HF_HUB_CACHE", cache.root], ["HOME", bed.path]]) });
+  await models.start();
+  assertEquals(await cache.names(), ["abc", "abc.rbee-unsettled"]);
+  disk.letGo();
+  await models.close();
+  assertEquals(await cache.names(), ["abc"]);
 });
 
 Deno.test("a model that is removed on its way to the disk leaves nothing", async () => {
