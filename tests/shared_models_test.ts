@@ -3,7 +3,9 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { createHash } from "node:crypto";
 import { join } from "@std/path";
 import type { DownloadEvent } from "../protocol/hive_schemas.ts";
+import { unsettledFiles } from "../hive/models/unsettled.ts";
 import { type RunningHive, startHive } from "./helpers/daemons.ts";
+import { eventually } from "./helpers/eventually.ts";
 import { writeLlamaGguf } from "./helpers/gguf_writer.ts";
 import { type Hub, startHub } from "./helpers/hub.ts";
 import { type TempHome, tempHome } from "./helpers/temp_home.ts";
@@ -85,6 +87,7 @@ Deno.test("a hive takes a model from the one that has it, and the hub hears noth
   const commit = hub.head(REPO);
   const cache = join(otherHome.hfHome, "hub");
   assertEquals(path, join(cache, FOLDER, "snapshots", commit, FILE));
+  await eventually("it is on the disk", async () => (await unsettledFiles(cache)).length === 0);
   assertEquals(await filesOf(cache), [
     ...[`${FOLDER}/blobs/${DIGEST}`, `${FOLDER}/refs/main`, `${FOLDER}/snapshots/${commit}/${FILE}`],
   ]);

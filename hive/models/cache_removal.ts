@@ -113,7 +113,8 @@ async function entriesOf(folder: string): Promise<Deno.DirEntry[]> {
   }
 }
 
-async function removeIfThere(path: string): Promise<void> {
+/** Removes a file or an empty folder; that there is none is no error. */
+export async function removeIfThere(path: string): Promise<void> {
   try {
     await Deno.remove(path);
   } catch (error) {

@@ -11,11 +11,13 @@ import {
 } from "./cache.ts";
 import { readGgufFacts } from "./gguf.ts";
 import { lockBlob } from "./cache_lock.ts";
+import { removeIfThere } from "./cache_removal.ts";
 import type { HubFile, HubModel } from "./hub.ts";
 import type { ModelLimits } from "./limits.ts";
 import { insufficientDisk, PartFile } from "./part_file.ts";
 import { ProgressMeter } from "./progress_meter.ts";
 import { type FileSource, transferFile, type TransferOptions } from "./transfer.ts";
+import { notePath } from "./unsettled.ts";
 
 /** Options of {@linkcode downloadModel}. */
 export interface DownloadOptions extends Omit<TransferOptions, "source" | "onBytes"> {
@@ -128,9 +130,9 @@ async function fetchMissing(
 }
 
 async function removeFetched(plans: readonly Plan[]): Promise<void> {
-  for (const { missing, paths } of plans) {
-    if (missing) { for (const path of [paths.snapshot, paths.blob]) await Deno.remove(path); }
-  }
+  const fetched = plans.filter(({ missing }) => missing);
+  const paths = fetched.flatMap(({ paths }) => [paths.snapshot, paths.blob, notePath(paths.blob)]);
+  for (const path of paths) await removeIfThere(path);
 }
 
 function totalOf(model: HubModel): number {

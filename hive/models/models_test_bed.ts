@@ -4,12 +4,14 @@ import { createLogger } from "../../daemon/log.ts";
 import { ConfigSchema } from "../../home/config_schema.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { DownloadEvent } from "../../protocol/hive_schemas.ts";
+import { eventually } from "../../tests/helpers/eventually.ts";
 import { encodeGguf, type GgufParts } from "../../tests/helpers/gguf_format.ts";
 import { llamaGgufParts, TINIEST_LLAMA } from "../../tests/helpers/gguf_writer.ts";
 import { type Hub, type HubOptions, startHub } from "../../tests/helpers/hub.ts";
 import { tempHome } from "../../tests/helpers/temp_home.ts";
 import { isTerminal, type TerminalEvent } from "./download_job.ts";
 import { Models, type ModelsOptions } from "./models.ts";
+import { unsettledFiles } from "./unsettled.ts";
 
 /** The repository that most tests use. */
 export const REPO = "acme/tiny";
@@ -112,8 +114,18 @@ export function follow(models: Models, id: string): Promise<Followed> {
   });
 }
 
-/** Downloads and follows, whether the answer came at once or not. */
+/** Downloads and follows to the disk: nothing is on its way there any more. */
 export async function fetchModel(models: Models, ref = REF): Promise<Followed> {
+  const followed = await fetchNamed(models, ref);
+  await eventually(
+    "what came is on the disk",
+    async () => (await unsettledFiles(models.modelsDir)).length === 0,
+  );
+  return followed;
+}
+
+/** Downloads and follows, whether the answer came at once or not. */
+export async function fetchNamed(models: Models, ref = REF): Promise<Followed> {
   try {
     const answer = await models.download(ref);
     if ("local_path" in answer) {

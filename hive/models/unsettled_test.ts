@@ -1,7 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
+import type { Models } from "./models.ts";
 import { PartFile } from "./part_file.ts";
 import { changeHeader, contentOf, fill, patchFiles, systemError, tempFolder } from "./part_file_test_bed.ts";
-import { fetchModel, fetchPath, filesBelow, REF, startBed, tinyGguf } from "./models_test_bed.ts";
+import { fetchNamed, fetchPath, FILE, filesBelow, REF, REPO, startBed, tinyGguf } from "./models_test_bed.ts";
 import { nameFile, notePath, settleLeftOver, unsettledFiles } from "./unsettled.ts";
 
 const OPTIONS = { size: 10_250, chunkBytes: 500 };
@@ -24,6 +25,13 @@ async function cacheWithFile() {
     },
     [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
   };
+}
+
+/** Where a download came to lie; its bytes may still be on their way to the disk. */
+async function namedPath(models: Models): Promise<string> {
+  const { last } = await fetchNamed(models);
+  if (last.stage === "complete") return last.local_path;
+  throw new Error(JSON.stringify(last.error));
 }
 
 /** A disk that takes nothing until it is let go, which the end of its scope does at the latest. */
@@ -124,7 +132,7 @@ Deno.test("a model that a power cut left with holes is not used, and fetched ane
   let note: Uint8Array;
   {
     using _disk = stalledDisk();
-    blob = await Deno.realPath(await fetchPath(bed.models));
+    blob = await Deno.realPath(await namedPath(bed.models));
     note = await Deno.readFile(notePath(blob));
   }
   const models = await bed.restart();
@@ -154,7 +162,7 @@ Deno.test("a hive does not wait for what the one before left, and is told to lea
 Deno.test("a model that is removed on its way to the disk leaves nothing", async () => {
   await using bed = await startBed();
   using disk = stalledDisk();
-  await fetchPath(bed.models);
+  await namedPath(bed.models);
   await bed.models.remove(REF, { inUse: () => false });
   assertEquals((await filesBelow(bed.models.modelsDir)).filter((path) => !path.startsWith(".locks/")), []);
   disk.letGo();
@@ -162,10 +170,22 @@ Deno.test("a model that is removed on its way to the disk leaves nothing", async
   assertEquals((await filesBelow(bed.models.modelsDir)).filter((path) => !path.startsWith(".locks/")), []);
 });
 
+Deno.test("what turns out to be no model on its way to the disk leaves nothing either", async () => {
+  const files = { [FILE]: new TextEncoder().encode("<html>") };
+  await using bed = await startBed({ hub: { repos: { [REPO]: { files } } } });
+  using disk = stalledDisk();
+  const { last } = await fetchNamed(bed.models);
+  assertEquals(last.stage === "error" && last.error.code, "INVALID_MODEL");
+  assertEquals(await filesBelow(bed.repoFolder), ["refs/main"]);
+  disk.letGo();
+  await bed.models.close();
+  assertEquals(await filesBelow(bed.repoFolder), ["refs/main"]);
+});
+
 Deno.test("a hive that leaves waits for what is on its way to the disk", async () => {
   await using bed = await startBed();
   using disk = stalledDisk();
-  assertEquals((await fetchModel(bed.models)).last.stage, "complete");
+  await namedPath(bed.models);
   let closed = false;
   const closing = bed.models.close().then(() => closed = true);
   const blobs = `${bed.repoFolder}/blobs`;
