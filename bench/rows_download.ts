@@ -3,6 +3,7 @@ import { fromFileUrl, join } from "@std/path";
 import { type RunningHive, startHive } from "../tests/helpers/daemons.ts";
 import { unsettledFiles } from "../hive/models/unsettled.ts";
 import { eventually } from "../tests/helpers/eventually.ts";
+import { pull } from "../tests/helpers/pull.ts";
 import { type TempHome, tempHome } from "../tests/helpers/temp_home.ts";
 import { FILE, REPO } from "./hub_process.ts";
 import { freePort } from "./llama_server.ts";
@@ -84,17 +85,14 @@ function pulling(
 /** The whole time of a download, verification included, as MB/s. */
 const pullSpeed = (fileBytes: number) => async (hive: RunningHive) => {
   const startedMs = performance.now();
-  await pull(hive);
+  await pullAnew(hive);
   return speed(fileBytes, startedMs);
 };
 
-async function pull(hive: RunningHive): Promise<void> {
-  const answer = await hive.client.download(REF);
-  if ("local_path" in answer) throw new Error("The model was there before its download.");
-  const { events } = await hive.client.downloadProgress(answer.download_id);
-  for await (const event of events) {
-    if (event.stage === "error") throw new Error(event.error.message);
-  }
+async function pullAnew(hive: RunningHive): Promise<void> {
+  let events = 0;
+  await pull(hive, REF, () => events++);
+  if (events === 0) throw new Error("The model was there before its download.");
 }
 
 /** Not before it is on the disk: what is still on its way there would get into the next program's way. */
@@ -148,7 +146,7 @@ function takingFromPeer(fileBytes: number): Entrant {
     async start(): Promise<RunningContender> {
       const { home, hub, all } = await surroundings([fileBytes]);
       const first = all.use(await startHive({ home }));
-      await pull(first);
+      await pullAnew(first);
       // From now on nobody but the first hive has it.
       await hub[Symbol.asyncDispose]();
       const secondHome = all.use(await tempHome({ hfEndpoint: hub.url }));
@@ -207,7 +205,7 @@ async function shell(command: string, env: Record<string, string>): Promise<void
 
 /** The most memory that the hive had resident while it fetched, in MB. */
 async function peakMemory(hive: RunningHive): Promise<number> {
-  await pull(hive);
+  await pullAnew(hive);
   const status = await Deno.readTextFile(`/proc/${hive.pid}/status`);
   return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)![1]) * 1024 / BYTES_PER_MB;
 }

@@ -2,12 +2,12 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { createHash } from "node:crypto";
 import { join } from "@std/path";
-import type { DownloadEvent } from "../protocol/hive_schemas.ts";
 import { unsettledFiles } from "../hive/models/unsettled.ts";
-import { type RunningHive, startHive } from "./helpers/daemons.ts";
+import { startHive } from "./helpers/daemons.ts";
 import { eventually } from "./helpers/eventually.ts";
 import { writeLlamaGguf } from "./helpers/gguf_writer.ts";
 import { type Hub, startHub } from "./helpers/hub.ts";
+import { hubBytes, pull } from "./helpers/pull.ts";
 import { type TempHome, tempHome } from "./helpers/temp_home.ts";
 import { STORIES } from "./helpers/test_models.ts";
 
@@ -24,26 +24,6 @@ function sha256(bytes: Uint8Array): string {
 
 async function bee(path = STORIES): Promise<Hub> {
   return await startHub({ repos: { [REPO]: { files: { [FILE]: { path } } } } });
-}
-
-/** Asks for the model and follows the download to its end, which must be a good one. Returns its path. */
-async function pull(
-  hive: RunningHive,
-  onEvent: (event: DownloadEvent) => unknown = () => {},
-): Promise<string> {
-  const answer = await hive.client.download(REF);
-  if ("local_path" in answer) return answer.local_path;
-  const { events } = await hive.client.downloadProgress(answer.download_id);
-  for await (const event of events) {
-    onEvent(event);
-    if (event.stage === "complete") return event.local_path;
-    if (event.stage === "error") throw new Error(`${event.error.message}\n${hive.logs()}`);
-  }
-  throw new Error("The events ended before the download");
-}
-
-function hubBytes(hub: Hub): number {
-  return hub.requestsFor({ purpose: "content" }).reduce((sum, { sentBytes }) => sum + sentBytes, 0);
 }
 
 /** A home whose hive knows another one as the node `attic`. */
@@ -76,12 +56,12 @@ Deno.test("a hive takes a model from the one that has it, and the hub hears noth
   await using hub = await bee();
   await using home = await tempHome({ hfEndpoint: hub.url });
   await using attic = await startHive({ home, worker: {} });
-  await pull(attic);
+  await pull(attic, REF);
   const asked = hub.requests.length;
 
   await using otherHome = await homeBeside(attic, hub);
   await using hive = await startHive({ home: otherHome, worker: {} });
-  const path = await pull(hive);
+  const path = await pull(hive, REF);
   assertEquals(hub.requests.length, asked);
   assertEquals(sha256(await Deno.readFile(path)), DIGEST);
   const commit = hub.head(REPO);
@@ -101,7 +81,7 @@ Deno.test("a hive takes a model from the one that has it, and the hub hears noth
   // What was taken can be taken on.
   await using thirdHome = await homeBeside(hive, hub);
   await using third = await startHive({ home: thirdHome, worker: {} });
-  assertEquals(sha256(await Deno.readFile(await pull(third))), DIGEST);
+  assertEquals(sha256(await Deno.readFile(await pull(third, REF))), DIGEST);
   assertEquals(hub.requests.length, asked);
 });
 
@@ -109,14 +89,14 @@ Deno.test("a hive with the wrong key for the other, and one whose other is down,
   await using hub = await bee();
   await using home = await tempHome({ hfEndpoint: hub.url });
   await using attic = await startHive({ home, worker: {} });
-  await pull(attic);
+  await pull(attic, REF);
   for (const wrong of ["key", "url"] as const) {
     if (wrong === "url") await attic.kill();
     const before = hubBytes(hub);
     const key = wrong === "key" ? "not-the-key-of-the-attic" : attic.key;
     await using otherHome = await homeBeside({ url: attic.url, key }, hub);
     await using hive = await startHive({ home: otherHome, worker: {} });
-    assertEquals(sha256(await Deno.readFile(await pull(hive))), DIGEST);
+    assertEquals(sha256(await Deno.readFile(await pull(hive, REF))), DIGEST);
     assertEquals(hubBytes(hub) - before, SIZE, wrong);
     for (const { headers } of hub.requests) assertEquals(headers.get("Authorization"), null);
   }
@@ -138,7 +118,7 @@ Deno.test("a hive that is killed while it hands a model over: the hub gives only
   const bytes = await Deno.readFile(model);
   await using hub = await bee(model);
   await using attic = await startHive({ home, worker: {}, env: { HF_ENDPOINT: hub.url } });
-  await pull(attic);
+  await pull(attic, REF);
   const before = hubBytes(hub);
 
   await using otherHome = await homeBeside(attic, hub);
@@ -146,7 +126,7 @@ Deno.test("a hive that is killed while it hands a model over: the hub gives only
   await using hive = await startHive({ home: otherHome, worker: {}, env });
   const keptBytes = 4_000_000;
   let killed: Promise<unknown> | undefined;
-  const path = await pull(hive, (event) => {
+  const path = await pull(hive, REF, (event) => {
     if (event.stage === "downloading" && event.bytes_downloaded >= keptBytes) killed ??= attic.kill();
   });
   await killed;
@@ -166,7 +146,7 @@ Deno.test("two hives with one cache want a model at once: its bytes come once, a
   hub.faults.add({ kind: "stall", afterBytes: 1_000_000 });
   const begun = [one, other].map(() => Promise.withResolvers<void>());
   const pulls = [one, other].map((hive, i) =>
-    pull(hive, ({ stage }) => stage === "downloading" && begun[i].resolve())
+    pull(hive, REF, ({ stage }) => stage === "downloading" && begun[i].resolve())
   );
   await Promise.all(begun.map(({ promise }) => promise));
   await hub.until(({ stalledCount }) => stalledCount === 1);
@@ -194,7 +174,7 @@ Deno.test("a hive that is killed while it fetches: the other one goes on with wh
 
   const keptBytes = 500_000;
   let killed: Promise<unknown> | undefined;
-  const path = await pull(other, (event) => {
+  const path = await pull(other, REF, (event) => {
     if (event.stage === "downloading" && event.bytes_downloaded >= keptBytes) killed ??= one.kill();
   });
   await killed;

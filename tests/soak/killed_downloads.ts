@@ -8,10 +8,11 @@ import { delay } from "@std/async";
 import { type FlagTable, readFlags } from "../../home/flags.ts";
 import { digestOf } from "../../hive/models/following_digest.ts";
 import type { HiveClient } from "../../protocol/hive_client.ts";
-import { type RunningHive, startHive } from "../helpers/daemons.ts";
+import { startHive } from "../helpers/daemons.ts";
 import { type Hub, startHub } from "../helpers/hub.ts";
 import { HubBlob } from "../helpers/hub_content.ts";
 import { largeModel } from "../helpers/large_model.ts";
+import { hubBytes, pull } from "../helpers/pull.ts";
 import { type TempHome, tempHome } from "../helpers/temp_home.ts";
 import { Random } from "./random.ts";
 
@@ -64,11 +65,11 @@ async function soak({ kills, seed }: { kills: number; seed: number }): Promise<n
     await using home = await tempHome({ hfEndpoint: hub.url });
     try {
       const cameBytes = await killInDownload({ hub, home, random, sizeBytes: content.generate });
-      const sentToTheDead = sentBytes(hub);
+      const sentToTheDead = hubBytes(hub);
       const path = await finishDownload(home);
       const file = { path, size: content.generate, digest: { algorithm: "sha256" } } as const;
       if (await digestOf(file) !== digestHex) throw new Error("the file has other bytes");
-      twice.push(cameBytes + sentBytes(hub) - sentToTheDead - content.generate);
+      twice.push(cameBytes + hubBytes(hub) - sentToTheDead - content.generate);
     } catch (error) {
       problems++;
       console.log(
@@ -94,34 +95,22 @@ async function killInDownload(
   const afterMs = late ? random.integer(0, LATEST_MS) : 0;
   await using hive = await startHive({ home });
   await startDownload(hive.client);
-  await hub.until((hub) => sentBytes(hub) >= atBytes);
+  await hub.until((hub) => hubBytes(hub) >= atBytes);
   if (afterMs > 0) await delay(afterMs);
-  const cameBytes = sentBytes(hub);
+  const cameBytes = hubBytes(hub);
   await hive.kill();
   return cameBytes;
 }
 
 /** With a new hive; returns where the file is. */
 async function finishDownload(home: TempHome): Promise<string> {
-  await using hive: RunningHive = await startHive({ home });
-  const answer = await hive.client.download(REF);
-  if ("local_path" in answer) return answer.local_path;
-  const { events } = await hive.client.downloadProgress(answer.download_id);
-  for await (const event of events) {
-    if (event.stage === "complete") return event.local_path;
-    if (event.stage === "error") throw new Error(`${event.error.code}: ${event.error.message}`);
-  }
-  throw new Error("the progress ended without an end");
+  await using hive = await startHive({ home });
+  return await pull(hive, REF);
 }
 
 async function startDownload(client: HiveClient): Promise<void> {
   const answer = await client.download(REF);
   if ("local_path" in answer) throw new Error("the model was there before its download");
-}
-
-/** Of the file, in all answers. */
-function sentBytes(hub: Hub): number {
-  return hub.requestsFor({ purpose: "content" }).reduce((sum, request) => sum + request.sentBytes, 0);
 }
 
 function summary(kills: number, twice: readonly number[]): string {
