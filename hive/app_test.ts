@@ -269,6 +269,6 @@ Deno.test("the metrics are those of what happened", () =>
     Deno.kill(pid, "SIGKILL");
     await hive.gone(worker_id);
     const after = await (await ask(hive, "/metrics")).text();
-    assertStringIncludes(after, 'rbee_hive_worker_crashes_total{during="idle"} 1');
+    assertStringIncludes(after, 'rbee_hive_worker_crashes_total{cause="signal"} 1');
     assertStringIncludes(after, 'rbee_hive_workers{state="idle"} 0');
   }));

@@ -38,6 +38,17 @@ export const IDLE_RETRY_MS = 5_000;
 /** Shortest pause between two questions whether a worker was idle long enough. */
 export const IDLE_RECHECK_MIN_MS = 50;
 
+/** Pause between a worker's load and its first self-test. */
+export const SELF_TEST_DELAY_MS = 1_000;
+/** Pause between self-tests. Rare: one may cost a slot the KV cache of a conversation that nobody goes on with. */
+export const SELF_TEST_INTERVAL_MS = 3_600_000;
+/** For how long nothing must have run before one. */
+export const SELF_TEST_IDLE_MIN_MS = 60_000;
+/** Pause before a failed one is tried again. */
+export const SELF_TEST_AGAIN_MS = 1_000;
+/** Failed self-tests in a row that a worker may not survive. */
+export const SELF_TEST_FAILURES_MAX = 2;
+
 /** Lines of a worker's log in errors and in the hive's log when it dies. */
 export const LOG_TAIL_LINES = 50;
 /** Most bytes read for them. */

@@ -1,7 +1,7 @@
 /** The hive's metrics: plain numbers while it works, put into prom-client's form when somebody asks. */
 import { metricsResponse } from "../daemon/metrics.ts";
 import { type DownloadEvent, type WorkerInfo, WorkerState } from "../protocol/hive_schemas.ts";
-import type { WorkerEvent } from "./workers/worker_options.ts";
+import { isCrash, type WorkerEvent } from "./workers/worker_options.ts";
 
 /** Counts what the hive did. */
 export class HiveMetrics {
@@ -16,7 +16,7 @@ export class HiveMetrics {
 
   /** Something happened to a worker. */
   workerEvent(event: WorkerEvent): void {
-    if (event.kind === "exited" && event.crash) count(this.#crashes, event.during);
+    if (event.kind === "exited" && isCrash(event.cause)) count(this.#crashes, event.cause);
   }
 
   /** A download said something; its last word is counted. */
@@ -50,8 +50,8 @@ export class HiveMetrics {
       counts: this.#spawns,
     });
     counter("rbee_hive_worker_crashes_total", {
-      help: "Worker processes that ended unasked, by the state they were in.",
-      label: "during",
+      help: "Workers that failed, by cause.",
+      label: "cause",
       counts: this.#crashes,
     });
     counter("rbee_hive_downloads_total", {

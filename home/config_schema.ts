@@ -1,6 +1,8 @@
 /** The shape of `config.yaml` (SPEC §2), with every default in one place. */
 import { z } from "zod";
 import { BackendName } from "../protocol/worker_schemas.ts";
+import { SpawnRequest } from "../protocol/hive_schemas.ts";
+import { ModelRefText } from "../protocol/model_ref.ts";
 import { DEFAULT_HIVE_PORT, LOAD_TIMEOUT_MS } from "../protocol/limits.ts";
 
 /** An address to listen on. */
@@ -48,6 +50,13 @@ export const NodeConfig = z.strictObject({
 /** See {@linkcode NodeConfig}. */
 export type NodeConfig = z.infer<typeof NodeConfig>;
 
+const MAX_PRELOADS = 32;
+
+/** A worker that is started with the hive: a model reference, or a spawn request. */
+const PreloadConfig = z.union([ModelRefText.transform((model_ref) => ({ model_ref })), SpawnRequest], {
+  error: "expected a model reference, or {model_ref, backend, device, slots, ctx_size, idle_timeout, pin}",
+}).transform((wish) => SpawnRequest.parse({ pin: true, ...wish }));
+
 const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
 
 /** The whole file. */
@@ -79,6 +88,10 @@ export const ConfigSchema = z.strictObject({
     load_timeout: Seconds.default(LOAD_TIMEOUT_MS / 1000),
     /** Seconds between health checks of a worker. */
     health_interval: Seconds.default(30),
+    /** RAM that stays free for other programs: idle workers leave when it is touched. */
+    reserve_mb: numeric("expected a number of MB").pipe(z.number().min(0).max(1_000_000_000)).default(512),
+    /** Workers that are started with the hive. They are pinned and never idle out unless they say otherwise. */
+    preload: z.array(PreloadConfig).max(MAX_PRELOADS).default([]),
     /** Backends this hive may use; absent: all there are. */
     backends: z.array(BackendName).min(1).optional(),
     tls_cert: z.string().optional(),
@@ -107,6 +120,7 @@ export const ENVIRONMENT_KEYS: Readonly<Record<string, readonly [string, ...stri
   RBEE_HIVE_CALLBACK_TIMEOUT: ["hive", "callback_timeout"],
   RBEE_HIVE_LOAD_TIMEOUT: ["hive", "load_timeout"],
   RBEE_HIVE_HEALTH_INTERVAL: ["hive", "health_interval"],
+  RBEE_HIVE_RESERVE_MB: ["hive", "reserve_mb"],
   RBEE_LOG_LEVEL: ["log", "level"],
   RBEE_LOG_FORMAT: ["log", "format"],
 };

@@ -187,8 +187,10 @@ export const SpawnRequest = z.strictObject({
   slots: z.int().min(1).max(MAX_SLOTS).default(4),
   /** Tokens per slot; absent: what the model was trained for, at most 4096. */
   ctx_size: z.int().min(16).max(MAX_CTX_SIZE).optional(),
-  /** Seconds without a request until the worker goes; 0 = never; absent: the hive's own setting. */
+  /** Seconds without a request until the worker goes; 0 = never; absent: never if pinned, else the hive's setting. */
   idle_timeout: z.number().min(0).max(31_536_000).optional(),
+  /** Never evicted to make room; absent: as it was, else false. */
+  pin: z.boolean().optional(),
 });
 /** A checked request. */
 export type SpawnRequest = z.infer<typeof SpawnRequest>;
@@ -205,6 +207,13 @@ export const SpawnResponse = z.object({
   backend: BackendName,
   device: z.int(),
   reused: z.boolean(),
+  /** Idle workers that left to make room for this one. */
+  evicted: z.array(z.object({
+    worker_id: z.string(),
+    model_ref: z.string(),
+    frees_mb: z.number(),
+    idle_seconds: z.number(),
+  })).default([]),
 });
 /** See {@linkcode SpawnResponse}. */
 export type SpawnResponse = z.infer<typeof SpawnResponse>;
@@ -240,6 +249,12 @@ export const WorkerInfo = z.object({
   started_unix: z.int(),
   last_activity_unix: z.int(),
   last_health_unix: z.int(),
+  /** Never evicted. */
+  pinned: z.boolean().default(false),
+  /** Seconds without a request until it goes; 0 = never. */
+  idle_timeout_seconds: z.number().default(0),
+  /** What it was expected to take, and what it takes as last known; null until it is loaded. */
+  memory: z.object({ predicted_mb: z.number(), actual_mb: z.number().nullable() }).optional(),
   /** Why it failed; only in state `failed`. */
   error: ErrorBodySchema.optional(),
 });

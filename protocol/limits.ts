@@ -24,6 +24,8 @@ export const CANCEL_TIMEOUT_MS = 5_000;
 export const LOAD_TIMEOUT_MS = 300_000;
 /** Time until the first token. */
 export const FIRST_TOKEN_TIMEOUT_MS = 300_000;
+/** Time for a worker to generate the one token that proves that it can. */
+export const SELF_TEST_TIMEOUT_MS = 60_000;
 /** Longest pause between two tokens. */
 export const TOKEN_GAP_TIMEOUT_MS = 60_000;
 /** Tokens when a request names no `max_tokens`. */

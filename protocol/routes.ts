@@ -37,6 +37,7 @@ export const WORKER_ROUTES = {
   resume: { method: "POST", path: "/v1/inference/resume", body: "state" },
   cancelAlias: { method: "POST", path: "/cancel" },
   shutdown: { method: "POST", path: "/v1/admin/shutdown" },
+  selfTest: { method: "POST", path: "/v1/admin/self-test" },
   metrics: { method: "GET", path: "/metrics" },
 } as const satisfies Record<string, RouteSpec>;
 

@@ -1,6 +1,11 @@
 /** The calls a keeper, hive or queen makes to a worker. */
 import { callRoute, callRouteEmpty, type ClientOptions, type OpenStream, openStream } from "./client.ts";
-import { CANCEL_TIMEOUT_MS, FIRST_TOKEN_TIMEOUT_MS, HEALTH_TIMEOUT_MS } from "./limits.ts";
+import {
+  CANCEL_TIMEOUT_MS,
+  FIRST_TOKEN_TIMEOUT_MS,
+  HEALTH_TIMEOUT_MS,
+  SELF_TEST_TIMEOUT_MS,
+} from "./limits.ts";
 import { WORKER_ROUTES } from "./routes.ts";
 import {
   HealthResponse,
@@ -9,6 +14,7 @@ import {
   InferenceResponse,
   LoadingEvent,
   ReadyResponse,
+  SelfTestResponse,
   ShutdownResponse,
 } from "./worker_schemas.ts";
 
@@ -102,6 +108,18 @@ export class WorkerClient {
       route: WORKER_ROUTES.shutdown,
       schema: ShutdownResponse,
       body: ifIdleMs === undefined ? {} : { if_idle_ms: ifIdleMs },
+      ...wait,
+    });
+  }
+
+  /** Has it generate one token of a fixed prompt, unless something has run within `ifIdleMs`. */
+  selfTest(options: WaitOptions & { ifIdleMs?: number } = {}): Promise<SelfTestResponse> {
+    const { ifIdleMs, ...wait } = options;
+    return callRoute(this.#client, {
+      route: WORKER_ROUTES.selfTest,
+      schema: SelfTestResponse,
+      body: { if_idle_ms: ifIdleMs },
+      timeoutMs: SELF_TEST_TIMEOUT_MS,
       ...wait,
     });
   }

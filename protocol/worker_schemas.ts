@@ -23,10 +23,16 @@ export type HealthResponse = z.infer<typeof HealthResponse>;
 /** A worker's own memory, in MB of 1,000,000 bytes. */
 export const WorkerMemory = z.object({
   weights_mb: z.number(),
+  /** Of the weights, those used where the file is mapped: no private memory, but needed all the same. */
+  mapped_mb: z.number().default(0),
+  /** Of the whole process: what no file stands behind. */
+  private_mb: z.number().default(0),
   kv_mb: z.number(),
   compute_mb: z.number(),
   process_mb: z.number(),
 });
+/** See {@linkcode WorkerMemory}. */
+export type WorkerMemory = z.infer<typeof WorkerMemory>;
 
 /** What is known of a loaded model. */
 export const ModelFacts = z.object({
@@ -245,6 +251,18 @@ export type ShutdownRequest = z.infer<typeof ShutdownRequest>;
 export const ShutdownResponse = z.object({ accepted: z.boolean(), idle_ms: z.number() });
 /** See {@linkcode ShutdownResponse}. */
 export type ShutdownResponse = z.infer<typeof ShutdownResponse>;
+
+/** `POST /v1/admin/self-test`: generates one token of a fixed prompt if nothing has run for that long. */
+export const SelfTestRequest = z.strictObject({ if_idle_ms: z.int().min(0).default(0) });
+/** Its answer. */
+export const SelfTestResponse = z.discriminatedUnion("ran", [
+  /** Something ran, or came meanwhile: requests go first. */
+  z.object({ ran: z.literal(false) }),
+  /** The same id each time, or something is broken; null when the model has nothing to say. */
+  z.object({ ran: z.literal(true), token_id: z.int().nullable() }),
+]);
+/** See {@linkcode SelfTestResponse}. */
+export type SelfTestResponse = z.infer<typeof SelfTestResponse>;
 
 /** Level by level, not recursive: the value may be as deep as its sender liked. */
 function deeperThan(value: unknown, levels: number): boolean {

@@ -9,6 +9,7 @@ import {
   ExportRequest,
   InferenceRequest,
   RequestId,
+  SelfTestRequest,
   ShutdownRequest,
   type ShutdownResponse,
 } from "../protocol/worker_schemas.ts";
@@ -73,6 +74,11 @@ export function createWorkerApp(
     return Response.json(answer);
   };
 
+  const selfTest: Handler = async ({ body }) => {
+    const { if_idle_ms } = await body(SelfTestRequest);
+    return Response.json(await worker.selfTest(if_idle_ms));
+  };
+
   return createApp({
     apiKey: options.apiKey,
     log: options.log,
@@ -90,6 +96,7 @@ export function createWorkerApp(
       { spec: WORKER_ROUTES.resume, handle: resume },
       { spec: WORKER_ROUTES.cancelAlias, handle: cancelAlias },
       { spec: WORKER_ROUTES.shutdown, handle: shutdown },
+      { spec: WORKER_ROUTES.selfTest, handle: selfTest },
       { spec: WORKER_ROUTES.metrics, handle: () => metrics.response(worker) },
     ],
   });

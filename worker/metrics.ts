@@ -4,13 +4,13 @@
  */
 import { metricsResponse } from "../daemon/metrics.ts";
 import type { RbeeError } from "../protocol/errors.ts";
-import type { InferenceStats } from "../protocol/worker_schemas.ts";
+import type { InferenceStats, WorkerMemory } from "../protocol/worker_schemas.ts";
 
 /** What is read at the time of asking. */
 export interface MetricsState {
   slots(): { total: number; busy: number };
   times(): { step: number; sampling: number; handover: number };
-  memory(): { weights_mb: number; kv_mb: number; compute_mb: number; process_mb: number };
+  memory(): WorkerMemory;
 }
 
 /** Counts what the worker did. */

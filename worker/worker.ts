@@ -17,12 +17,15 @@ import {
   GenerationOptions,
   type LoadingEvent,
   type ReadyResponse,
+  type SelfTestResponse,
+  type WorkerMemory,
 } from "../protocol/worker_schemas.ts";
 import { WORKER_ROUTES } from "../protocol/routes.ts";
 import type { Engine, Generation, GenerationSink, Work } from "./engine.ts";
 import { decodeAnswer, encodeAnswer } from "./exported_answer.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
 import type { WorkerMetrics } from "./metrics.ts";
+import { type SelfTest, startSelfTest } from "./self_test.ts";
 
 type State =
   | { name: "loading" }
@@ -56,6 +59,7 @@ export class Worker {
   #state: State = { name: "loading" };
   #lastProgress: LoadingEvent = { stage: "loading_to_vram", layers_loaded: 0, layers_total: 0, vram_mb: 0 };
   #idleSinceMs = performance.now();
+  #selfTest: SelfTest | undefined;
 
   /** `modelRef` is what answers call the model, `fingerprint` tells its file from any other. */
   constructor(
@@ -152,12 +156,15 @@ export class Worker {
   }
 
   /** In MB of 1,000,000 bytes. */
-  memory(): { weights_mb: number; kv_mb: number; compute_mb: number; process_mb: number } {
+  memory(): WorkerMemory {
     const engine = this.#state.name === "ready" ? this.#state.engine : undefined;
-    const native = engine?.memory() ?? { weightsBytes: 0, kvBytes: 0, computeBytes: 0 };
+    const native = engine?.memory() ??
+      { weightsBytes: 0, mappedBytes: 0, privateBytes: 0, kvBytes: 0, computeBytes: 0 };
     const mb = (bytes: number) => Math.round(bytes / 1e4) / 100;
     return {
       weights_mb: mb(native.weightsBytes),
+      mapped_mb: mb(native.mappedBytes),
+      private_mb: mb(native.privateBytes),
       kv_mb: mb(native.kvBytes),
       compute_mb: mb(native.computeBytes),
       process_mb: mb(Deno.memoryUsage().rss),
@@ -194,6 +201,7 @@ export class Worker {
    * @throws {RbeeError} why it can't be: `NOT_READY`, `SHUTTING_DOWN`, `ALL_SLOTS_BUSY`, `INVALID_REQUEST`, …
    */
   async run(work: Work, options: RunOptions & { sink: GenerationSink }): Promise<void> {
+    if (this.#selfTest !== undefined) await this.#stopSelfTest();
     if (this.#state.name !== "ready") throw this.notReady;
     const { requestId, sink } = options;
     if (this.#running.has(requestId)) {
@@ -231,6 +239,26 @@ export class Worker {
     } catch (error) {
       ended();
       throw error;
+    }
+  }
+
+  /**
+   * Generates one token of a fixed prompt, unless something has run within `ifIdleMs`. It is no activity, and gives way
+   * to a request that comes meanwhile.
+   *
+   * @throws {RbeeError} `NOT_READY`, `SHUTTING_DOWN`, and what is wrong with the engine.
+   */
+  async selfTest(ifIdleMs: number): Promise<SelfTestResponse> {
+    if (this.#state.name !== "ready") throw this.notReady;
+    if (this.#running.size > 0 || this.idleMs < ifIdleMs || this.#selfTest !== undefined) {
+      return { ran: false };
+    }
+    this.#selfTest = startSelfTest(this.#state.engine);
+    try {
+      const token = await this.#selfTest.token;
+      return token === undefined ? { ran: false } : { ran: true, token_id: token };
+    } finally {
+      this.#selfTest = undefined;
     }
   }
 
@@ -295,6 +323,12 @@ export class Worker {
   /** Lets go of the model. */
   async close(): Promise<void> {
     if (this.#state.name === "draining") await this.#state.engine?.close();
+  }
+
+  /** Waits for its slot, at most one step, only where a request would find none. */
+  async #stopSelfTest(): Promise<void> {
+    this.#selfTest?.cancel();
+    if (this.#state.name === "ready" && this.#state.engine.slotsAvailable === 0) await this.#selfTest?.over;
   }
 
   #startDraining(): void {

@@ -2,7 +2,7 @@
 import { WorkerClient } from "../../protocol/worker_client.ts";
 
 /** The part of a worker's interface that its hive uses. */
-export type WorkerApi = Pick<WorkerClient, "health" | "ready" | "loadingProgress" | "shutdown">;
+export type WorkerApi = Pick<WorkerClient, "health" | "ready" | "loadingProgress" | "selfTest" | "shutdown">;
 
 /** Opens the interface of a worker; no connection is made before the first call. */
 export type Connect = (worker: { url: string; apiKey: string }) => WorkerApi;

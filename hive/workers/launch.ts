@@ -24,6 +24,8 @@ export interface LaunchWorkerOptions {
   /** See {@linkcode WorkerRecord}. */
   idleTimeoutSeconds: number;
   /** See {@linkcode WorkerRecord}. */
+  pinned: boolean;
+  /** See {@linkcode WorkerRecord}. */
   requiredMb: number;
   /** See {@linkcode WorkerRecord}. */
   startedUnix: number;

@@ -30,6 +30,8 @@ export interface WorkerRecord {
   requiredMb: number;
   /** Seconds without a request until it goes; 0 = never. */
   idleTimeoutSeconds: number;
+  /** Never evicted. */
+  pinned: boolean;
   /** Start of its process. */
   startedUnix: number;
   /** Its stdout and stderr. */
@@ -55,6 +57,7 @@ export const HIVE_MIGRATIONS: readonly string[] = [
     started_unix INTEGER NOT NULL,
     log_path TEXT NOT NULL
   ) STRICT`,
+  `ALTER TABLE workers ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0`,
 ];
 
 /** The rows of the workers that may be alive. Every call blocks for one small SQLite statement. */
@@ -70,8 +73,8 @@ export class WorkerRegistry {
   save(record: WorkerRecord): void {
     this.#database.prepare(
       `INSERT OR REPLACE INTO workers (id, pid, identity, url, api_key, model_ref, model_path, backend, device,
-        slots, ctx_size, required_mb, idle_timeout_seconds, started_unix, log_path)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        slots, ctx_size, required_mb, idle_timeout_seconds, started_unix, log_path, pinned)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ).run(
       record.id,
       record.pid,
@@ -88,6 +91,7 @@ export class WorkerRegistry {
       record.idleTimeoutSeconds,
       record.startedUnix,
       record.logPath,
+      record.pinned ? 1 : 0,
     );
   }
 
@@ -116,6 +120,7 @@ export class WorkerRegistry {
       idleTimeoutSeconds: Number(row.idle_timeout_seconds),
       startedUnix: Number(row.started_unix),
       logPath: String(row.log_path),
+      pinned: row.pinned === 1,
     }));
   }
 }

@@ -4,14 +4,16 @@ import type { Logger } from "../../daemon/log.ts";
 import { errorFromBody, RbeeError } from "../../protocol/errors.ts";
 import type { WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
 import type { ReadyResponse } from "../../protocol/worker_schemas.ts";
-import { type Clock, deadline, settlesWithin, unixSeconds } from "../clock.ts";
+import { type Clock, deadline, settlesWithin } from "../clock.ts";
 import {
   FAILED_EXIT_TIMEOUT_MS,
   FAILED_KEPT_MS,
   LAST_WORDS_TIMEOUT_MS,
   PROBE_TIMEOUT_MS,
+  SHUTDOWN_ACK_TIMEOUT_MS,
 } from "../limits.ts";
 import type { WorkerApi } from "./connection.ts";
+import { WorkerFigures } from "./figures.ts";
 import { watchHealth } from "./health.ts";
 import { leaveWhenIdle } from "./idle.ts";
 import { type LoadProgress, watchLoad } from "./load_watch.ts";
@@ -20,7 +22,8 @@ import type { WorkerRecord } from "./registry.ts";
 import { diedWhileLoading, diedWhileStarting, loadingTimeout, noCallback } from "./start_errors.ts";
 import { isUsable, nextState, type WorkerHappening } from "./state.ts";
 import { awaitExit, stopProcess } from "./stop.ts";
-import type { WorkerOptions } from "./worker_options.ts";
+import { watchGeneration } from "./watchdog.ts";
+import type { ExitCause, LeaveReason, WorkerOptions } from "./worker_options.ts";
 
 /** A worker from the start of its process to its end. */
 export class Worker {
@@ -28,6 +31,8 @@ export class Worker {
   readonly record: WorkerRecord;
   /** Resolves with the ready callback; rejects with the reason when none will come. */
   readonly started: Promise<void>;
+  /** What it has told of itself. */
+  readonly figures: WorkerFigures;
   readonly #start = Promise.withResolvers<void>();
   readonly #options: WorkerOptions;
   readonly #process: WorkerProcess;
@@ -43,12 +48,11 @@ export class Worker {
   #over = false;
   #detached = false;
   #error: RbeeError | undefined;
+  /** The first reason for its end that is known. */
+  #cause: ExitCause | undefined;
   #load: Promise<void> = Promise.resolve();
   #progress: LoadProgress | undefined;
   #stopping: Promise<void> | undefined;
-  #slotsAvailable = 0;
-  #lastActivityUnix: number;
-  #lastHealthUnix = 0;
 
   /** Takes over the process. Next comes {@linkcode acceptCallback} or {@linkcode resume}. */
   constructor(options: WorkerOptions) {
@@ -57,7 +61,7 @@ export class Worker {
     this.#process = options.process;
     this.#clock = options.clock;
     this.#log = options.log;
-    this.#lastActivityUnix = options.record.startedUnix;
+    this.figures = new WorkerFigures(options.record, options.clock);
     this.started = this.#start.promise;
     this.started.catch(() => {});
     this.#process.exited.then((status) => this.#onExit(status));
@@ -77,6 +81,11 @@ export class Worker {
   /** Whether its process may still hold memory. */
   get alive(): boolean {
     return !this.#over;
+  }
+
+  /** Settles when its process is over. */
+  get exited(): Promise<unknown> {
+    return this.#process.exited;
   }
 
   /** The ready callback: takes the token once and follows the load. False when it is not the token. */
@@ -115,27 +124,26 @@ export class Worker {
 
   /** As the wire has it and as last known. */
   info(): WorkerInfo {
-    const record = this.record;
-    return {
-      worker_id: record.id,
-      url: record.url ?? "",
-      model_ref: record.modelRef,
-      backend: record.backend,
-      device: record.device,
-      state: this.#state,
-      slots_total: record.slots,
-      slots_available: this.#state === "idle" || this.#state === "busy" ? this.#slotsAvailable : 0,
-      pid: record.pid,
-      started_unix: record.startedUnix,
-      last_activity_unix: this.#lastActivityUnix,
-      last_health_unix: this.#lastHealthUnix,
-      error: this.#error?.toBody(""),
-    };
+    return { ...this.figures.info(this.#state), error: this.#error?.toBody("") };
   }
 
   /** Stops it by the ladder and waits until its process is over. Idempotent. */
   stop(): Promise<void> {
     return this.#stopping ??= this.#stop();
+  }
+
+  /** Asks it to leave unless anything runs: the worker itself decides, in one step. Whether it has agreed. */
+  async yield(reason: LeaveReason): Promise<boolean> {
+    if (this.#state !== "idle") return false;
+    using limit = deadline(this.#clock, SHUTDOWN_ACK_TIMEOUT_MS, this.#scope.signal);
+    try {
+      const { accepted } = await this.#api!.shutdown({ ifIdleMs: 0, signal: limit.signal });
+      if (accepted) this.#leaving(reason, { busy: false });
+      return accepted;
+    } catch (error) {
+      this.#log.warn("worker did not say whether it leaves", { reason, error });
+      return false;
+    }
   }
 
   /** Ends all patience: a stop that is waiting goes on to SIGKILL. */
@@ -159,7 +167,7 @@ export class Worker {
     this.record.url = url;
     this.#api = this.#options.connect({ url, apiKey: this.record.apiKey });
     this.#cancelLimit();
-    this.#lastHealthUnix = unixSeconds(this.#clock);
+    this.figures.healthy();
     this.#move("called_back");
     this.#start.resolve();
     watchHealth(this.#api, {
@@ -167,15 +175,16 @@ export class Worker {
       clock: this.#clock,
       log: this.#log,
       intervalMs: this.#options.healthIntervalMs,
-      onAlive: () => this.#lastHealthUnix = unixSeconds(this.#clock),
+      onAlive: () => this.figures.healthy(),
       onSilence: () => void this.#process.look(),
     }).then(() => this.#healthLost(), () => {});
   }
 
   #followLoad(): void {
     const { loadTimeoutMs } = this.#options;
+    const beganMs = performance.now();
     this.#limit(loadTimeoutMs, () => {
-      this.#fail(loadingTimeout(this.record, { ms: loadTimeoutMs, at: this.#progress }));
+      this.#fail(loadingTimeout(this.record, { ms: loadTimeoutMs, at: this.#progress }), "load_timeout");
       this.#stopUnasked();
     });
     this.#load = watchLoad(this.#api!, {
@@ -185,28 +194,31 @@ export class Worker {
       onProgress: (progress) => this.#progress = progress,
     }).then((result) => {
       if (result === "over" || this.#state !== "loading") return;
-      if (result === "ready") this.#loaded(0);
-      else this.#reportedFailure(result);
+      if (result !== "ready") return this.#reportedFailure(result);
+      this.#loaded(0);
+      this.#options.onEvent({ kind: "loaded", worker: this, loadMs: performance.now() - beganMs });
+      // What it takes is known from now on.
+      return this.probe();
     }, () => {});
   }
 
   #loaded(idleMs: number): void {
     this.#cancelLimit();
-    this.#slotsAvailable = this.record.slots;
-    this.#lastActivityUnix = Math.floor((this.#clock.unixMs() - idleMs) / 1000);
+    this.figures.loaded(idleMs);
     this.#move("became_idle");
     this.#armIdle(idleMs);
+    watchGeneration(this.#api!, { signal: this.#scope.signal, clock: this.#clock, log: this.#log })
+      .then((why) => this.#degraded(why), () => {});
     this.#log.info("worker ready");
   }
 
   #learn(ready: ReadyResponse): void {
     if (ready.state === "loading") return;
     if (ready.state === "failed") return this.#reportedFailure(errorFromBody(ready.error));
-    if (ready.state === "draining") return this.#leaving(true);
+    if (ready.state === "draining") return this.#leaving("itself", { busy: true });
     if (this.#state === "loading") this.#loaded(ready.idle_ms);
     this.#move(ready.state === "idle" ? "became_idle" : "became_busy");
-    this.#slotsAvailable = ready.slots_available;
-    this.#lastActivityUnix = Math.floor((this.#clock.unixMs() - ready.idle_ms) / 1000);
+    if (this.figures.learn(ready)) this.#options.onEvent({ kind: "measured", worker: this });
   }
 
   #armIdle(idleMs: number): void {
@@ -221,13 +233,15 @@ export class Worker {
       idleMs,
     }).then(() => {
       this.#log.info("worker was idle and leaves", { idle_timeout_seconds: timeoutMs / 1000 });
-      this.#leaving(false);
+      this.#leaving("idle", { busy: false });
     }, () => {});
   }
 
   /** It has said that it is going to leave. */
-  #leaving(busy: boolean): void {
+  #leaving(reason: LeaveReason, { busy }: { busy: boolean }): void {
     if (!this.#move("stop_asked")) return;
+    this.#cause ??= reason;
+    this.#options.onEvent({ kind: "leaving", worker: this, reason });
     this.#stopping ??= awaitExit(this.#process, this.#stopOptions(busy));
     this.#stopUnasked();
   }
@@ -240,6 +254,7 @@ export class Worker {
   async #stop(): Promise<void> {
     if (this.#over) return this.forget();
     const busy = this.#state === "busy";
+    this.#cause ??= "asked";
     this.#move("stop_asked");
     this.#start.reject(new RbeeError("SHUTTING_DOWN", `The worker for ${this.record.modelRef} was stopped.`));
     await stopProcess(this.#process, { ...this.#stopOptions(busy), api: this.#api });
@@ -251,14 +266,15 @@ export class Worker {
 
   /** Its own report: it leaves by itself once that is out. */
   #reportedFailure(error: RbeeError): void {
-    this.#fail(error);
+    this.#fail(error, "load_failed");
     const options = { clock: this.#clock, ms: FAILED_EXIT_TIMEOUT_MS, signal: this.#hurry.signal };
     settlesWithin(this.#process.exited, options).then((left) => left || this.#stopUnasked());
   }
 
-  #fail(error: RbeeError): void {
+  #fail(error: RbeeError, cause: ExitCause): void {
     if (nextState(this.#state, "gave_up") === undefined) return;
     this.#cancelLimit();
+    this.#cause ??= cause;
     this.#error = error;
     this.#log.warn("worker failed", { code: error.code, reason: error.message });
     this.#move("gave_up");
@@ -266,14 +282,23 @@ export class Worker {
 
   async #callbackMissing(): Promise<void> {
     if (!this.#move("stop_asked")) return;
+    this.#cause ??= "no_callback";
     this.#kill();
     const tail = await tailLog(this.record.logPath);
     this.#log.error("worker killed: it did not call back", { log_tail: tail });
     this.#start.reject(noCallback(this.record, { ms: this.#options.callbackTimeoutMs, tail }));
   }
 
+  #degraded(reason: string): void {
+    if (!isUsable(this.#state)) return;
+    this.#cause ??= "degraded";
+    this.#log.error("worker is degraded and has to go: it answers but can't generate", { reason });
+    this.#stopUnasked();
+  }
+
   #healthLost(): void {
     if (!this.#move("stop_asked")) return;
+    this.#cause ??= "health_lost";
     this.#log.error("worker killed: it does not answer health checks");
     this.#kill();
   }
@@ -292,9 +317,9 @@ export class Worker {
       await settlesWithin(this.#load, { clock: this.#clock, ms: LAST_WORDS_TIMEOUT_MS });
     }
     const during = this.#state;
-    const crash = isUsable(during);
-    const fields = { exit_code: status.code, signal: status.signal, during };
-    if (crash) {
+    const cause = this.#cause ?? (status.signal === null ? "died" : "signal");
+    const fields = { exit_code: status.code, signal: status.signal, during, cause };
+    if (isUsable(during)) {
       const tail = await tailLog(this.record.logPath);
       this.#log.error("worker died", { ...fields, log_tail: tail });
       if (during === "starting") this.#start.reject(diedWhileStarting(this.record, { status, tail }));
@@ -302,7 +327,7 @@ export class Worker {
     } else {
       this.#log.info("worker left", fields);
     }
-    this.#options.onEvent({ kind: "exited", worker: this, status, during, crash });
+    this.#options.onEvent({ kind: "exited", worker: this, status, during, cause });
     this.#move("exited");
     this.#release();
     if (this.#state === "failed") this.#limit(FAILED_KEPT_MS, () => this.forget());

@@ -9,9 +9,61 @@ import type { Worker } from "./worker.ts";
 
 /** Something that happened to a worker. */
 export type WorkerEvent =
+  /** It is on the list now: started, or taken over from an earlier hive. */
+  | { kind: "listed"; worker: Worker; adopted: boolean }
   | { kind: "state"; worker: Worker; from: WorkerState; to: WorkerState }
-  /** The process is over; a `crash` when nobody had asked for that. */
-  | { kind: "exited"; worker: Worker; status: ExitStatus; during: WorkerState; crash: boolean };
+  /** The model is in memory; only where this hive saw the whole load. */
+  | { kind: "loaded"; worker: Worker; loadMs: number }
+  /** It takes more memory than was known before. */
+  | { kind: "measured"; worker: Worker }
+  /** It was asked to leave for this reason and has agreed. */
+  | { kind: "leaving"; worker: Worker; reason: LeaveReason }
+  /** The process is over. */
+  | { kind: "exited"; worker: Worker; status: ExitStatus; during: WorkerState; cause: ExitCause };
+
+/** Why a worker that did nothing wrong has to go. */
+export type LeaveReason =
+  /** Somebody asked for it, or the hive itself leaves. */
+  | "asked"
+  /** Nobody has used it for too long. */
+  | "idle"
+  /** Another worker needs its memory. */
+  | "evicted"
+  /** Other programs need its memory. */
+  | "squeezed"
+  /** It said so itself. */
+  | "itself";
+
+/** What ended a worker's process. */
+export type ExitCause =
+  | LeaveReason
+  /** It ended unasked, with an exit code; of an adopted one no more is known. */
+  | "died"
+  /** It ended unasked, by a signal. */
+  | "signal"
+  | "no_callback"
+  | "load_failed"
+  | "load_timeout"
+  /** It did not answer health checks. */
+  | "health_lost"
+  /** It answered health checks and could not generate. */
+  | "degraded";
+
+/** Causes that are a failure of the worker, as metrics and the log count them. */
+export const CRASH_CAUSES = [
+  "died",
+  "signal",
+  "no_callback",
+  "load_failed",
+  "load_timeout",
+  "health_lost",
+  "degraded",
+] as const satisfies readonly ExitCause[];
+
+/** Whether a worker that ended so has failed. */
+export function isCrash(cause: ExitCause): boolean {
+  return CRASH_CAUSES.some((crash) => crash === cause);
+}
 
 /** What a worker needs of its surroundings. */
 export interface WorkerOptions {

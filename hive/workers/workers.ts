@@ -87,7 +87,8 @@ export class Workers {
     // From here to the launch nothing waits: two requests can't both find nobody.
     const there = this.#serving(plan);
     const worker = there ?? this.#launch(plan, {
-      idleTimeoutSeconds: request.idle_timeout ?? this.#options.config.idle_timeout,
+      pinned: request.pin ?? false,
+      idleTimeoutSeconds: request.idle_timeout ?? (request.pin ? 0 : this.#options.config.idle_timeout),
       requiredMb: checkMemory(plan, {
         facts: model!.facts,
         devices,
@@ -97,8 +98,10 @@ export class Workers {
     });
     await worker.started;
     const { record } = worker;
-    if (there !== undefined && request.idle_timeout !== undefined) {
-      worker.setIdleTimeout(request.idle_timeout);
+    if (there !== undefined && (request.idle_timeout ?? request.pin) !== undefined) {
+      record.pinned = request.pin ?? record.pinned;
+      const idleTimeout = request.idle_timeout ?? (request.pin ? 0 : undefined);
+      if (idleTimeout !== undefined) worker.setIdleTimeout(idleTimeout);
       this.#save(record);
     }
     return {
@@ -109,6 +112,7 @@ export class Workers {
       backend: record.backend,
       device: record.device,
       reused: there !== undefined,
+      evicted: [],
     };
   }
 
@@ -238,7 +242,10 @@ export class Workers {
       .reduce((sum, { record }) => sum + record.requiredMb, 0);
   }
 
-  #launch(plan: SpawnPlan, wishes: { idleTimeoutSeconds: number; requiredMb: number }): Worker {
+  #launch(
+    plan: SpawnPlan,
+    wishes: { pinned: boolean; idleTimeoutSeconds: number; requiredMb: number },
+  ): Worker {
     const { home, command, env, config } = this.#options;
     const place = { ...this.#options.place(), ports: config.worker_ports };
     const { record, process, token } = launchWorker(plan, {
@@ -263,13 +270,14 @@ export class Workers {
     const log = this.#log.child({ worker_id: record.id });
     const found = await findAgain(record, { clock: this.#clock, connect: this.#connect, log });
     if (found === undefined) this.#options.registry.delete(record.id);
-    else this.#add(record, found).resume(record.url!, found.ready);
+    else this.#add(record, { ...found, adopted: true }).resume(record.url!, found.ready);
   }
 
-  #add(record: WorkerRecord, of: { process: WorkerProcess; token?: string }): Worker {
+  #add(record: WorkerRecord, of: { process: WorkerProcess; token?: string; adopted?: boolean }): Worker {
     const { config, onEvent } = this.#options;
+    const { process, token, adopted = false } = of;
     const worker = new Worker({
-      ...of,
+      ...{ process, token },
       record,
       clock: this.#clock,
       connect: this.#connect,
@@ -283,6 +291,7 @@ export class Workers {
       },
     });
     this.#workers.set(record.id, worker);
+    onEvent?.({ kind: "listed", worker, adopted });
     return worker;
   }
 
@@ -292,6 +301,7 @@ export class Workers {
       this.#write(() => this.#options.registry.delete(record.id));
       return;
     }
+    if (event.kind !== "state") return;
     if (event.to === "gone") this.#workers.delete(record.id);
     if (event.to !== "failed") return;
     const failed = [...this.#workers.values()].filter(({ state, alive }) => state === "failed" && !alive);

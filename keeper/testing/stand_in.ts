@@ -156,7 +156,7 @@ export function idle(model: Partial<ModelFacts> = {}): Record<string, unknown> {
       recurrent: false,
       ...model,
     },
-    memory: { weights_mb: 1, kv_mb: 1, compute_mb: 1, process_mb: 1 },
+    memory: { weights_mb: 1, mapped_mb: 0, private_mb: 40, kv_mb: 1, compute_mb: 1, process_mb: 1 },
   };
 }
 

@@ -43,6 +43,12 @@ export const FAKE_MODES = [
   "stays-after-shutdown",
   /** Never answers a health check. */
   "health-stalls",
+  /** Answers a health check with something that is none. */
+  "health-garbage",
+  /** Answers health checks and never generates anything. */
+  "cannot-generate",
+  /** Generates another token each time it is tested. */
+  "generates-nonsense",
   /** Never answers anything once it is loaded. */
   "freezes",
 ] as const;

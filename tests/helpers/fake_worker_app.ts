@@ -11,6 +11,7 @@ import {
   type InferenceStats,
   type LoadingEvent,
   type ReadyResponse,
+  SelfTestRequest,
   ShutdownRequest,
   type StopReason,
 } from "../../protocol/worker_schemas.ts";
@@ -107,7 +108,7 @@ export class FakeState {
       slots_available: available,
       idle_ms: this.idleMs,
       model: { ...FACTS, context, slots },
-      memory: { weights_mb: 1, kv_mb: 1, compute_mb: 1, process_mb: 50 },
+      memory: { weights_mb: 1, mapped_mb: 0, private_mb: 40, kv_mb: 1, compute_mb: 1, process_mb: 50 },
     };
   }
 
@@ -194,10 +195,10 @@ export function createFakeWorkerApp(state: FakeState, options: { apiKey: string;
   };
 
   const shutdown: Handler = async ({ body }) => {
-    const { if_idle_ms = 0 } = await body(ShutdownRequest);
+    const { if_idle_ms } = await body(ShutdownRequest);
     if (mode === "ignores-shutdown" || mode === "ignores-sigterm") await forever();
     const idleMs = state.idleMs;
-    const accepted = if_idle_ms === 0 || idleMs >= if_idle_ms;
+    const accepted = if_idle_ms === undefined || (state.running.size === 0 && idleMs >= if_idle_ms);
     if (accepted && mode !== "stays-after-shutdown") state.drain();
     return Response.json({ accepted, idle_ms: idleMs });
   };
@@ -205,9 +206,23 @@ export function createFakeWorkerApp(state: FakeState, options: { apiKey: string;
   const health = healthRoutes(WORKER_ROUTES.v1Health, { degraded: () => false, notReady: () => undefined })
     .map((route): Route => ({
       ...route,
-      handle: (context) => mode === "health-stalls" ? forever() : route.handle(context),
+      handle: (context) => {
+        if (mode === "health-stalls") return forever();
+        return mode === "health-garbage" ? Response.json({ fine: "thanks" }) : route.handle(context);
+      },
     }));
-  const infer: Handler = async (context) => await answer(state, await context.body(InferenceRequest));
+  const infer: Handler = async (context) => {
+    const request = await context.body(InferenceRequest);
+    return mode === "cannot-generate" ? await forever() : await answer(state, request);
+  };
+  let tests = 0;
+  const selfTest: Handler = async ({ body }) => {
+    const { if_idle_ms } = await body(SelfTestRequest);
+    if (mode === "cannot-generate") await forever();
+    const ran = state.running.size === 0 && state.idleMs >= if_idle_ms;
+    if (ran) tests++;
+    return Response.json(ran ? { ran, token_id: mode === "generates-nonsense" ? tests : 1 } : { ran });
+  };
   const routes: Route[] = [
     ...health,
     { spec: WORKER_ROUTES.ready, handle: () => Response.json(state.status) },
@@ -230,6 +245,7 @@ export function createFakeWorkerApp(state: FakeState, options: { apiKey: string;
       },
     },
     { spec: WORKER_ROUTES.shutdown, handle: shutdown },
+    { spec: WORKER_ROUTES.selfTest, handle: selfTest },
     { spec: WORKER_ROUTES.metrics, handle: () => new Response("") },
   ];
   return createApp({

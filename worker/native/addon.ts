@@ -153,6 +153,10 @@ export interface NativeEvent {
 /** Bytes allocated by llama.cpp. */
 export interface NativeMemory {
   weightsBytes: number;
+  /** Of the weights, those used where the file is mapped. */
+  mappedBytes: number;
+  /** Of the whole process: what no file stands behind. */
+  privateBytes: number;
   kvBytes: number;
   computeBytes: number;
 }

@@ -1,5 +1,7 @@
 #include "addon_convert.h"
 
+#include "process_memory.h"
+
 #include <algorithm>
 
 namespace rbee {
@@ -207,6 +209,8 @@ Napi::Object to_js(Napi::Env env, const LoadProgress& progress) {
 Napi::Object to_js(Napi::Env env, const MemoryUse& use) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("weightsBytes", static_cast<double>(use.weights));
+  object.Set("mappedBytes", static_cast<double>(use.mapped));
+  object.Set("privateBytes", static_cast<double>(private_bytes()));
   object.Set("kvBytes", static_cast<double>(use.kv));
   object.Set("computeBytes", static_cast<double>(use.compute));
   return object;

@@ -17,6 +17,11 @@ namespace rbee {
 
 namespace {
 
+// ggml names buffers that lie where a file is mapped "CPU_Mapped", "MTL0_Mapped", ….
+bool is_mapped(ggml_backend_buffer_type_t type) {
+  return std::string(ggml_backend_buft_name(type)).find("_Mapped") != std::string::npos;
+}
+
 constexpr int default_ctx_size = 4096;
 
 // Weights of models for which one thread computes a token best: a step takes less time than bringing threads
@@ -196,11 +201,16 @@ Context::Context(Model& model, const EngineOptions& options, std::function<bool(
 
 MemoryUse Context::memory() const {
   MemoryUse use;
+  size_t mapped = 0;
   for (const auto& [type, data] : llama_get_memory_breakdown(context_.get())) {
     use.weights += data.model;
     use.kv += data.context;
     use.compute += data.compute;
+    if (is_mapped(type)) mapped += data.model;
   }
+  // What the CPU's kernels keep in a layout of their own is a copy, and its part of the file can be given up.
+  const size_t copied = use.weights - mapped;
+  use.mapped = mapped > copied ? mapped - copied : 0;
   return use;
 }
 

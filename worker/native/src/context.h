@@ -27,6 +27,7 @@ struct EngineOptions {
 // Bytes that llama.cpp allocated.
 struct MemoryUse {
   size_t weights = 0;
+  size_t mapped = 0; // of the weights, those used where the file is mapped: not copied, and not private memory
   size_t kv = 0;
   size_t compute = 0;
 };

@@ -53,6 +53,7 @@ MemoryUse Engine::memory() const {
   if (draft_model_) {
     const MemoryUse draft = draft_model_->memory();
     use.weights += draft.weights;
+    use.mapped += draft.mapped;
     use.kv += draft.kv;
     use.compute += draft.compute;
   }
