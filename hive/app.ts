@@ -10,6 +10,7 @@ import {
   type CapabilitiesResponse,
   type CatalogModel,
   DownloadRequest,
+  type HiveEvent,
   type ListedModel,
   MAX_SLOTS,
   PruneRequest,
@@ -20,6 +21,7 @@ import {
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import { eventStream, type EventWriter } from "../protocol/sse.ts";
 import { API_VERSION, VERSION } from "../protocol/version.ts";
+import type { HiveEvents } from "./events.ts";
 import type { Hardware } from "./hardware.ts";
 import type { HiveMetrics } from "./metrics.ts";
 import { serveBlob } from "./models/blob_server.ts";
@@ -44,6 +46,8 @@ export interface HiveAppOptions {
   workers: Workers;
   /** Counts. */
   metrics: HiveMetrics;
+  /** What happens. */
+  events: HiveEvents;
 }
 
 const Nothing = z.strictObject({});
@@ -51,15 +55,16 @@ const ProgressQuery = z.strictObject({ id: z.string().min(1).max(128) });
 
 /** Builds the interface. */
 export function createHiveApp(options: HiveAppOptions): App {
-  const { config, hardware, models, workers, metrics } = options;
-  const counted = new Set<string>();
+  const { config, hardware, models, workers, metrics, events } = options;
 
   const capabilities: Handler = async () => {
     const { devices, llama_cpp } = await hardware.detect();
     const body: CapabilitiesResponse = {
       backends: [...new Set(devices.map(({ backend }) => backend))],
       devices,
-      memory: hardware.memory(),
+      memory: { ...hardware.memory(), reserve_mb: config.reserve_mb },
+      cpu: hardware.cpu(),
+      loads: workers.pastLoads(),
       disk: await hardware.disk(),
       limits: {
         worker_ports: config.worker_ports,
@@ -75,14 +80,6 @@ export function createHiveApp(options: HiveAppOptions): App {
     const { model_ref } = await body(DownloadRequest);
     const answer = await models.download(model_ref);
     if ("local_path" in answer) return Response.json(answer);
-    const id = answer.download_id;
-    if (!counted.has(id)) {
-      counted.add(id);
-      models.progress(id, (event) => {
-        if (isTerminal(event)) counted.delete(id);
-        metrics.downloadEvent(event);
-      });
-    }
     return Response.json(answer, { status: 202 });
   };
 
@@ -164,6 +161,17 @@ export function createHiveApp(options: HiveAppOptions): App {
     return new Response(null, { status: 204 });
   };
 
+  const followEvents: Handler = () => {
+    let stop = () => {};
+    const stream = eventStream((writer) => {
+      for (const { worker_id, model_ref, state } of workers.snapshot()) {
+        writer.send({ kind: "worker", worker_id, model_ref, what: "state", state } satisfies HiveEvent);
+      }
+      stop = events.follow(writer.send);
+    }, { onCancel: () => stop() });
+    return eventResponse(stream);
+  };
+
   const shutdownWorker: Handler = async ({ params, body }) => {
     await body(Nothing);
     await workers.shutdown(params.id);
@@ -189,6 +197,7 @@ export function createHiveApp(options: HiveAppOptions): App {
     { spec: HIVE_ROUTES.ready, handle: ready },
     { spec: HIVE_ROUTES.workers, handle: async () => Response.json({ workers: await workers.list() }) },
     { spec: HIVE_ROUTES.worker, handle: async ({ params }) => Response.json(await workers.get(params.id)) },
+    { spec: HIVE_ROUTES.events, handle: followEvents },
     { spec: HIVE_ROUTES.shutdownWorker, handle: shutdownWorker },
   ];
   return createApp({

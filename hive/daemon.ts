@@ -1,29 +1,22 @@
 /** Puts a hive together, serves until told to leave, and leaves nothing behind. */
-import { fromFileUrl, join } from "@std/path";
+import { fromFileUrl } from "@std/path";
 import { type RunningServer, startServer, untilShutdown } from "../daemon/lifecycle.ts";
 import { createLogger } from "../daemon/log.ts";
 import { ownKey } from "../daemon/own_key.ts";
 import type { LoadedConfig } from "../home/config.ts";
 import type { ListenAddress } from "../home/config_schema.ts";
-import { openDatabase } from "../home/database.ts";
 import { fingerprint } from "../home/keys.ts";
 import { ensureHome } from "../home/paths.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import { VERSION } from "../protocol/version.ts";
-import { createHiveApp } from "./app.ts";
 import { systemClock, unixSeconds } from "./clock.ts";
-import { Hardware } from "./hardware.ts";
+import { createHive } from "./hive.ts";
 import { CLOSE_TIMEOUT_MS, DOWNLOADS_CLOSE_TIMEOUT_MS, START_TIMEOUT_MS } from "./limits.ts";
-import { HiveMetrics } from "./metrics.ts";
-import { noteModelUse } from "./model_use.ts";
-import { Models } from "./models/models.ts";
 import { removeHiveFile, writeHiveFile } from "../home/hive_file.ts";
 import { lockHome } from "./presence.ts";
 import { workerCommand, workerEnvironment, type WorkerPlace } from "./workers/command.ts";
 import { localHost, urlHost } from "./workers/connection.ts";
-import { HIVE_MIGRATIONS, WorkerRegistry } from "./workers/registry.ts";
-import { Workers } from "./workers/workers.ts";
 
 /** Options of {@linkcode runDaemon}. */
 export interface DaemonOptions {
@@ -51,42 +44,25 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
   using _lock = await lockHome(home);
   const apiKey = await ownKey({ config, home, hostname: listen.hostname });
 
-  const metrics = new HiveMetrics();
-  const models = new Models({ home, config, env: Deno.env, builtinDir: builtinDir(), log });
-  await models.start();
-  const command = workerCommand(Deno.env);
-  const env = { ...workerEnvironment(Deno.env.toObject()), RBEE_LOG_LEVEL: config.log.level };
-  const hardware = new Hardware({
-    command,
-    env,
-    backends: config.hive.backends,
-    modelsDir: models.modelsDir,
-    log,
-  });
-  const database = openDatabase(join(home, "hive.db"), HIVE_MIGRATIONS);
   let bound: ListenAddress = listen;
-  const workers = new Workers({
-    ...{ home, config: config.hive, hardware, command, env, log },
-    registry: new WorkerRegistry(database),
-    findModel: async (modelRef) => (await models.find(modelRef))?.local_path,
+  const hive = createHive({
+    ...{ home, config, apiKey, env: Deno.env, builtinDir: builtinDir(), log },
+    workerCommand: workerCommand(Deno.env),
+    workerEnv: { ...workerEnvironment(Deno.env.toObject()), RBEE_LOG_LEVEL: config.log.level },
     place: () => placeOf(bound, config.hive.advertise),
-    onEvent: (event) => {
-      metrics.workerEvent(event);
-      noteModelUse(models, event);
-    },
   });
-  const app = createHiveApp({ apiKey, log, config: config.hive, hardware, models, workers, metrics });
+  const { models, workers, hardware } = hive;
+  await models.start();
   let server: RunningServer | undefined;
   const start = async () => {
     await workers.adopt();
-    server = startServer(app, { listen, log });
+    server = startServer(hive.app, { listen, log });
     bound = server.address;
     const url = `http://${localHost(listen.hostname)}:${bound.port}`;
     const { pid } = Deno;
     await writeHiveFile(home, { pid, url, version: VERSION, started_unix: unixSeconds(systemClock) });
     log.info("hive ready", { url, version: VERSION, pid, home, key_fp6: fingerprint(apiKey) });
-    // The first spawn need not wait for it then; what goes wrong is told to whoever asks.
-    hardware.detect().catch((error) => log.warn("devices not known yet", { error }));
+    hive.startWork();
   };
 
   const starting = start();
@@ -99,11 +75,12 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
       timeoutMs: CLOSE_TIMEOUT_MS,
       run: async () => {
         const { keepWorkers } = options;
+        hive.stopWork();
         await Promise.all([server?.close(), workers.close({ keepWorkers }), hardware.close()]);
       },
     },
     { name: "models", timeoutMs: DOWNLOADS_CLOSE_TIMEOUT_MS, run: () => models.close() },
-    { name: "registry", timeoutMs: CLOSE_TIMEOUT_MS, run: () => database.close() },
+    { name: "registry", timeoutMs: CLOSE_TIMEOUT_MS, run: () => hive.closeDatabase() },
   ], { log });
   await starting;
   return await ended;

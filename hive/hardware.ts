@@ -15,6 +15,12 @@ const Detected = z.object({ rbee: z.string(), llama_cpp: z.string(), devices: z.
 /** See {@linkcode Hardware.detect}. */
 export type Detected = z.infer<typeof Detected>;
 
+/** Memory of a machine in MB; `free_mb` is what programs can still get without swapping. */
+export interface MachineMemory {
+  total_mb: number;
+  free_mb: number;
+}
+
 /** Options of {@linkcode Hardware}. */
 export interface HardwareOptions {
   /** Starts the worker program. */
@@ -27,6 +33,8 @@ export interface HardwareOptions {
   modelsDir: string;
   /** Where what was found is told. */
   log: Logger;
+  /** The machine's memory, in MB. Default: what the system says. */
+  memory?: () => MachineMemory;
 }
 
 /** The machine's facts. Only the worker program may load native code, so devices are asked of it and remembered. */
@@ -43,15 +51,16 @@ export class Hardware {
 
   /**
    * Devices and the version of llama.cpp. Remembered; asked anew for the free memory of GPUs when that is older than
-   * {@linkcode DETECT_MAX_AGE_MS}.
+   * {@linkcode DETECT_MAX_AGE_MS}, or with `fresh` in any case.
    *
    * @throws {RbeeError} `WORKER_START_FAILED` when the worker program can't tell.
    */
-  async detect(): Promise<Detected> {
+  async detect({ fresh = false }: { fresh?: boolean } = {}): Promise<Detected> {
     const known = this.#known;
     if (known !== undefined) {
       const hasGpu = known.detected.devices.some((device) => device.backend !== "cpu");
-      if (!hasGpu || performance.now() - known.at < DETECT_MAX_AGE_MS) return this.#current(known.detected);
+      const isNews = performance.now() - known.at < DETECT_MAX_AGE_MS;
+      if (!hasGpu || (isNews && !fresh)) return this.#current(known.detected);
     }
     this.#running ??= this.#ask().finally(() => this.#running = undefined);
     return this.#current(await this.#running);
@@ -63,10 +72,15 @@ export class Hardware {
     await this.#running?.catch(() => {});
   }
 
-  /** Memory of the machine; `free_mb` is what programs can still get without swapping. */
-  memory(): { total_mb: number; free_mb: number } {
-    const { total, available } = Deno.systemMemoryInfo();
-    return { total_mb: Math.floor(total / MB), free_mb: Math.floor(available / MB) };
+  /** Memory of the machine. */
+  memory(): MachineMemory {
+    return (this.#options.memory ?? systemMemory)();
+  }
+
+  /** Logical cores, and the load averages over 1, 5 and 15 minutes: zeros where the system has none. */
+  cpu(): { cores: number; load_average: [number, number, number] } {
+    const [one, five, fifteen] = Deno.loadavg();
+    return { cores: navigator.hardwareConcurrency, load_average: [one, five, fifteen] };
   }
 
   /** Disk that holds the models. */
@@ -101,6 +115,11 @@ export class Hardware {
     this.#known = { at: performance.now(), detected: { ...detected, devices } };
     return this.#known.detected;
   }
+}
+
+function systemMemory(): MachineMemory {
+  const { total, available } = Deno.systemMemoryInfo();
+  return { total_mb: Math.floor(total / MB), free_mb: Math.floor(available / MB) };
 }
 
 async function askWorker({ command, env }: HardwareOptions, signal: AbortSignal): Promise<Detected> {

@@ -66,8 +66,27 @@ export const SPAWN_DISK_MIN_MB = 16;
 export const DEFAULT_CTX_SIZE_MAX = 4_096;
 /** Smallest context that is suggested when memory is short. */
 export const SUGGESTED_CTX_SIZE_MIN = 512;
+/** Most other quantisations that are suggested. */
+export const SUGGESTED_MODELS_MAX = 3;
+/** Time for the hub to say which quantisations there are, once memory is short. */
+export const ALTERNATIVES_TIMEOUT_MS = 3_000;
+/** Times that a spawn asks workers to leave before it gives up. */
+export const EVICTION_ROUNDS_MAX = 4;
+/** Loads whose memory is remembered. */
+export const LOAD_HISTORY_MAX = 200;
+/** Of these, those that capabilities show. */
+export const LOAD_HISTORY_SHOWN = 20;
 
 /** Time for `rbee-hive status` to get an answer. */
 export const STATUS_TIMEOUT_MS = 5_000;
 /** Time for running downloads to be put aside when the hive leaves. */
 export const DOWNLOADS_CLOSE_TIMEOUT_MS = 5_000;
+
+/** Pause between two looks at free memory. */
+export const MEMORY_WATCH_INTERVAL_MS = 10_000;
+/** Share of all memory by which free memory must have changed to be told again. */
+export const MEMORY_TOLD_CHANGE = 0.02;
+/** Pause before what could not be preloaded is tried again; it doubles each time … */
+export const PRELOAD_RETRY_MS = 30_000;
+/** … up to this. */
+export const PRELOAD_RETRY_MAX_MS = 1_800_000;

@@ -67,6 +67,7 @@ Deno.test("every environment variable sets its key, as text that is read like th
     RBEE_HIVE_CALLBACK_TIMEOUT: ["1.5", "hive.callback_timeout", 1.5],
     RBEE_HIVE_LOAD_TIMEOUT: ["7", "hive.load_timeout", 7],
     RBEE_HIVE_HEALTH_INTERVAL: ["2", "hive.health_interval", 2],
+    RBEE_HIVE_RESERVE_MB: ["2048", "hive.reserve_mb", 2048],
     RBEE_LOG_LEVEL: ["debug", "log.level", "debug"],
     RBEE_LOG_FORMAT: ["json", "log.format", "json"],
   };
@@ -92,6 +93,24 @@ Deno.test("a key file of the environment goes before a key of the file; a key be
   assertEquals([config.api_key, config.api_key_file], [undefined, "/k"]);
   const both = await load("", { env: { RBEE_API_KEY_FILE: "/k", RBEE_API_KEY: "from-env-1" } });
   assertEquals(both.config.api_key, "from-env-1");
+});
+
+Deno.test("what is preloaded is a reference or a spawn request, pinned unless it says otherwise", async () => {
+  const yaml = `hive:
+  preload:
+    - builtin:stories
+    - { model_ref: "hf:acme/bee", slots: 2, pin: false, idle_timeout: 60 }`;
+  const defaults = { backend: "auto" as const, device: 0, slots: 4 };
+  assertEquals((await load(yaml)).config.hive.preload, [
+    { ...defaults, model_ref: "builtin:stories", pin: true },
+    { ...defaults, model_ref: "hf:acme/bee", slots: 2, pin: false, idle_timeout: 60 },
+  ]);
+  const [line] = await complaints(
+    "hive: { preload: [builtin:stories, { model_ref: 'hf:acme/bee', slot: 2 }] }",
+  );
+  assertEquals(line, "FILE: hive.preload.1.slot: is not a known key");
+  const [other] = await complaints("hive: { preload: [7] }");
+  assertStringIncludes(other, "FILE: hive.preload.0: expected a model reference, or {model_ref, backend,");
 });
 
 Deno.test("RBEE_CONFIG points to another file; home stays where it is", async () => {

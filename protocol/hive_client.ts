@@ -11,6 +11,7 @@ import {
   CapabilitiesResponse,
   DownloadEvent,
   DownloadResponse,
+  HiveEvent,
   ModelsResponse,
   type PruneInput,
   PruneResponse,
@@ -137,6 +138,11 @@ export class HiveClient {
   /** All workers of the node. */
   workers(options: WaitOptions = {}): Promise<z.infer<typeof WorkersResponse>> {
     return callRoute(this.#client, { route: HIVE_ROUTES.workers, schema: WorkersResponse, ...options });
+  }
+
+  /** Everything that happens there; ends with the connection. */
+  events(options: WaitOptions & { onActivity?: () => void } = {}): Promise<OpenStream<HiveEvent>> {
+    return openStream(this.#client, { route: HIVE_ROUTES.events, schema: HiveEvent, ...options });
   }
 
   /** One worker. */

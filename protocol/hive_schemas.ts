@@ -17,17 +17,35 @@ export const Device = z.object({
 /** See {@linkcode Device}. */
 export type Device = z.infer<typeof Device>;
 
+/** What the last load of a model with these options was expected to take, and took. */
+export const PastLoad = z.object({
+  model_ref: z.string(),
+  backend: BackendName,
+  slots: z.int(),
+  ctx_size: z.int(),
+  predicted_mb: z.number(),
+  actual_mb: z.number(),
+  last_unix: z.int(),
+});
+/** See {@linkcode PastLoad}. */
+export type PastLoad = z.infer<typeof PastLoad>;
+
 /** `GET /v1/capabilities`. */
 export const CapabilitiesResponse = z.object({
   backends: z.array(BackendName),
   devices: z.array(Device),
-  memory: z.object({ total_mb: z.number(), free_mb: z.number() }),
+  /** `reserve_mb` of it stays free for other programs. */
+  memory: z.object({ total_mb: z.number(), free_mb: z.number(), reserve_mb: z.number().default(0) }),
+  /** Logical cores; load averages over 1, 5 and 15 minutes, zeros where the system has none. */
+  cpu: z.object({ cores: z.int(), load_average: z.tuple([z.number(), z.number(), z.number()]) }).optional(),
   disk: z.object({ models_dir: z.string(), total_mb: z.number(), free_mb: z.number() }),
   limits: z.object({
     worker_ports: z.tuple([z.int(), z.int()]),
     idle_timeout_seconds: z.number(),
     max_slots: z.int(),
   }),
+  /** The latest first. */
+  loads: z.array(PastLoad).default([]),
   versions: z.object({ rbee: z.string(), api: z.string(), deno: z.string(), llama_cpp: z.string() }),
 });
 /** See {@linkcode CapabilitiesResponse}. */
@@ -263,3 +281,35 @@ export type WorkerInfo = z.infer<typeof WorkerInfo>;
 
 /** `GET /v1/workers/list`. */
 export const WorkersResponse = z.object({ workers: z.array(WorkerInfo) });
+
+/** Events of `GET /v1/events`. First comes the present state of each worker, then all that happens. */
+export const HiveEvent = z.discriminatedUnion("kind", [
+  z.object({
+    kind: z.literal("worker"),
+    worker_id: z.string(),
+    model_ref: z.string(),
+    what: z.enum(["started", "adopted", "state", "loaded", "measured", "leaving", "exited"]),
+    state: WorkerState,
+    /** Why it leaves or left. */
+    reason: z.string().optional(),
+    exit_code: z.int().nullable().optional(),
+    signal: z.string().nullable().optional(),
+    load_ms: z.number().optional(),
+    /** Memory that it takes. */
+    actual_mb: z.number().optional(),
+  }),
+  z.object({
+    kind: z.literal("download"),
+    download_id: z.string(),
+    model_ref: z.string(),
+    event: DownloadEvent,
+  }),
+  z.object({
+    kind: z.literal("memory"),
+    total_mb: z.number(),
+    free_mb: z.number(),
+    reserve_mb: z.number(),
+  }),
+]);
+/** See {@linkcode HiveEvent}. */
+export type HiveEvent = z.infer<typeof HiveEvent>;

@@ -38,6 +38,7 @@ Deno.test("each limit of a spawn is itself allowed and the next value beyond is 
     slots: { good: [1, MAX_SLOTS], bad: [0, MAX_SLOTS + 1, 1.5, "4"] },
     ctx_size: { good: [16, MAX_CTX_SIZE], bad: [15, MAX_CTX_SIZE + 1, 100.5] },
     idle_timeout: { good: [0, 0.5, 31_536_000], bad: [-1, 31_536_001, "300"] },
+    pin: { good: [true, false], bad: ["yes", 1, null] },
   };
   assertEquals(
     Object.keys(limits).sort(),

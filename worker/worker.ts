@@ -25,7 +25,7 @@ import type { Engine, Generation, GenerationSink, Work } from "./engine.ts";
 import { decodeAnswer, encodeAnswer } from "./exported_answer.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
 import type { WorkerMetrics } from "./metrics.ts";
-import { type SelfTest, startSelfTest } from "./self_test.ts";
+import { type SelfTest, startSelfTest } from "./self_check.ts";
 
 type State =
   | { name: "loading" }

@@ -22,6 +22,8 @@ const MIGRATIONS = [
   `ALTER TABLE models ADD COLUMN last_used_at_unix INTEGER;
    ALTER TABLE models ADD COLUMN verified_at_unix INTEGER;
    ALTER TABLE models ADD COLUMN recorded_sha256 TEXT NOT NULL DEFAULT '[]'`,
+  // resumed: hives that have taken it up again.
+  `CREATE TABLE running_downloads (reference TEXT PRIMARY KEY, resumed INTEGER NOT NULL DEFAULT 0) STRICT`,
 ];
 
 /** What a model is when it enters the catalog. */
@@ -116,6 +118,28 @@ export class Catalog {
   /** Removes the row of a reference, if there is one. */
   delete(reference: string): void {
     this.#database.prepare("DELETE FROM models WHERE reference = ?").run(reference);
+  }
+
+  /** Notes that a download of this reference runs. */
+  downloadBegan(reference: string): void {
+    this.#database.prepare("INSERT OR IGNORE INTO running_downloads (reference) VALUES (?)").run(reference);
+  }
+
+  /** Notes that it has come to its end, whichever. */
+  downloadEnded(reference: string): void {
+    this.#database.prepare("DELETE FROM running_downloads WHERE reference = ?").run(reference);
+  }
+
+  /**
+   * Downloads that an earlier hive has not brought to their end. Each counts as resumed now; one that has been
+   * `maxResumed` times is forgotten: perhaps it is what ends the hives.
+   */
+  takeUpDownloads({ maxResumed }: { maxResumed: number }): string[] {
+    this.#database.prepare("DELETE FROM running_downloads WHERE resumed >= ?").run(maxResumed);
+    const rows = this.#database.prepare(
+      "UPDATE running_downloads SET resumed = resumed + 1 RETURNING reference",
+    ).all();
+    return rows.map(({ reference }) => String(reference));
   }
 
   /** Closes the database; nothing may follow. */

@@ -6,11 +6,11 @@ import type { Environment } from "../../home/paths.ts";
 import { Bandwidth } from "./bandwidth.ts";
 import { downloadModel, type DownloadOptions, type LocalModel } from "./download.ts";
 import { DownloadJob, type DownloadOutcome, isTerminal } from "./download_job.ts";
-import { type HubFile, hubFile, type HubModel, resolveAtHub } from "./hub.ts";
+import { type HubFile, hubFile, type HubModel, listAtHub, resolveAtHub } from "./hub.ts";
 import { type Fetch, HubHttp } from "./hub_http.ts";
 import { readHubToken } from "./hub_token.ts";
 import { MAX_PEER_ATTEMPTS, type ModelLimits } from "./limits.ts";
-import type { HubRef } from "./model_files.ts";
+import { type HubRef, quantisationsOf } from "./model_files.ts";
 import { askPeers, type Peer } from "./peers.ts";
 import { retryingEvent, type RetryNotice, type RetryOptions } from "./retries.ts";
 import type { Timing } from "./timing.ts";
@@ -38,6 +38,8 @@ export interface DownloadsOptions {
   peers: () => Promise<Peer[]>;
   /** Where the model lies that is used while the hub cannot be reached; undefined when there is none. */
   offline: (ref: HubRef) => Promise<string | undefined>;
+  /** Told about a download that begins. */
+  onStart: (job: DownloadJob, ref: HubRef) => void;
   /** Told about a complete model before its followers are. */
   onComplete: (ref: HubRef, model: HubModel, local: LocalModel) => void;
 }
@@ -80,8 +82,21 @@ export class Downloads {
     if (running !== undefined) return running;
     const job = new DownloadJob(ref.text);
     this.#jobs.set(job.id, job);
+    this.#options.onStart(job, ref);
     void this.#run(job, ref);
     return job;
+  }
+
+  /**
+   * The quantisations that the hub has of this repository. Tried once.
+   *
+   * @throws {Error} what keeps the hub from telling, the signal's reason among it.
+   */
+  async quantisations(ref: HubRef, signal: AbortSignal): Promise<{ modelRef: string; bytes: number }[]> {
+    const { timing, limits } = this.#options;
+    const once = { ...{ timing, signal }, limits: { ...limits, maxAttempts: 1 } };
+    const { files } = await listAtHub(await this.#hub(), ref, once);
+    return quantisationsOf(files, ref);
   }
 
   /**
@@ -166,9 +181,7 @@ export class Downloads {
   }
 
   async #fromHub(job: DownloadJob, ref: HubRef, retry: RetryOptions): Promise<string> {
-    const { config, env, fetch, limits } = this.#options;
-    const token = await readHubToken(config, env);
-    const hub = new HubHttp({ endpoint: config.hub.endpoint, token, fetch, limits });
+    const hub = await this.#hub();
     let model: HubModel;
     try {
       model = await resolveAtHub(hub, ref, retry);
@@ -179,6 +192,12 @@ export class Downloads {
     }
     const sourceOf = (file: HubFile) => hubFile(hub, { model, path: file.path });
     return await this.#fetch({ job, ref, model, sourceOf }, retry);
+  }
+
+  async #hub(): Promise<HubHttp> {
+    const { config, env, fetch, limits } = this.#options;
+    const token = await readHubToken(config, env);
+    return new HubHttp({ endpoint: config.hub.endpoint, token, fetch, limits });
   }
 
   async #fetch(

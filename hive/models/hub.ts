@@ -58,6 +58,22 @@ const TreeFile = z.object({
  * {@linkcode chooseModel}.
  */
 export async function resolveAtHub(hub: HubHttp, ref: HubRef, options: RetryOptions): Promise<HubModel> {
+  const { revision, commit, files } = await listAtHub(hub, ref, options);
+  return {
+    repo: ref.repo,
+    revision,
+    commit,
+    files: chooseModel(files, ref).files,
+    companions: projectorsOf(files),
+  };
+}
+
+/** All files of the repository at the revision that `ref` names. Throws as {@linkcode resolveAtHub}. */
+export async function listAtHub(
+  hub: HubHttp,
+  ref: HubRef,
+  options: RetryOptions,
+): Promise<Pick<HubModel, "revision" | "commit" | "files">> {
   const revision = ref.revision ?? DEFAULT_REVISION;
   const base = `/api/models/${ref.repo}`;
   const get = (url: URL, what: string) =>
@@ -80,13 +96,7 @@ export async function resolveAtHub(hub: HubHttp, ref: HubRef, options: RetryOpti
     files.push(...listed.json.map(asHubFile).filter((file) => file !== undefined));
     next = nextPage(listed.headers, next);
   }
-  return {
-    repo: ref.repo,
-    revision,
-    commit,
-    files: chooseModel(files, ref).files,
-    companions: projectorsOf(files),
-  };
+  return { revision, commit, files };
 }
 
 /**

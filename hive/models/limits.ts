@@ -102,3 +102,6 @@ export const MAX_SPLIT_PARTS = 1_000;
 export const MAX_LAYERS = 512;
 /** Bound of each other dimension of a model (width, heads, vocabulary…). */
 export const MAX_DIMENSION = 2 ** 24;
+
+/** Hives that go on with a download one after the other, before it is left to whoever asks for it again. */
+export const MAX_RESUMED_DOWNLOAD = 5;

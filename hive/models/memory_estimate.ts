@@ -38,6 +38,8 @@ export interface MemoryOptions {
    * file and as copies. Default: `none`, every tensor once.
    */
   packing?: Packing;
+  /** MB that earlier loads of the model took beyond (or below) their estimate. Default: 0. */
+  correctionMb?: number;
 }
 
 /** Where the memory of a loaded model goes. MB of 1,000,000 bytes, rounded up. */
@@ -48,8 +50,10 @@ export interface MemoryEstimate {
   kv_mb: number;
   /** Buffers of one step. */
   compute_mb: number;
+  /** The sum, weights counted once, before any correction. */
+  expected_mb: number;
   /**
-   * What has to be free: the sum, or 1.2 × file size if that is more. Weights count once here, whatever their packing:
+   * What has to be free: the sum with its correction, or 1.2 × file size if that is more. Weights count once here, whatever their packing:
    * pages of the file that were copied can be given up.
    */
   required_mb: number;
@@ -76,11 +80,14 @@ const MB = 1_000_000;
 /** {@linkcode memoryBytes} for people and for preflight. */
 export function estimateMemory(facts: GgufFacts, options: MemoryOptions): MemoryEstimate {
   const { weights, kv, compute } = memoryBytes(facts, options);
-  const required = Math.max(facts.tensorBytes + kv + compute, MIN_FILE_FACTOR * facts.fileBytes);
+  const expected = facts.tensorBytes + kv + compute;
+  const corrected = expected + (options.correctionMb ?? 0) * MB;
+  const required = Math.max(corrected, MIN_FILE_FACTOR * facts.fileBytes);
   return {
     weights_mb: Math.ceil(weights / MB),
     kv_mb: Math.ceil(kv / MB),
     compute_mb: Math.ceil(compute / MB),
+    expected_mb: Math.ceil(expected / MB),
     required_mb: Math.ceil(required / MB),
   };
 }

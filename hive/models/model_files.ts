@@ -118,6 +118,22 @@ export function quantisationOf(stem: string): string | undefined {
   return QUANTISATION.exec(baseName(stem))?.[1];
 }
 
+/** Every whole model of a repository that can be asked for by its quantisation, and how large it is. */
+export function quantisationsOf(
+  files: readonly { path: string; size: number }[],
+  ref: HubRef,
+): { modelRef: string; bytes: number }[] {
+  const revision = ref.revision === undefined ? "" : `@${ref.revision}`;
+  return groupModels(files)
+    .filter((group) => !COMPANION.test(baseName(group.stem)) && group.files.length === group.parts)
+    .flatMap(({ stem, files: parts }) => {
+      const quantisation = quantisationOf(stem);
+      if (quantisation === undefined) return [];
+      const bytes = parts.reduce((sum, { size }) => sum + size, 0);
+      return [{ modelRef: `hf:${ref.repo}:${quantisation}${revision}`, bytes }];
+    });
+}
+
 function onlyOne<File>(groups: readonly ModelGroup<File>[], ref: HubRef): ModelGroup<File> | undefined {
   if (groups.length < 2) return groups[0];
   const names = groups.map((group) => group.stem).slice(0, MAX_LISTED_NAMES);

@@ -1,9 +1,6 @@
 /** The models of one machine: what is there, how it gets there, and how it goes away again. */
 import { delay } from "@std/async";
 import { join } from "@std/path";
-import type { Logger } from "../../daemon/log.ts";
-import type { Config } from "../../home/config_schema.ts";
-import type { Environment } from "../../home/paths.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type {
   CatalogModel,
@@ -14,8 +11,9 @@ import type {
   PruneResponse,
 } from "../../protocol/hive_schemas.ts";
 import { type ModelRef, parseModelRef } from "../../protocol/model_ref.ts";
+import { findAlternatives } from "./alternatives.ts";
 import { cacheRoot, fileSize, repoFolderName } from "./cache.ts";
-import { digestOfEntry, findInCache } from "./cache_lookup.ts";
+import { findInCache } from "./cache_lookup.ts";
 import { parseSnapshotPath, removeFromCache } from "./cache_removal.ts";
 import { Catalog } from "./catalog.ts";
 import { diskSpace } from "./disk.ts";
@@ -23,37 +21,16 @@ import type { LocalModel } from "./download.ts";
 import type { DownloadJob } from "./download_job.ts";
 import { Downloads } from "./downloads.ts";
 import { readGgufFacts } from "./gguf.ts";
-import { DEFAULT_REVISION, type HubModel } from "./hub.ts";
-import type { Fetch } from "./hub_http.ts";
-import { MODEL_LIMITS, type ModelLimits } from "./limits.ts";
+import type { HubModel } from "./hub.ts";
+import { MAX_RESUMED_DOWNLOAD, MODEL_LIMITS, type ModelLimits } from "./limits.ts";
 import type { HubRef } from "./model_files.ts";
+import { blobOf, offerOf } from "./offer.ts";
 import { configuredPeers } from "./peers.ts";
+import type { ModelsOptions } from "./models_options.ts";
 import { pruneModels } from "./prune.ts";
 import { splitPaths } from "./split_name.ts";
-import { REAL_TIMING, type Timing } from "./timing.ts";
+import { REAL_TIMING } from "./timing.ts";
 import { type Verified, verifyModel, type VerifyOptions } from "./verify.ts";
-
-/** What {@linkcode Models} is made of. The last four are for tests. */
-export interface ModelsOptions {
-  /** `~/.rbee`; must exist. */
-  home: string;
-  /** Hub, models folder and bandwidth. */
-  config: Config;
-  /** The Hugging Face variables. */
-  env: Environment;
-  /** Folder with the models that ship with rbee. */
-  builtinDir: string;
-  /** Told about downloads and repairs. */
-  log: Logger;
-  /** Default: the global one. */
-  fetch?: Fetch;
-  /** Overrides of {@linkcode MODEL_LIMITS}. */
-  limits?: Partial<ModelLimits>;
-  /** Default: the real clock. */
-  timing?: Timing;
-  /** Free bytes on the disk of a folder. Default: what the system says. */
-  freeBytes?: (folder: string) => Promise<number>;
-}
 
 /** A file or one that ships with rbee. */
 type LocalRef = Exclude<ModelRef, HubRef>;
@@ -92,6 +69,7 @@ export class Models {
       freeBytes: options.freeBytes ?? (async (folder) => (await diskSpace(folder)).freeBytes),
       peers: () => configuredPeers(config, { home, log }),
       offline: async (ref) => (await this.#findCached(ref, { ifCertain: false }))?.local_path,
+      onStart: (job, ref) => this.#follow(job, ref),
       onComplete: (ref, model, local) => this.#record(ref, { model, local }),
     });
   }
@@ -119,10 +97,19 @@ export class Models {
     const found = await this.find(ref.text);
     if (found !== undefined) return { download_id: "cached", local_path: found.local_path };
     if (this.#closed) throw new RbeeError("SHUTTING_DOWN", "The hive is shutting down. Try again later.");
-    const job = this.#downloads.start(ref as HubRef);
-    this.#filling.set(job, repoFolderName((ref as HubRef).repo));
-    void job.ended.then(() => this.#filling.delete(job));
-    return await this.#firstAnswer(job);
+    return await this.#firstAnswer(this.#downloads.start(ref as HubRef));
+  }
+
+  /**
+   * Brings a model here and waits until it is.
+   *
+   * @throws {RbeeError} what {@linkcode Models.download} throws and what the download ends with.
+   */
+  async obtain(reference: string): Promise<void> {
+    const answer = await this.download(reference);
+    if ("local_path" in answer) return;
+    const outcome = await this.#downloads.get(answer.download_id).ended;
+    if ("error" in outcome) throw outcome.error;
   }
 
   /**
@@ -134,6 +121,22 @@ export class Models {
     const model = await this.find(reference);
     if (model !== undefined) return model;
     throw new RbeeError("MODEL_NOT_FOUND", `${reference} is not in the catalog.`);
+  }
+
+  /**
+   * The same model in other quantisations, as the hub has them; where it can't tell within `timeoutMs`, as they are
+   * here. Never throws.
+   */
+  async alternatives(
+    reference: string,
+    options: { timeoutMs: number },
+  ): Promise<{ modelRef: string; bytes: number }[]> {
+    const signal = AbortSignal.any([this.#leaving.signal, AbortSignal.timeout(options.timeoutMs)]);
+    return await findAlternatives(parseModelRef(reference), {
+      atHub: (ref) => this.#downloads.quantisations(ref, signal),
+      here: () => this.#catalog.all(),
+      log: this.#options.log,
+    });
   }
 
   /** Compares a model's files with what they should be. Throws as {@linkcode verifyModel}. */
@@ -182,6 +185,16 @@ export class Models {
   async start(): Promise<void> {
     await this.#downloads.settleLeftOvers();
     this.repair();
+  }
+
+  /** Goes on with the downloads that an earlier hive has not brought to their end. Does not wait for them. */
+  resumeDownloads(): void {
+    for (const reference of this.#catalog.takeUpDownloads({ maxResumed: MAX_RESUMED_DOWNLOAD })) {
+      this.#options.log.info("download resumed", { model_ref: reference });
+      this.download(reference).then((answer) => {
+        if ("local_path" in answer) this.#catalog.downloadEnded(reference);
+      }, (error) => this.#options.log.warn("download not resumed", { model_ref: reference, error }));
+    }
   }
 
   /** Brings the catalog in line with the disk; blocks for a look at every file. */
@@ -236,28 +249,8 @@ export class Models {
   async offer(reference: string): Promise<ModelOffer> {
     const ref = parseModelRef(reference);
     const row = ref.provider === "hf" ? await this.find(ref.text) : undefined;
-    const snapshot = row && parseSnapshotPath(row.local_path);
-    if (ref.provider !== "hf" || row === undefined || snapshot === undefined) {
-      throw new RbeeError("MODEL_NOT_FOUND", `${ref.text} is not in the catalog.`);
-    }
-    const { repoFolder, commit } = snapshot;
-    const files = [];
-    for (const part of splitPaths(row.local_path)) {
-      const digest = await digestOfEntry(part);
-      const size = fileSize(part);
-      const path = part.slice(join(repoFolder, "snapshots", commit).length + 1);
-      if (digest === undefined || size === undefined) {
-        throw new RbeeError("MODEL_NOT_FOUND", `${ref.text} is here without its checksums.`);
-      }
-      files.push({ path, size, digest });
-    }
-    return {
-      repo: ref.repo,
-      revision: ref.revision ?? DEFAULT_REVISION,
-      commit,
-      files,
-      companions: row.companions,
-    };
+    if (ref.provider === "hf" && row !== undefined) return await offerOf(row, ref);
+    throw new RbeeError("MODEL_NOT_FOUND", `${ref.text} is not in the catalog.`);
   }
 
   /**
@@ -266,13 +259,7 @@ export class Models {
    * @throws {RbeeError} `MODEL_NOT_FOUND`.
    */
   async blob(digestHex: string): Promise<string> {
-    for (const row of this.#catalog.all()) {
-      if (row.provider !== "hf") continue;
-      for (const part of splitPaths(row.local_path)) {
-        if ((await digestOfEntry(part))?.hex === digestHex) return part;
-      }
-    }
-    throw new RbeeError("MODEL_NOT_FOUND", "No model of the catalog has a file of this digest.");
+    return await blobOf(this.#catalog.all(), digestHex);
   }
 
   /** Stops all downloads, keeping what was fetched, and closes the catalog. */
@@ -293,6 +280,22 @@ export class Models {
     if (!outcome) return { download_id: job.id };
     if ("error" in outcome) throw outcome.error;
     return { download_id: "cached", local_path: outcome.localPath };
+  }
+
+  #follow(job: DownloadJob, ref: HubRef): void {
+    this.#filling.set(job, repoFolderName(ref.repo));
+    void job.ended.then(() => this.#filling.delete(job));
+    job.subscribe((event) => this.#options.onDownload?.(job, event));
+    // So that the next hive goes on with it when this one can't. What can't be noted costs that, not the download.
+    const note = (what: (catalog: Catalog) => void) => {
+      try {
+        what(this.#catalog);
+      } catch (error) {
+        this.#options.log.error("download not noted", { model_ref: job.reference, error });
+      }
+    };
+    note((catalog) => catalog.downloadBegan(job.reference));
+    void job.ended.then(() => this.#closed || note((catalog) => catalog.downloadEnded(job.reference)));
   }
 
   #record(ref: HubRef, got: { model: HubModel; local: LocalModel }): void {

@@ -10,7 +10,8 @@ import { llamaGgufParts, TINIEST_LLAMA } from "../../tests/helpers/gguf_writer.t
 import { type Hub, type HubOptions, startHub } from "../../tests/helpers/hub.ts";
 import { tempHome } from "../../tests/helpers/temp_home.ts";
 import { isTerminal, type TerminalEvent } from "./download_job.ts";
-import { Models, type ModelsOptions } from "./models.ts";
+import { Models } from "./models.ts";
+import type { ModelsOptions } from "./models_options.ts";
 import { unsettledFiles } from "./unsettled.ts";
 
 /** The repository that most tests use. */

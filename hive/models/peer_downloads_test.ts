@@ -25,7 +25,8 @@ import {
   startBed,
   tinyGguf,
 } from "./models_test_bed.ts";
-import type { Models, ModelsOptions } from "./models.ts";
+import type { Models } from "./models.ts";
+import type { ModelsOptions } from "./models_options.ts";
 
 const SIZE = tinyGguf().length;
 const TOKEN = "hf_a-secret-token";

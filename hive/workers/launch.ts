@@ -26,6 +26,8 @@ export interface LaunchWorkerOptions {
   /** See {@linkcode WorkerRecord}. */
   pinned: boolean;
   /** See {@linkcode WorkerRecord}. */
+  expectedMb: number;
+  /** See {@linkcode WorkerRecord}. */
   requiredMb: number;
   /** See {@linkcode WorkerRecord}. */
   startedUnix: number;

@@ -1,14 +1,14 @@
 /**
  * Whether a worker can be started, and as what. Pure: everything that is known comes in, a plan or the first error in
- * SPEC's order comes out: reference (the schema has checked it), model, disk, backend and device, memory.
+ * SPEC's order comes out: reference (the schema has checked it), model, disk, backend and device; and then memory, in
+ * memory_check.ts.
  */
 import { RbeeError } from "../../protocol/errors.ts";
 import type { Device, SpawnRequest } from "../../protocol/hive_schemas.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
 import type { BackendName } from "../../protocol/worker_schemas.ts";
-import { DEFAULT_CTX_SIZE_MAX, SPAWN_DISK_MIN_MB, SUGGESTED_CTX_SIZE_MIN } from "../limits.ts";
+import { DEFAULT_CTX_SIZE_MAX, SPAWN_DISK_MIN_MB } from "../limits.ts";
 import type { GgufFacts } from "../models/gguf.ts";
-import { estimateMemory, type MemoryEstimate } from "../models/memory_estimate.ts";
 
 /** What `auto` takes: the first of these that is present. */
 export const BACKEND_PREFERENCE: readonly BackendName[] = ["cuda", "metal", "vulkan", "cpu"];
@@ -85,42 +85,6 @@ export function planSpawn(request: SpawnRequest, situation: SpawnSituation): Spa
   };
 }
 
-/** What {@linkcode checkMemory} goes by, in MB. */
-export interface MemorySituation {
-  /** Read from the model's file. */
-  facts: GgufFacts;
-  /** With their free memory. */
-  devices: readonly Device[];
-  /** Memory that a program can still get without swapping. */
-  freeRamMb: number;
-  /** Promised on the same device to workers that are still loading. */
-  promisedMb: number;
-}
-
-/**
- * Whether the plan fits into free memory.
- *
- * @returns what it will take.
- * @throws {RbeeError} `INSUFFICIENT_RAM` or `VRAM_EXHAUSTED` with what would fit, if anything would.
- */
-export function checkMemory(plan: SpawnPlan, situation: MemorySituation): MemoryEstimate {
-  const device = situation.devices.find((at) => at.backend === plan.backend && at.index === plan.device);
-  const freeMb = plan.backend === "cpu" ? situation.freeRamMb : device?.memory_free_mb ?? 0;
-  const availableMb = Math.max(0, Math.floor(freeMb - situation.promisedMb));
-  const estimate = estimateMemory(situation.facts, plan);
-  if (estimate.required_mb <= availableMb) return estimate;
-  const fitting = smallerPlan(plan, { facts: situation.facts, availableMb });
-  const advice = fitting === undefined
-    ? "Stop a worker or another program, or use a smaller quantisation of the model."
-    : `With --slots ${fitting.slots} --ctx-size ${fitting.ctx_size} it needs ${fitting.required_mb} MB and fits.`;
-  throw new RbeeError(
-    plan.backend === "cpu" ? "INSUFFICIENT_RAM" : "VRAM_EXHAUSTED",
-    `${plan.modelRef} with ${plan.slots} slots of ${plan.ctxSize} tokens needs ${estimate.required_mb} MB and ` +
-      `${availableMb} MB are free on ${plan.backend} device ${plan.device}. ${advice}`,
-    { details: { ...estimate, available_mb: availableMb, suggestion: fitting } },
-  );
-}
-
 function modelAbsent(reference: string): RbeeError {
   const ref = parseModelRef(reference);
   const what = ref.provider === "file"
@@ -138,24 +102,4 @@ function chooseBackend(request: SpawnRequest, devices: readonly Device[]): Backe
     `This machine can't compute on ${request.backend}; it can on ${available.join(", ") || "nothing"}.`,
     { details: { available } },
   );
-}
-
-/** The nearest thing that fits: first fewer slots, then less context, then both. */
-function smallerPlan(plan: SpawnPlan, given: { facts: GgufFacts; availableMb: number }) {
-  const contexts = [plan.ctxSize];
-  for (let size = plan.ctxSize / 2; size >= SUGGESTED_CTX_SIZE_MIN; size /= 2) {
-    contexts.push(Math.floor(size));
-  }
-  const candidates = [
-    { slots: 1, ctxSize: plan.ctxSize },
-    ...contexts.map((ctxSize) => ({ slots: plan.slots, ctxSize })),
-    ...contexts.map((ctxSize) => ({ slots: 1, ctxSize })),
-  ];
-  for (const candidate of candidates) {
-    const { required_mb } = estimateMemory(given.facts, { ...candidate, backend: plan.backend });
-    if (required_mb <= given.availableMb) {
-      return { slots: candidate.slots, ctx_size: candidate.ctxSize, required_mb };
-    }
-  }
-  return undefined;
 }

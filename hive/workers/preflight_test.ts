@@ -1,10 +1,8 @@
-import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { RbeeError } from "../../protocol/errors.ts";
 import { type Device, SpawnRequest } from "../../protocol/hive_schemas.ts";
 import type { GgufFacts } from "../models/gguf.ts";
-import { estimateMemory } from "../models/memory_estimate.ts";
-import { checkMemory, planSpawn, type SpawnPlan, type SpawnSituation } from "./preflight.ts";
+import { planSpawn, type SpawnSituation } from "./preflight.ts";
 
 const FACTS: GgufFacts = {
   architecture: "llama",
@@ -37,11 +35,6 @@ const SITUATION: SpawnSituation = {
   devices: [CPU],
   freeDiskMb: 1_000,
 };
-const PLAN: SpawnPlan = {
-  ...{ modelRef: "builtin:stories", modelPath: "/m.gguf" },
-  ...{ backend: "cpu", device: 0, slots: 4, ctxSize: 2048 },
-};
-
 function request(fields: Record<string, unknown> = {}): SpawnRequest {
   return SpawnRequest.parse({ model_ref: "builtin:stories", ...fields });
 }
@@ -99,70 +92,4 @@ Deno.test("the context is what was asked for, else what the model was trained fo
   assertEquals(context({}, 131_072), 4096);
   assertEquals(context({}, 0), 4096);
   assertEquals(context({ ctx_size: 8192 }, 512), 8192);
-});
-
-Deno.test("too little RAM is refused with both numbers and something that fits", () => {
-  const error = assertThrows(
-    () => checkMemory(PLAN, { facts: FACTS, devices: [CPU], freeRamMb: 800, promisedMb: 0 }),
-    RbeeError,
-  );
-  assertEquals(error.code, "INSUFFICIENT_RAM");
-  assertEquals(error.details.available_mb, 800);
-  assertEquals(error.details.required_mb, estimateMemory(FACTS, PLAN).required_mb);
-  const { slots, ctx_size } = error.details.suggestion as { slots: number; ctx_size: number };
-  assert(estimateMemory(FACTS, { slots, ctxSize: ctx_size }).required_mb <= 800);
-  assertStringIncludes(error.message, `--slots ${slots} --ctx-size ${ctx_size}`);
-});
-
-Deno.test("where nothing would fit, the advice does not pretend that something does", () => {
-  const error = assertThrows(
-    () => checkMemory(PLAN, { facts: FACTS, devices: [CPU], freeRamMb: 100, promisedMb: 0 }),
-    RbeeError,
-  );
-  assertEquals(error.details.suggestion, undefined);
-  assertStringIncludes(error.message, "smaller quantisation");
-});
-
-Deno.test("a GPU's own memory counts, not the machine's", () => {
-  const plan: SpawnPlan = { ...PLAN, backend: "cuda", device: 1 };
-  const devices = [CPU, device("cuda", 0, 80_000), device("cuda", 1, 500)];
-  const error = assertThrows(
-    () => checkMemory(plan, { facts: FACTS, devices, freeRamMb: 100_000, promisedMb: 0 }),
-    RbeeError,
-  );
-  assertEquals([error.code, error.details.available_mb], ["VRAM_EXHAUSTED", 500]);
-});
-
-Deno.test("memory promised to workers that are still loading is not promised twice", () => {
-  const { required_mb } = estimateMemory(FACTS, PLAN);
-  const situation = { facts: FACTS, devices: [CPU], freeRamMb: required_mb + 10 };
-  assertEquals(checkMemory(PLAN, { ...situation, promisedMb: 10 }).required_mb, required_mb);
-  assertThrows(() => checkMemory(PLAN, { ...situation, promisedMb: 11 }), RbeeError);
-});
-
-Deno.test("whatever is free: a plan fits or is refused, and what is suggested fits and is no larger", () => {
-  fc.assert(fc.property(
-    fc.record({
-      freeRamMb: fc.nat(5_000),
-      slots: fc.integer({ min: 1, max: 64 }),
-      ctxSize: fc.integer({ min: 16, max: 65_536 }),
-    }),
-    ({ freeRamMb, slots, ctxSize }) => {
-      const plan = { ...PLAN, slots, ctxSize };
-      try {
-        const { required_mb } = checkMemory(plan, { facts: FACTS, devices: [CPU], freeRamMb, promisedMb: 0 });
-        assert(required_mb <= freeRamMb);
-      } catch (error) {
-        if (!(error instanceof RbeeError)) throw error;
-        assert(Number(error.details.required_mb) > freeRamMb);
-        const suggestion = error.details.suggestion as { slots: number; ctx_size: number } | undefined;
-        if (suggestion === undefined) return;
-        assert(
-          estimateMemory(FACTS, { slots: suggestion.slots, ctxSize: suggestion.ctx_size }).required_mb <=
-            freeRamMb,
-        );
-        assert(suggestion.slots <= slots && suggestion.ctx_size <= ctxSize);
-      }
-    },
-  ));
 });

@@ -1,5 +1,6 @@
 /** The worker registry on disk (`hive.db`): what a restarted hive needs to find its workers again. */
 import type { DatabaseSync } from "node:sqlite";
+import { LOADS_TABLE } from "./load_history.ts";
 import type { BackendName } from "../../protocol/worker_schemas.ts";
 
 /** Everything that outlives the hive about one worker. */
@@ -26,7 +27,9 @@ export interface WorkerRecord {
   slots: number;
   /** Tokens per slot. */
   ctxSize: number;
-  /** Memory it was expected to take, in MB. */
+  /** Memory it was expected to take by its file alone, in MB; 0: not known. */
+  expectedMb: number;
+  /** Memory that preflight asked for, in MB. */
   requiredMb: number;
   /** Seconds without a request until it goes; 0 = never. */
   idleTimeoutSeconds: number;
@@ -57,7 +60,9 @@ export const HIVE_MIGRATIONS: readonly string[] = [
     started_unix INTEGER NOT NULL,
     log_path TEXT NOT NULL
   ) STRICT`,
-  `ALTER TABLE workers ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0`,
+  `ALTER TABLE workers ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE workers ADD COLUMN expected_mb REAL NOT NULL DEFAULT 0;
+  ${LOADS_TABLE}`,
 ];
 
 /** The rows of the workers that may be alive. Every call blocks for one small SQLite statement. */
@@ -73,8 +78,9 @@ export class WorkerRegistry {
   save(record: WorkerRecord): void {
     this.#database.prepare(
       `INSERT OR REPLACE INTO workers (id, pid, identity, url, api_key, model_ref, model_path, backend, device,
-        slots, ctx_size, required_mb, idle_timeout_seconds, started_unix, log_path, pinned)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        slots, ctx_size, required_mb, idle_timeout_seconds, started_unix, log_path, pinned,
+        expected_mb)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ).run(
       record.id,
       record.pid,
@@ -92,6 +98,7 @@ export class WorkerRegistry {
       record.startedUnix,
       record.logPath,
       record.pinned ? 1 : 0,
+      record.expectedMb,
     );
   }
 
@@ -121,6 +128,7 @@ export class WorkerRegistry {
       startedUnix: Number(row.started_unix),
       logPath: String(row.log_path),
       pinned: row.pinned === 1,
+      expectedMb: Number(row.expected_mb),
     }));
   }
 }

@@ -1,53 +1,33 @@
 /** All workers of this machine: the one owner of who exists, who may be reused and what is promised to whom. */
 import type { Logger } from "../../daemon/log.ts";
-import type { Config } from "../../home/config_schema.ts";
 import { RbeeError } from "../../protocol/errors.ts";
-import type { ReadyCallback, SpawnRequest, SpawnResponse, WorkerInfo } from "../../protocol/hive_schemas.ts";
+import type {
+  PastLoad,
+  ReadyCallback,
+  SpawnRequest,
+  SpawnResponse,
+  WorkerInfo,
+} from "../../protocol/hive_schemas.ts";
 import { type Clock, systemClock, unixSeconds } from "../clock.ts";
-import type { Hardware } from "../hardware.ts";
-import { CLOSE_PATIENCE_MS, FAILED_KEPT_MAX } from "../limits.ts";
+import { CLOSE_PATIENCE_MS, EVICTION_ROUNDS_MAX, FAILED_KEPT_MAX, LOAD_HISTORY_SHOWN } from "../limits.ts";
 import { diskSpace } from "../models/disk.ts";
-import { readGgufFacts } from "../models/gguf.ts";
+import { type GgufFacts, readGgufFacts } from "../models/gguf.ts";
+import type { MemoryEstimate } from "../models/memory_estimate.ts";
 import { findAgain } from "./adopt.ts";
-import type { WorkerPlace } from "./command.ts";
 import { type Connect, connectHttp } from "./connection.ts";
-import { checkMemory, planSpawn, type PresentModel, type SpawnPlan } from "./preflight.ts";
+import type { Verdict } from "./eviction.ts";
 import { launchWorker } from "./launch.ts";
+import { checkMemory, type MemoryDecision, noRoomMade, type OtherQuantisation } from "./memory_check.ts";
+import { planSpawn, type PresentModel, type SpawnPlan } from "./preflight.ts";
 import { processIdentity, type WorkerProcess } from "./process.ts";
-import type { WorkerRecord, WorkerRegistry } from "./registry.ts";
+import type { WorkerRecord } from "./registry.ts";
+import { dismiss, holdersOf, memoryFor, squeezedOut } from "./room.ts";
 import { Worker } from "./worker.ts";
 import type { WorkerEvent } from "./worker_options.ts";
+import type { WorkersOptions } from "./workers_options.ts";
 
-/** What {@linkcode Workers} needs. */
-export interface WorkersOptions {
-  /** The rbee home: logs are written there. */
-  home: string;
-  /** Ports and time limits. */
-  config: Pick<
-    Config["hive"],
-    "worker_ports" | "idle_timeout" | "callback_timeout" | "load_timeout" | "health_interval"
-  >;
-  /** Rows of the workers that may be alive. */
-  registry: WorkerRegistry;
-  /** The file of a model that is on this machine, else undefined. */
-  findModel: (modelRef: string) => Promise<string | undefined>;
-  /** Devices and free memory. */
-  hardware: Pick<Hardware, "detect" | "memory">;
-  /** Program and leading arguments of a worker. */
-  command: readonly string[];
-  /** The whole environment of workers, without their own secrets. */
-  env: Record<string, string>;
-  /** Where workers listen and report; asked at each spawn, because the hive's port is not known before it is bound. */
-  place: () => Omit<WorkerPlace, "ports">;
-  /** The hive's log. */
-  log: Logger;
-  /** Told of everything that happens to workers, synchronously. */
-  onEvent?: (event: WorkerEvent) => void;
-  /** Default: the machine's. */
-  clock?: Clock;
-  /** Default: over HTTP. */
-  connect?: Connect;
-}
+/** Which memory workers on the CPU hold. */
+const RAM = { backend: "cpu", device: 0 } as const;
 
 /** The workers of one machine. */
 export class Workers {
@@ -70,7 +50,8 @@ export class Workers {
 
   /**
    * Starts a worker and waits for its ready callback, or returns one that serves the same model on the same device
-   * with the same options. Requests for the same worker at the same time get the same worker.
+   * with the same options. Requests for the same worker at the same time get the same worker. Idle workers leave when
+   * there is no room otherwise; that is waited for.
    *
    * @throws {RbeeError} preflight's errors, `WORKER_START_FAILED`, `SHUTTING_DOWN`.
    */
@@ -83,27 +64,10 @@ export class Workers {
     const { freeBytes } = await diskSpace(this.#options.home);
     const { devices } = await this.#options.hardware.detect();
     const plan = planSpawn(request, { model, devices, freeDiskMb: freeBytes / 1e6 });
-    this.#requireOpen();
-    // From here to the launch nothing waits: two requests can't both find nobody.
-    const there = this.#serving(plan);
-    const worker = there ?? this.#launch(plan, {
-      pinned: request.pin ?? false,
-      idleTimeoutSeconds: request.idle_timeout ?? (request.pin ? 0 : this.#options.config.idle_timeout),
-      requiredMb: checkMemory(plan, {
-        facts: model!.facts,
-        devices,
-        freeRamMb: this.#options.hardware.memory().free_mb,
-        promisedMb: this.#promisedMb(plan),
-      }).required_mb,
-    });
+    const { worker, evicted } = await this.#obtain(plan, { request, facts: model!.facts });
     await worker.started;
     const { record } = worker;
-    if (there !== undefined && (request.idle_timeout ?? request.pin) !== undefined) {
-      record.pinned = request.pin ?? record.pinned;
-      const idleTimeout = request.idle_timeout ?? (request.pin ? 0 : undefined);
-      if (idleTimeout !== undefined) worker.setIdleTimeout(idleTimeout);
-      this.#save(record);
-    }
+    if (evicted === undefined) this.#adjust(worker, request);
     return {
       worker_id: record.id,
       url: record.url!,
@@ -111,8 +75,8 @@ export class Workers {
       api_key: record.apiKey,
       backend: record.backend,
       device: record.device,
-      reused: there !== undefined,
-      evicted: [],
+      reused: evicted === undefined,
+      evicted: evicted ?? [],
     };
   }
 
@@ -133,6 +97,29 @@ export class Workers {
       throw new RbeeError("INVALID_API_KEY", "No worker that this hive is waiting for has this token.");
     }
     this.#save(worker.record);
+  }
+
+  /** RAM that other programs can get, in MB: what workers have mapped looks free and is not. */
+  get freeRamMb(): number {
+    const mapped = holdersOf(this.#workers.values(), RAM).reduce((sum, { mappedMb }) => sum + mappedMb, 0);
+    return this.#options.hardware.memory().free_mb - mapped;
+  }
+
+  /** Lets idle workers go for other programs that need `missingMb` of RAM. Resolves when they are gone. */
+  async relieve(missingMb: number): Promise<void> {
+    const holders = holdersOf(this.#workers.values(), RAM);
+    const verdicts = squeezedOut(holders, { missingMb, clock: this.#clock });
+    const left = await dismiss(verdicts, { workers: this.#workers, reason: "squeezed" });
+    if (left.length === 0) return;
+    this.#log.info("workers left to other programs' need of memory", {
+      missing_mb: Math.ceil(missingMb),
+      left,
+    });
+  }
+
+  /** What loads took of late, the latest first. */
+  pastLoads(): PastLoad[] {
+    return this.#options.history.latest(LOAD_HISTORY_SHOWN);
   }
 
   /** All workers, oldest first, each just asked how it is. */
@@ -234,22 +221,63 @@ export class Workers {
     return [...this.#workers.values()].find((worker) => worker.usable && isSame(worker));
   }
 
-  /** Memory that is still free but will soon be taken by workers on the same device, in MB. */
-  #promisedMb(plan: SpawnPlan): number {
-    return [...this.#workers.values()]
-      .filter(({ state }) => state === "starting" || state === "loading")
-      .filter(({ record }) => record.backend === plan.backend && record.device === plan.device)
-      .reduce((sum, { record }) => sum + record.requiredMb, 0);
+  /** A worker for the plan: one that is there (`evicted` is undefined then), or a new one. */
+  async #obtain(
+    plan: SpawnPlan,
+    wish: { request: SpawnRequest; facts: GgufFacts },
+  ): Promise<{ worker: Worker; evicted?: Verdict[] }> {
+    const evicted: Verdict[] = [];
+    let alternatives: OtherQuantisation[] | undefined;
+    for (let round = 1;; round++) {
+      const { devices } = await this.#options.hardware.detect({ fresh: round > 1 });
+      this.#requireOpen();
+      // From here to the launch nothing waits: two requests can't both find nobody, or both take the same memory.
+      const there = this.#serving(plan);
+      if (there !== undefined) return { worker: there };
+      let decision: MemoryDecision;
+      try {
+        decision = checkMemory(
+          plan,
+          memoryFor(plan, { ...this.#memorySources(), facts: wish.facts, devices, alternatives }),
+        );
+      } catch (error) {
+        // Only now is it worth asking what else there is; the refusal that names it is the one to be told.
+        if (alternatives !== undefined) throw error;
+        alternatives = await this.#options.findAlternatives(plan.modelRef);
+        continue;
+      }
+      const { estimate, leave } = decision;
+      if (leave.length === 0) return { worker: this.#launch(plan, { ...wish, estimate }), evicted };
+      if (round === EVICTION_ROUNDS_MAX) throw noRoomMade(plan, leave);
+      this.#log.info("workers have to leave for another", { model_ref: plan.modelRef, leave });
+      evicted.push(...await dismiss(leave, { workers: this.#workers, reason: "evicted" }));
+    }
   }
 
-  #launch(
-    plan: SpawnPlan,
-    wishes: { pinned: boolean; idleTimeoutSeconds: number; requiredMb: number },
-  ): Worker {
+  #memorySources() {
+    const { hardware, history, config } = this.#options;
+    const workers = this.#workers.values();
+    return { ...{ hardware, history, workers }, reserveMb: config.reserve_mb, nowMs: this.#clock.unixMs() };
+  }
+
+  /** What a spawn asks of a worker that is there already. */
+  #adjust(worker: Worker, { pin, idle_timeout }: SpawnRequest): void {
+    if (pin === undefined && idle_timeout === undefined) return;
+    worker.record.pinned = pin ?? worker.record.pinned;
+    const idleTimeout = idle_timeout ?? (pin ? 0 : undefined);
+    if (idleTimeout !== undefined) worker.setIdleTimeout(idleTimeout);
+    this.#save(worker.record);
+  }
+
+  #launch(plan: SpawnPlan, wish: { request: SpawnRequest; estimate: MemoryEstimate }): Worker {
+    const { request, estimate } = wish;
     const { home, command, env, config } = this.#options;
     const place = { ...this.#options.place(), ports: config.worker_ports };
     const { record, process, token } = launchWorker(plan, {
-      ...wishes,
+      pinned: request.pin ?? false,
+      idleTimeoutSeconds: request.idle_timeout ?? (request.pin ? 0 : config.idle_timeout),
+      expectedMb: estimate.expected_mb,
+      requiredMb: estimate.required_mb,
       home,
       command,
       env,
@@ -301,11 +329,22 @@ export class Workers {
       this.#write(() => this.#options.registry.delete(record.id));
       return;
     }
+    if (event.kind === "measured") this.#write(() => this.#noteLoad(event.worker));
     if (event.kind !== "state") return;
     if (event.to === "gone") this.#workers.delete(record.id);
     if (event.to !== "failed") return;
     const failed = [...this.#workers.values()].filter(({ state, alive }) => state === "failed" && !alive);
     for (const worker of failed.slice(0, -FAILED_KEPT_MAX)) worker.forget();
+  }
+
+  #noteLoad({ record, figures }: Worker): void {
+    if (record.expectedMb === 0) return;
+    this.#options.history.note(record, {
+      expectedMb: record.expectedMb,
+      predictedMb: record.requiredMb,
+      actualMb: figures.takenMb,
+      nowUnix: unixSeconds(this.#clock),
+    });
   }
 
   #save(record: WorkerRecord): void {

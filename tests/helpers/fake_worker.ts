@@ -60,6 +60,7 @@ const FLAGS = {
   "load-ms": { type: "integer", min: 0, default: 0, help: "How long the load takes." },
   "token-ms": { type: "integer", min: 0, default: 1, help: "Pause before each token." },
   layers: { type: "integer", min: 1, default: 8, help: "Layers of the model that is not there." },
+  "private-mb": { type: "integer", min: 0, default: 40, help: "Memory it claims to hold once it is loaded." },
   "time-scale": { type: "integer", min: 1, default: 1, help: "Idle milliseconds for each real one." },
   model: { type: "text", default: "none", help: "As of the real worker, and so are the others." },
   "model-ref": { type: "text", default: "none", help: "" },
@@ -85,14 +86,22 @@ export interface FakeWorkerOptions {
   tokenMs?: number;
   /** Milliseconds for which it claims to have been idle, for each real one. */
   timeScale?: number;
+  /** MB of memory that it claims to hold. */
+  privateMb?: number;
 }
 
 /** The command that starts a fake worker: what a hive is given in place of the real one. */
 export function fakeWorkerCommand(options: FakeWorkerOptions = {}): string[] {
-  const { mode = "normal", loadMs = 0, tokenMs = 1, timeScale = 1 } = options;
+  const { mode = "normal", loadMs = 0, tokenMs = 1, timeScale = 1, privateMb = 40 } = options;
   const program = fromFileUrl(import.meta.url);
   const config = fromFileUrl(new URL("../../deno.json", import.meta.url));
-  const flags = { mode, "load-ms": loadMs, "token-ms": tokenMs, "time-scale": timeScale };
+  const flags = {
+    mode,
+    "load-ms": loadMs,
+    "token-ms": tokenMs,
+    "time-scale": timeScale,
+    "private-mb": privateMb,
+  };
   return [
     ...[Deno.execPath(), "run", "-q", "-A", "--config", config, program],
     ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`),
@@ -132,6 +141,7 @@ async function main(args: readonly string[]): Promise<void> {
     layers: flags.layers,
     tokenMs: flags["token-ms"],
     timeScale: flags["time-scale"],
+    privateMb: flags["private-mb"],
   });
   const app = createFakeWorkerApp(state, { apiKey: Deno.env.get("RBEE_WORKER_API_KEY") ?? "fake-key", log });
   const url = `http://${flags.advertise}:${listen(app, flags)}`;

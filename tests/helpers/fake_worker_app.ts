@@ -34,6 +34,7 @@ export interface FakeOptions {
   layers: number;
   tokenMs: number;
   timeScale: number;
+  privateMb: number;
 }
 
 /** Never settles. */
@@ -108,7 +109,14 @@ export class FakeState {
       slots_available: available,
       idle_ms: this.idleMs,
       model: { ...FACTS, context, slots },
-      memory: { weights_mb: 1, mapped_mb: 0, private_mb: 40, kv_mb: 1, compute_mb: 1, process_mb: 50 },
+      memory: {
+        weights_mb: 1,
+        mapped_mb: 0,
+        private_mb: this.options.privateMb,
+        kv_mb: 1,
+        compute_mb: 1,
+        process_mb: 50,
+      },
     };
   }
 

@@ -4,7 +4,6 @@ import { startServer } from "../../daemon/lifecycle.ts";
 import { createLogger } from "../../daemon/log.ts";
 import type { App } from "../../daemon/serve.ts";
 import { type Config, ConfigSchema } from "../../home/config_schema.ts";
-import { openDatabase } from "../../home/database.ts";
 import { ensureHome } from "../../home/paths.ts";
 import { HiveClient } from "../../protocol/hive_client.ts";
 import type { SpawnInput, WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
@@ -12,15 +11,11 @@ import { HIVE_ROUTES } from "../../protocol/routes.ts";
 import { eventually } from "./eventually.ts";
 import type { FakeClock } from "./fake_clock.ts";
 import { fakeWorkerCommand, type FakeWorkerOptions } from "./fake_worker.ts";
-import { createHiveApp } from "../../hive/app.ts";
-import { Hardware } from "../../hive/hardware.ts";
-import { HiveMetrics } from "../../hive/metrics.ts";
-import { noteModelUse } from "../../hive/model_use.ts";
-import { Models } from "../../hive/models/models.ts";
+import { createHive, type Hive } from "../../hive/hive.ts";
 import { workerEnvironment } from "../../hive/workers/command.ts";
 import { processIdentity } from "../../hive/workers/process.ts";
-import { HIVE_MIGRATIONS, WorkerRegistry } from "../../hive/workers/registry.ts";
-import { Workers } from "../../hive/workers/workers.ts";
+import type { WorkerRegistry } from "../../hive/workers/registry.ts";
+import type { Workers } from "../../hive/workers/workers.ts";
 
 /** Options of {@linkcode testHive}. */
 export interface TestHiveOptions {
@@ -36,6 +31,8 @@ export interface TestHiveOptions {
   config?: Partial<Config["hive"]>;
   /** Default: the machine's. */
   clock?: FakeClock;
+  /** Memory that the hive is made to see; default: the machine's. */
+  memory?: () => { total_mb: number; free_mb: number };
 }
 
 /** A hive under test. */
@@ -44,6 +41,8 @@ export interface TestHive extends AsyncDisposable {
   readonly url: string;
   readonly client: HiveClient;
   readonly app: App;
+  /** Its parts. */
+  readonly parts: Hive;
   readonly workers: Workers;
   readonly registry: WorkerRegistry;
   /** Parsed lines of the hive's own log. */
@@ -78,32 +77,19 @@ export async function testHive(options: TestHiveOptions): Promise<TestHive> {
   });
   const command = options.command ?? fakeWorkerCommand(options.worker);
   const env = workerEnvironment(Deno.env.toObject());
-  const models = new Models({
-    home,
-    config: { ...config, hive: { ...config.hive, models_dir: join(home, "hub") } },
+  let url = "";
+  const hive = createHive({
+    ...{ home, apiKey: KEY, log, clock, workerEnv: env, workerCommand: command, memory: options.memory },
+    config: { ...config, hive: { ...hiveConfig, models_dir: join(home, "hub") } },
     env: new Map([["HOME", home]]),
     builtinDir: fromFileUrl(new URL("../../models", import.meta.url)),
-    log,
-  });
-  const hardware = new Hardware({ command, env, modelsDir: models.modelsDir, log });
-  const database = openDatabase(join(home, "hive.db"), HIVE_MIGRATIONS);
-  const registry = new WorkerRegistry(database);
-  const metrics = new HiveMetrics();
-  let url = "";
-  const workers = new Workers({
-    ...{ home, config: hiveConfig, registry, hardware, command, env, log, clock },
-    findModel: async (modelRef) => (await models.find(modelRef))?.local_path,
     place: () => ({
       host: "127.0.0.1",
       advertise: "127.0.0.1",
       callbackUrl: `${url}${HIVE_ROUTES.ready.path}`,
     }),
-    onEvent: (event) => {
-      metrics.workerEvent(event);
-      noteModelUse(models, event);
-    },
   });
-  const app = createHiveApp({ apiKey: KEY, log, config: hiveConfig, hardware, models, workers, metrics });
+  const { app, models, workers, registry } = hive;
   const server = startServer(app, { listen: { hostname: "127.0.0.1", port: 0 }, log });
   url = `http://127.0.0.1:${server.address.port}`;
   const client = new HiveClient({ baseUrl: url, apiKey: KEY });
@@ -111,8 +97,10 @@ export async function testHive(options: TestHiveOptions): Promise<TestHive> {
   const end = async () => {
     over = true;
     await server.close();
+    hive.stopWork();
+    await hive.hardware.close();
     await models.close();
-    database.close();
+    hive.closeDatabase();
   };
   const livePids = async () => {
     const pids = lines.filter(({ message }) => message === "worker started").map(({ pid }) => Number(pid));
@@ -120,7 +108,7 @@ export async function testHive(options: TestHiveOptions): Promise<TestHive> {
     return pids.filter((_, i) => alive[i]);
   };
   return {
-    ...{ key: KEY, url, client, app, workers, registry, log: lines, livePids },
+    ...{ key: KEY, url, client, app, parts: hive, workers, registry, log: lines, livePids },
     spawn: (request = {}) =>
       client.spawn({ model_ref: "builtin:stories", ...request }, { timeoutMs: 30_000 }),
     until: (workerId, state) =>

@@ -1,0 +1,115 @@
+/** One hive, put together from its parts. */
+import type { DatabaseSync } from "node:sqlite";
+import { join } from "@std/path";
+import type { Logger } from "../daemon/log.ts";
+import type { App } from "../daemon/serve.ts";
+import type { Config } from "../home/config_schema.ts";
+import { openDatabase } from "../home/database.ts";
+import type { Environment } from "../home/paths.ts";
+import { createHiveApp } from "./app.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import { HiveEvents } from "./events.ts";
+import { Hardware, type MachineMemory } from "./hardware.ts";
+import { ALTERNATIVES_TIMEOUT_MS } from "./limits.ts";
+import { watchMemory } from "./memory_watch.ts";
+import { HiveMetrics } from "./metrics.ts";
+import { noteModelUse } from "./model_use.ts";
+import { Models } from "./models/models.ts";
+import { preload } from "./preload.ts";
+import type { WorkerPlace } from "./workers/command.ts";
+import { LoadHistory } from "./workers/load_history.ts";
+import { HIVE_MIGRATIONS, WorkerRegistry } from "./workers/registry.ts";
+import { Workers } from "./workers/workers.ts";
+
+/** What {@linkcode createHive} needs. */
+export interface HiveOptions {
+  /** The rbee home; must exist. */
+  home: string;
+  /** The whole configuration. */
+  config: Config;
+  /** The hive's own key. */
+  apiKey: string;
+  /** The Hugging Face variables. */
+  env: Environment;
+  /** Folder with the models that ship with rbee. */
+  builtinDir: string;
+  /** Program and leading arguments of a worker. */
+  workerCommand: readonly string[];
+  /** The whole environment of workers, without their own secrets. */
+  workerEnv: Record<string, string>;
+  /** Where workers listen and report; asked at each spawn, because the hive's port is not known before it is bound. */
+  place: () => Omit<WorkerPlace, "ports">;
+  /** Where the hive logs. */
+  log: Logger;
+  /** Default: the machine's. */
+  clock?: Clock;
+  /** Default: the machine's. */
+  memory?: () => MachineMemory;
+}
+
+/** The parts of a hive. */
+export interface Hive {
+  readonly app: App;
+  readonly hardware: Hardware;
+  readonly models: Models;
+  readonly workers: Workers;
+  readonly registry: WorkerRegistry;
+  /** What the hive does by itself once it serves: nothing of it is waited for. */
+  startWork(): void;
+  /** Ends that. */
+  stopWork(): void;
+  /** The last step: closes the database. */
+  closeDatabase(): void;
+}
+
+/** Puts a hive together. Opens its databases, and blocks for that; starts nothing. */
+export function createHive(options: HiveOptions): Hive {
+  const { home, config, apiKey, log, clock = systemClock } = options;
+  const command = options.workerCommand;
+  const metrics = new HiveMetrics();
+  const events = new HiveEvents();
+  const models = new Models({
+    ...{ home, config, env: options.env, builtinDir: options.builtinDir, log },
+    onDownload: (job, event) => {
+      metrics.downloadEvent(event);
+      events.download({ download_id: job.id, model_ref: job.reference }, event);
+    },
+  });
+  const hardware = new Hardware({
+    ...{ command, env: options.workerEnv, log, memory: options.memory },
+    backends: config.hive.backends,
+    modelsDir: models.modelsDir,
+  });
+  const database: DatabaseSync = openDatabase(join(home, "hive.db"), HIVE_MIGRATIONS);
+  const registry = new WorkerRegistry(database);
+  const workers = new Workers({
+    ...{ home, config: config.hive, hardware, command, env: options.workerEnv, log, clock },
+    ...{ registry, history: new LoadHistory(database), place: options.place },
+    findModel: async (modelRef) => (await models.find(modelRef))?.local_path,
+    findAlternatives: (modelRef) => models.alternatives(modelRef, { timeoutMs: ALTERNATIVES_TIMEOUT_MS }),
+    onEvent: (event) => {
+      metrics.workerEvent(event);
+      events.worker(event);
+      noteModelUse(models, event);
+    },
+  });
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  return {
+    app: createHiveApp({ apiKey, log, config: config.hive, hardware, models, workers, metrics, events }),
+    ...{ hardware, models, workers, registry },
+    startWork() {
+      models.resumeDownloads();
+      void preload(config.hive.preload, { models, workers, signal, clock, log });
+      void watchMemory({
+        ...{ workers, signal, clock, log, reserveMb: config.hive.reserve_mb },
+        memory: () => hardware.memory(),
+        onChange: (figures) => events.memory(figures),
+      });
+      // The first spawn need not wait for it then; what goes wrong is told to whoever asks.
+      hardware.detect().catch((error) => log.warn("devices not known yet", { error }));
+    },
+    stopWork: () => stopping.abort(),
+    closeDatabase: () => database.close(),
+  };
+}

@@ -1,0 +1,51 @@
+/** What the hive gives its workers' owner. */
+import type { Logger } from "../../daemon/log.ts";
+import type { Config } from "../../home/config_schema.ts";
+import type { Clock } from "../clock.ts";
+import type { Hardware } from "../hardware.ts";
+import type { WorkerPlace } from "./command.ts";
+import type { Connect } from "./connection.ts";
+import type { LoadHistory } from "./load_history.ts";
+import type { OtherQuantisation } from "./memory_check.ts";
+import type { WorkerRegistry } from "./registry.ts";
+import type { WorkerEvent } from "./worker_options.ts";
+
+/** What `Workers` (workers.ts) needs. */
+export interface WorkersOptions {
+  /** The rbee home: logs are written there. */
+  home: string;
+  /** Ports and time limits. */
+  config: Pick<
+    Config["hive"],
+    | "worker_ports"
+    | "idle_timeout"
+    | "callback_timeout"
+    | "load_timeout"
+    | "health_interval"
+    | "reserve_mb"
+  >;
+  /** Rows of the workers that may be alive. */
+  registry: WorkerRegistry;
+  /** What loads took. */
+  history: LoadHistory;
+  /** The file of a model that is on this machine, else undefined. */
+  findModel: (modelRef: string) => Promise<string | undefined>;
+  /** The same model in other quantisations, here or at its hub, as far as that can be told soon. */
+  findAlternatives: (modelRef: string) => Promise<OtherQuantisation[]>;
+  /** Devices and free memory. */
+  hardware: Pick<Hardware, "detect" | "memory">;
+  /** Program and leading arguments of a worker. */
+  command: readonly string[];
+  /** The whole environment of workers, without their own secrets. */
+  env: Record<string, string>;
+  /** Where workers listen and report; asked at each spawn, because the hive's port is not known before it is bound. */
+  place: () => Omit<WorkerPlace, "ports">;
+  /** The hive's log. */
+  log: Logger;
+  /** Told of everything that happens to workers, synchronously. */
+  onEvent?: (event: WorkerEvent) => void;
+  /** Default: the machine's. */
+  clock?: Clock;
+  /** Default: over HTTP. */
+  connect?: Connect;
+}
