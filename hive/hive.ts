@@ -14,6 +14,8 @@ import { ALTERNATIVES_TIMEOUT_MS } from "./limits.ts";
 import { watchMemory } from "./memory_watch.ts";
 import { HiveMetrics } from "./metrics.ts";
 import { noteModelUse } from "./model_use.ts";
+import { diskSpace } from "./models/disk.ts";
+import { readGgufFacts } from "./models/gguf.ts";
 import { Models } from "./models/models.ts";
 import { preload } from "./preload.ts";
 import type { WorkerPlace } from "./workers/command.ts";
@@ -86,6 +88,8 @@ export function createHive(options: HiveOptions): Hive {
     ...{ home, config: config.hive, hardware, command, env: options.workerEnv, log, clock },
     ...{ registry, history: new LoadHistory(database), place: options.place },
     findModel: async (modelRef) => (await models.find(modelRef))?.local_path,
+    readFacts: readGgufFacts,
+    freeDiskMb: async () => (await diskSpace(home)).freeBytes / 1e6,
     findAlternatives: (modelRef) => models.alternatives(modelRef, { timeoutMs: ALTERNATIVES_TIMEOUT_MS }),
     onEvent: (event) => {
       metrics.workerEvent(event);

@@ -4,7 +4,7 @@ import type { ReadyResponse } from "../../protocol/worker_schemas.ts";
 import { type Clock, deadline } from "../clock.ts";
 import { ADOPT_TIMEOUT_MS } from "../limits.ts";
 import type { Connect } from "./connection.ts";
-import { attachProcess, type WorkerProcess } from "./process.ts";
+import type { Processes, WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";
 
 /** Options of {@linkcode findAgain}. */
@@ -13,6 +13,8 @@ export interface FindAgainOptions {
   clock: Clock;
   /** Opens its interface. */
   connect: Connect;
+  /** Where the worker may be. */
+  processes: Processes;
   /** Carries the worker's id. */
   log: Logger;
 }
@@ -25,8 +27,9 @@ export async function findAgain(
   record: WorkerRecord,
   options: FindAgainOptions,
 ): Promise<{ process: WorkerProcess; ready: ReadyResponse } | undefined> {
-  const { pid, identity } = record;
-  const process = await attachProcess(pid, { identity, clock: options.clock });
+  const { pid } = record;
+  const identity = record.identity === "" ? undefined : record.identity;
+  const process = await options.processes.attach(pid, { identity, clock: options.clock });
   if (process === undefined) {
     options.log.info("worker of the last hive is gone", { pid });
     return undefined;
@@ -35,6 +38,13 @@ export async function findAgain(
   if (ready !== undefined && ready.state !== "failed") {
     options.log.info("worker adopted", { pid, state: ready.state });
     return { process, ready };
+  }
+  if (identity === undefined && ready === undefined) {
+    // The last hive was killed in the moment of its start, and the pid may be anybody's. If it is ours, it ends by
+    // itself: nobody accepts its callback.
+    options.log.info("worker of the last hive is left alone: it cannot be told whether it is ours", { pid });
+    process.detach();
+    return undefined;
   }
   options.log.warn("worker of the last hive killed: it does not answer as ours", { pid });
   await process.kill("SIGKILL");

@@ -114,3 +114,35 @@ Deno.test("a worker that never called back is killed by the next hive", async ()
   assertEquals(row.url, null);
   await first.abandon();
 });
+
+Deno.test("a worker whose identity the last hive had no time to store is known by its key", async () => {
+  await using home = await tempHome();
+  const first = await testHive({ home: home.rbeeHome });
+  const { worker_id } = await first.spawn();
+  await first.until(worker_id, "idle");
+  await first.abandon();
+  await using second = await testHive({ home: home.rbeeHome });
+  const [row] = second.registry.all();
+  second.registry.save({ ...row, identity: "" });
+  await second.workers.adopt();
+  assertEquals(second.workers.snapshot().map(({ worker_id, state }) => [worker_id, state]), [[
+    worker_id,
+    "idle",
+  ]]);
+  await eventually("its identity", () => second.registry.all()[0].identity === row.identity);
+});
+
+Deno.test("a process that may be anybody's is left alone", async () => {
+  await using home = await tempHome();
+  const first = await testHive({ home: home.rbeeHome });
+  const { worker_id } = await first.spawn();
+  await first.until(worker_id, "idle");
+  await first.abandon();
+  await using second = await testHive({ home: home.rbeeHome });
+  const [row] = second.registry.all();
+  // No identity, and an address where nobody answers to the key: all that is left is a pid, here this process's own.
+  second.registry.save({ ...row, pid: Deno.pid, identity: "", url: "http://127.0.0.1:9" });
+  await second.workers.adopt();
+  assertEquals([second.workers.snapshot(), second.registry.all()], [[], []]);
+  for (const pid of await first.livePids()) Deno.kill(pid, "SIGKILL");
+});

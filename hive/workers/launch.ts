@@ -4,7 +4,7 @@ import { join } from "@std/path";
 import { newKey } from "../../home/keys.ts";
 import { workerArgs, type WorkerPlace } from "./command.ts";
 import type { SpawnPlan } from "./preflight.ts";
-import { launchProcess, type WorkerProcess } from "./process.ts";
+import type { Processes, WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";
 import { notStartable } from "./start_errors.ts";
 
@@ -21,6 +21,8 @@ export interface LaunchWorkerOptions {
   env: Record<string, string>;
   /** See {@linkcode WorkerPlace}. */
   place: WorkerPlace;
+  /** Where it is started. */
+  processes: Processes;
   /** See {@linkcode WorkerRecord}. */
   idleTimeoutSeconds: number;
   /** See {@linkcode WorkerRecord}. */
@@ -49,13 +51,13 @@ export interface LaunchedWorker {
  * @throws {RbeeError} `WORKER_START_FAILED` when the program can't be executed.
  */
 export function launchWorker(plan: SpawnPlan, options: LaunchWorkerOptions): LaunchedWorker {
-  const { home, command, env, place, ...known } = options;
+  const { home, command, env, place, processes, ...known } = options;
   const id = randomBytes(ID_BYTES).toString("hex");
   const apiKey = newKey();
   const token = newKey();
   const logPath = join(home, "logs", `worker-${id}.log`);
   try {
-    const process = launchProcess({
+    const process = processes.launch({
       command,
       args: workerArgs(id, { plan, place }),
       env: { ...env, RBEE_WORKER_API_KEY: apiKey, RBEE_CALLBACK_TOKEN: token },

@@ -26,6 +26,8 @@ export interface WorkerProcess {
   readonly pid: number;
   /** Settles at once when the process is over; never rejects. */
   readonly exited: Promise<ExitStatus>;
+  /** What tells it from every other process that ever had its pid; see {@linkcode processIdentity}. */
+  identity(): Promise<string | undefined>;
   /** Signals the whole group. Does nothing once the process is over. Throws only what the system refuses. */
   kill(signal: Deno.Signal): Promise<void>;
   /** Looks now whether the process is over, where the system does not tell. Never throws. */
@@ -34,6 +36,17 @@ export interface WorkerProcess {
   expectExit(): void;
   /** Stops watching; the process goes on. */
   detach(): void;
+}
+
+/** How processes are started and found again; the machine's own are {@linkcode SYSTEM_PROCESSES}. */
+export interface Processes {
+  /** See {@linkcode launchProcess}. */
+  launch(options: LaunchOptions): WorkerProcess;
+  /** See {@linkcode attachProcess}. */
+  attach(
+    pid: number,
+    options: { identity?: string; clock: Clock },
+  ): Promise<WorkerProcess | undefined>;
 }
 
 /** What {@linkcode launchProcess} starts. */
@@ -82,6 +95,7 @@ export function launchProcess(options: LaunchOptions): WorkerProcess {
       if (!over) signalGroup(pid, signal);
       return Promise.resolve();
     },
+    identity: () => processIdentity(pid),
     look: () => Promise.resolve(),
     expectExit: () => {},
     detach: () => child.unref(),
@@ -90,14 +104,15 @@ export function launchProcess(options: LaunchOptions): WorkerProcess {
 
 /**
  * Watches a process that an earlier hive started. Not being its parent, this hive learns of its end by looking.
- * Undefined when no process with this pid and identity is alive.
+ * Undefined when no process with this pid and identity is alive; without an identity any process will do.
  */
 export async function attachProcess(
   pid: number,
-  options: { identity: string; clock: Clock },
+  options: { identity?: string; clock: Clock },
 ): Promise<WorkerProcess | undefined> {
-  const { identity, clock } = options;
-  if (await processIdentity(pid) !== identity) return undefined;
+  const { clock } = options;
+  const identity = await processIdentity(pid);
+  if (identity === undefined || (options.identity ?? identity) !== identity) return undefined;
   const ended = Promise.withResolvers<ExitStatus>();
   let over = false;
   let cancel: () => void;
@@ -133,6 +148,7 @@ export async function attachProcess(
   };
   return {
     ...{ pid, exited: ended.promise, kill, look },
+    identity: () => Promise.resolve(identity),
     expectExit: () => void (expected = true),
     detach: () => cancel(),
   };
@@ -162,6 +178,9 @@ export async function processIdentity(pid: number): Promise<string | undefined> 
   const [state, started] = [fields[0], fields[19]];
   return started === undefined || state === "Z" || state === "X" ? undefined : `${boot}/${started}`;
 }
+
+/** The machine's processes. */
+export const SYSTEM_PROCESSES: Processes = { launch: launchProcess, attach: attachProcess };
 
 /** The last lines of a log file, read within bounds; empty when there is none. Never throws. */
 export async function tailLog(path: string, lines = LOG_TAIL_LINES): Promise<string[]> {

@@ -10,8 +10,7 @@ import type {
 } from "../../protocol/hive_schemas.ts";
 import { type Clock, systemClock, unixSeconds } from "../clock.ts";
 import { CLOSE_PATIENCE_MS, EVICTION_ROUNDS_MAX, FAILED_KEPT_MAX, LOAD_HISTORY_SHOWN } from "../limits.ts";
-import { diskSpace } from "../models/disk.ts";
-import { type GgufFacts, readGgufFacts } from "../models/gguf.ts";
+import type { GgufFacts } from "../models/gguf.ts";
 import type { MemoryEstimate } from "../models/memory_estimate.ts";
 import { findAgain } from "./adopt.ts";
 import { type Connect, connectHttp } from "./connection.ts";
@@ -19,7 +18,7 @@ import type { Verdict } from "./eviction.ts";
 import { launchWorker } from "./launch.ts";
 import { checkMemory, type MemoryDecision, noRoomMade, type OtherQuantisation } from "./memory_check.ts";
 import { planSpawn, type PresentModel, type SpawnPlan } from "./preflight.ts";
-import { processIdentity, type WorkerProcess } from "./process.ts";
+import { type Processes, SYSTEM_PROCESSES, type WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";
 import { dismiss, holdersOf, memoryFor, squeezedOut } from "./room.ts";
 import { Worker } from "./worker.ts";
@@ -34,6 +33,7 @@ export class Workers {
   readonly #options: WorkersOptions;
   readonly #clock: Clock;
   readonly #connect: Connect;
+  readonly #processes: Processes;
   readonly #log: Logger;
   readonly #workers = new Map<string, Worker>();
   /** Model files of spawns on their way to a worker. */
@@ -45,6 +45,7 @@ export class Workers {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#connect = options.connect ?? connectHttp;
+    this.#processes = options.processes ?? SYSTEM_PROCESSES;
     this.#log = options.log;
   }
 
@@ -60,10 +61,10 @@ export class Workers {
     using _wanted = this.#want(path);
     const model: PresentModel | undefined = path === undefined
       ? undefined
-      : { path, facts: await readGgufFacts(path) };
-    const { freeBytes } = await diskSpace(this.#options.home);
+      : { path, facts: await this.#options.readFacts(path) };
+    const freeDiskMb = await this.#options.freeDiskMb();
     const { devices } = await this.#options.hardware.detect();
-    const plan = planSpawn(request, { model, devices, freeDiskMb: freeBytes / 1e6 });
+    const plan = planSpawn(request, { model, devices, freeDiskMb });
     const { worker, evicted } = await this.#obtain(plan, { request, facts: model!.facts });
     await worker.started;
     const { record } = worker;
@@ -278,6 +279,7 @@ export class Workers {
       idleTimeoutSeconds: request.idle_timeout ?? (request.pin ? 0 : config.idle_timeout),
       expectedMb: estimate.expected_mb,
       requiredMb: estimate.required_mb,
+      processes: this.#processes,
       home,
       command,
       env,
@@ -286,19 +288,29 @@ export class Workers {
     });
     const worker = this.#add(record, { process, token });
     this.#save(record);
-    processIdentity(process.pid).then((identity = "") => {
-      record.identity = identity;
-      if (worker.alive) this.#save(record);
-    }, (error) => this.#log.error("worker can't be adopted by a next hive", { worker_id: record.id, error }));
+    this.#identify(worker, process);
     this.#log.info("worker started", { worker_id: record.id, pid: process.pid, model_ref: plan.modelRef });
     return worker;
   }
 
+  /** Without it the next hive can't tell the worker from another process. */
+  #identify(worker: Worker, process: WorkerProcess): void {
+    const { record } = worker;
+    process.identity().then((identity = "") => {
+      record.identity = identity;
+      if (worker.alive) this.#save(record);
+    }, (error) => this.#log.error("worker can't be adopted by a next hive", { worker_id: record.id, error }));
+  }
+
   async #adopt(record: WorkerRecord): Promise<void> {
     const log = this.#log.child({ worker_id: record.id });
-    const found = await findAgain(record, { clock: this.#clock, connect: this.#connect, log });
-    if (found === undefined) this.#options.registry.delete(record.id);
-    else this.#add(record, { ...found, adopted: true }).resume(record.url!, found.ready);
+    const found = await findAgain(record, {
+      ...{ clock: this.#clock, connect: this.#connect, processes: this.#processes, log },
+    });
+    if (found === undefined) return this.#options.registry.delete(record.id);
+    const worker = this.#add(record, { ...found, adopted: true });
+    worker.resume(record.url!, found.ready);
+    this.#identify(worker, found.process);
   }
 
   #add(record: WorkerRecord, of: { process: WorkerProcess; token?: string; adopted?: boolean }): Worker {

@@ -3,10 +3,12 @@ import type { Logger } from "../../daemon/log.ts";
 import type { Config } from "../../home/config_schema.ts";
 import type { Clock } from "../clock.ts";
 import type { Hardware } from "../hardware.ts";
+import type { GgufFacts } from "../models/gguf.ts";
 import type { WorkerPlace } from "./command.ts";
 import type { Connect } from "./connection.ts";
 import type { LoadHistory } from "./load_history.ts";
 import type { OtherQuantisation } from "./memory_check.ts";
+import type { Processes } from "./process.ts";
 import type { WorkerRegistry } from "./registry.ts";
 import type { WorkerEvent } from "./worker_options.ts";
 
@@ -30,6 +32,10 @@ export interface WorkersOptions {
   history: LoadHistory;
   /** The file of a model that is on this machine, else undefined. */
   findModel: (modelRef: string) => Promise<string | undefined>;
+  /** What is read of its file. */
+  readFacts: (path: string) => Promise<GgufFacts>;
+  /** Room where logs and the registry are written, in MB. */
+  freeDiskMb: () => Promise<number>;
   /** The same model in other quantisations, here or at its hub, as far as that can be told soon. */
   findAlternatives: (modelRef: string) => Promise<OtherQuantisation[]>;
   /** Devices and free memory. */
@@ -48,4 +54,6 @@ export interface WorkersOptions {
   clock?: Clock;
   /** Default: over HTTP. */
   connect?: Connect;
+  /** Default: the machine's. */
+  processes?: Processes;
 }

@@ -1,6 +1,14 @@
 /** A clock that stands still until it is moved: hours pass in a test at once. */
+import { setImmediate } from "node:timers";
 import type { Clock } from "../../hive/clock.ts";
 import { eventually } from "./eventually.ts";
+
+/** Turns of the event loop after which all that needs no timer and no other process has come to rest. */
+const TURNS = 3;
+
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < TURNS; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
+}
 
 interface Timer {
   atMs: number;
@@ -10,10 +18,11 @@ interface Timer {
 /** See above. Timers fire in the order of their time, within `advance`. */
 export class FakeClock implements Clock {
   #nowMs = Date.UTC(2030, 0, 1);
+  #jumpedMs = 0;
   readonly #timers = new Set<Timer>();
 
   unixMs(): number {
-    return this.#nowMs;
+    return this.#nowMs + this.#jumpedMs;
   }
 
   after(delayMs: number, task: () => void): () => void {
@@ -33,6 +42,28 @@ export class FakeClock implements Clock {
       next.task();
     }
     this.#nowMs = untilMs;
+  }
+
+  /** Timers that are set. */
+  get pending(): number {
+    return this.#timers.size;
+  }
+
+  /** Lets time pass from timer to timer; whatever one of them sets going gets its turn before the next. */
+  async run(ms: number): Promise<void> {
+    const untilMs = this.#nowMs + ms;
+    for (;;) {
+      await settled();
+      let nextMs = untilMs;
+      for (const { atMs } of this.#timers) nextMs = Math.min(nextMs, atMs);
+      this.advance(Math.max(0, nextMs - this.#nowMs));
+      if (nextMs === untilMs) return await settled();
+    }
+  }
+
+  /** Changes what time it is, as somebody who sets the machine's clock: no timer heeds that. */
+  jump(ms: number): void {
+    this.#jumpedMs += ms;
   }
 
   /** Lets time pass in steps, with real work in between, until the condition holds. */
