@@ -47,6 +47,8 @@ export interface Processes {
     pid: number,
     options: { identity?: string; clock: Clock },
   ): Promise<WorkerProcess | undefined>;
+  /** See {@linkcode tailLog}. */
+  tail(logPath: string): Promise<string[]>;
 }
 
 /** What {@linkcode launchProcess} starts. */
@@ -180,7 +182,7 @@ export async function processIdentity(pid: number): Promise<string | undefined> 
 }
 
 /** The machine's processes. */
-export const SYSTEM_PROCESSES: Processes = { launch: launchProcess, attach: attachProcess };
+export const SYSTEM_PROCESSES: Processes = { launch: launchProcess, attach: attachProcess, tail: tailLog };
 
 /** The last lines of a log file, read within bounds; empty when there is none. Never throws. */
 export async function tailLog(path: string, lines = LOG_TAIL_LINES): Promise<string[]> {

@@ -17,7 +17,7 @@ import { WorkerFigures } from "./figures.ts";
 import { watchHealth } from "./health.ts";
 import { leaveWhenIdle } from "./idle.ts";
 import { type LoadProgress, watchLoad } from "./load_watch.ts";
-import { type ExitStatus, tailLog, type WorkerProcess } from "./process.ts";
+import type { ExitStatus, WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";
 import { diedWhileLoading, diedWhileStarting, loadingTimeout, noCallback } from "./start_errors.ts";
 import { isUsable, nextState, type WorkerHappening } from "./state.ts";
@@ -284,7 +284,7 @@ export class Worker {
     if (!this.#move("stop_asked")) return;
     this.#cause ??= "no_callback";
     this.#kill();
-    const tail = await tailLog(this.record.logPath);
+    const tail = await this.#options.tail();
     this.#log.error("worker killed: it did not call back", { log_tail: tail });
     this.#start.reject(noCallback(this.record, { ms: this.#options.callbackTimeoutMs, tail }));
   }
@@ -319,18 +319,19 @@ export class Worker {
     const during = this.#state;
     const cause = this.#cause ?? (status.signal === null ? "died" : "signal");
     const fields = { exit_code: status.code, signal: status.signal, during, cause };
-    if (isUsable(during)) {
-      const tail = await tailLog(this.record.logPath);
-      this.#log.error("worker died", { ...fields, log_tail: tail });
-      if (during === "starting") this.#start.reject(diedWhileStarting(this.record, { status, tail }));
-      if (during === "loading") this.#error = diedWhileLoading(this.record, { status, tail });
-    } else {
-      this.#log.info("worker left", fields);
-    }
+    // Whoever waits for the load reads the error in the list, and that has its last words.
+    const tail = during === "loading" ? await this.#options.tail() : undefined;
+    if (tail !== undefined) this.#error = diedWhileLoading(this.record, { status, tail });
     this.#options.onEvent({ kind: "exited", worker: this, status, during, cause });
     this.#move("exited");
     this.#release();
     if (this.#state === "failed") this.#limit(FAILED_KEPT_MS, () => this.forget());
+    if (!isUsable(during)) return this.#log.info("worker left", fields);
+    const lastWords = tail ?? await this.#options.tail();
+    this.#log.error("worker died", { ...fields, log_tail: lastWords });
+    if (during === "starting") {
+      this.#start.reject(diedWhileStarting(this.record, { status, tail: lastWords }));
+    }
   }
 
   #move(happening: WorkerHappening): boolean {

@@ -71,6 +71,8 @@ export interface WorkerOptions {
   record: WorkerRecord;
   /** Its running process. */
   process: WorkerProcess;
+  /** What it said last; never rejects. */
+  tail: () => Promise<string[]>;
   /** Accepted once in the ready callback; absent for a worker that is resumed. */
   token?: string;
   /** For every pause and limit. */

@@ -318,6 +318,7 @@ export class Workers {
     const { process, token, adopted = false } = of;
     const worker = new Worker({
       ...{ process, token },
+      tail: () => this.#processes.tail(record.logPath),
       record,
       clock: this.#clock,
       connect: this.#connect,

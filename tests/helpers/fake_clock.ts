@@ -44,6 +44,11 @@ export class FakeClock implements Clock {
     this.#nowMs = untilMs;
   }
 
+  /** Milliseconds that have passed, whatever the wall clock was set to. */
+  get elapsedMs(): number {
+    return this.#nowMs;
+  }
+
   /** Timers that are set. */
   get pending(): number {
     return this.#timers.size;
