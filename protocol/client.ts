@@ -96,7 +96,7 @@ export async function openStream<T>(
     const body = response.body;
     if (body === null) throw malformed(client, call.route, "no body");
     const parsed = async function* () {
-      for await (const event of readEvents(body, { onActivity: call.onActivity })) {
+      for await (const event of readEvents(body, { onActivity: call.onActivity, signal: call.signal })) {
         const result = call.schema.safeParse(event);
         if (!result.success) throw malformed(client, call.route, z.prettifyError(result.error));
         yield result.data;

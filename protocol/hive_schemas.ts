@@ -268,9 +268,9 @@ export const WorkerInfo = z.object({
   last_activity_unix: z.int(),
   last_health_unix: z.int(),
   /** Never evicted. */
-  pinned: z.boolean().default(false),
+  pinned: z.boolean().optional(),
   /** Seconds without a request until it goes; 0 = never. */
-  idle_timeout_seconds: z.number().default(0),
+  idle_timeout_seconds: z.number().optional(),
   /** What it was expected to take, and what it takes as last known; null until it is loaded. */
   memory: z.object({ predicted_mb: z.number(), actual_mb: z.number().nullable() }).optional(),
   /** Why it failed; only in state `failed`. */

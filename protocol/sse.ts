@@ -107,6 +107,11 @@ export class StreamCutError extends Error {
 export interface ReadEventsOptions {
   /** Called for every chunk, keep-alive comments included: a sign of life. */
   onActivity?: () => void;
+  /**
+   * Ends the reading and closes the connection. That of the `fetch` is not enough: once the answer has begun, only a
+   * weak reference leads from it to the body, and after a garbage collection an abort reaches nobody.
+   */
+  signal?: AbortSignal;
 }
 
 /**
@@ -115,6 +120,7 @@ export interface ReadEventsOptions {
  * @throws {StreamCutError} when the stream ends before `[DONE]` or the connection is lost.
  * @throws {SyntaxError} when an event is no JSON.
  * @throws {RangeError} when an event grows beyond {@linkcode MAX_EVENT_BYTES}.
+ * The signal's reason when that aborts.
  */
 export async function* readEvents(
   body: ReadableStream<Uint8Array>,
@@ -128,6 +134,7 @@ export async function* readEvents(
     if (data === DONE) return;
     yield JSON.parse(data);
   }
+  options.signal?.throwIfAborted();
   // A TypeError is how `fetch` reports a connection lost in mid-body.
   if (failure === undefined || failure instanceof TypeError) throw new StreamCutError({ cause: failure });
   throw failure;
@@ -145,23 +152,35 @@ function wholeEvents(
 ): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   const hold = holdBack();
+  const { signal } = options;
+  // What is being waited for then ends like a stream that is over.
+  const leave = () => void reader.cancel(signal?.reason).catch(() => {});
+  signal?.addEventListener("abort", leave, { once: true });
+  if (signal?.aborted) leave();
   return new ReadableStream({
     async pull(controller) {
       try {
         for (;;) {
           const { done, value } = await reader.read();
-          if (done) return controller.close();
+          if (done) {
+            signal?.removeEventListener("abort", leave);
+            return controller.close();
+          }
           options.onActivity?.();
           const whole = hold(value);
           if (whole.length > 0) return controller.enqueue(whole);
         }
       } catch (error) {
+        signal?.removeEventListener("abort", leave);
         options.onFailure(error);
         controller.close();
         await reader.cancel(error).catch(() => {});
       }
     },
-    cancel: (reason) => reader.cancel(reason),
+    cancel(reason) {
+      signal?.removeEventListener("abort", leave);
+      return reader.cancel(reason);
+    },
   });
 }
 

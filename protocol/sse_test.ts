@@ -280,3 +280,25 @@ Deno.test("what arrived before the connection was lost is read to its end, howev
   }, StreamCutError);
   assertEquals(events, [1, 2, 3, 4]);
 });
+
+Deno.test("an abort ends the reading and lets go of the body, also where the body has never heard of the signal", async () => {
+  const left = Promise.withResolvers<unknown>();
+  const body = new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(new TextEncoder().encode(formatEvent({ n: 1 }))),
+    cancel: left.resolve,
+  });
+  const leave = new AbortController();
+  const reason = new Error("enough");
+  const events = readEvents(body, { signal: leave.signal });
+  assertEquals((await events.next()).value, { n: 1 });
+  const next = assertRejects(() => events.next(), Error, "enough");
+  leave.abort(reason);
+  await next;
+  assertEquals(await left.promise, reason);
+});
+
+Deno.test("a signal that has aborted before the reading began ends it at once", async () => {
+  const body = new ReadableStream<Uint8Array>();
+  const events = readEvents(body, { signal: AbortSignal.abort(new Error("too late")) });
+  await assertRejects(() => events.next(), Error, "too late");
+});

@@ -46,8 +46,31 @@ export interface HubAnswer extends Disposable {
   url: URL;
   /** Tell it about every chunk, and when none is awaited. */
   watch: StallWatch;
+  /** Aborts when nothing more is to be read; see {@linkcode cancelOn}. */
+  signal: AbortSignal;
   /** What a failed read means: an {@linkcode AttemptFailed}. */
   readFailure(error: unknown): unknown;
+}
+
+/**
+ * Cancels a body that is being read once the signal aborts: what is being waited for then ends like a body that is
+ * over. That the signal was given to `fetch` is not enough: once the answer has begun, only a weak reference leads from
+ * it to the body, and after a garbage collection an abort reaches nobody. Disposing cancels, too: what has not been read
+ * by then is not wanted.
+ */
+export function cancelOn(
+  signal: AbortSignal,
+  reader: { cancel(reason?: unknown): Promise<void> },
+): Disposable {
+  const cancel = () => void reader.cancel(signal.reason).catch(() => {});
+  signal.addEventListener("abort", cancel, { once: true });
+  if (signal.aborted) cancel();
+  return {
+    [Symbol.dispose]() {
+      signal.removeEventListener("abort", cancel);
+      cancel();
+    },
+  };
 }
 
 /** Talks to one hub. */
@@ -75,9 +98,12 @@ export class HubHttp {
     const watch = new StallWatch(this.#options.limits);
     const hangUp = new AbortController();
     const signal = AbortSignal.any([request.signal, watch.signal, hangUp.signal]);
+    let answered: Response | undefined;
     const dispose = () => {
       watch[Symbol.dispose]();
       hangUp.abort();
+      // Without effect where a reader has it.
+      answered?.body?.cancel().catch(() => {});
     };
     const readFailure = (error: unknown) => this.#failure(error, { request, watch, host: url.host });
     try {
@@ -90,7 +116,8 @@ export class HubHttp {
         });
         watch.heard();
         if (response.ok) {
-          return { response, url: at, watch, readFailure, [Symbol.dispose]: dispose };
+          answered = response;
+          return { response, url: at, watch, signal, readFailure, [Symbol.dispose]: dispose };
         }
         await response.body?.cancel();
         at = this.#nextHop(response, { at, redirects, request });
@@ -107,7 +134,12 @@ export class HubHttp {
     const chunks: Uint8Array<ArrayBuffer>[] = [];
     let bytes = 0;
     try {
-      for await (const chunk of answer.response.body ?? []) {
+      const reader = (answer.response.body ?? new Blob().stream()).getReader();
+      using _cancel = cancelOn(answer.signal, reader);
+      for (;;) {
+        const { done, value: chunk } = await reader.read();
+        answer.signal.throwIfAborted();
+        if (done) break;
         answer.watch.heard(chunk.length);
         chunks.push(chunk);
         bytes += chunk.length;

@@ -123,3 +123,23 @@ Deno.test("a list without end is DOWNLOAD_FAILED", async () => {
   assertStringIncludes(error.message, "more than 100 pages");
   assertEquals(asked, 101);
 });
+
+Deno.test("silence in mid-answer ends it, also where fetch itself does not pass the abort on to the body", async () => {
+  const left = Promise.withResolvers<void>();
+  const body = new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(new TextEncoder().encode("[")),
+    cancel: () => left.resolve(),
+  });
+  const hub = new HubHttp({
+    endpoint: "https://hub.test/",
+    token: undefined,
+    limits: { ...MODEL_LIMITS, stallTimeoutMs: 20 },
+    fetch: () => Promise.resolve(new Response(body)),
+  });
+  const error = await assertRejects(
+    () => hub.getJson(hub.url("/api/x"), { signal: new AbortController().signal, what: "x" }),
+    AttemptFailed,
+  );
+  assertEquals(error.error.code, "DOWNLOAD_TIMEOUT");
+  await left.promise;
+});

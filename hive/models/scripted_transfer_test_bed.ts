@@ -97,7 +97,7 @@ export class ScriptedAnswer {
     return {
       response: new Response(body, about),
       url: new URL("http://storage.test/x"),
-      watch,
+      ...{ watch, signal: new AbortController().signal },
       readFailure: (error) => error instanceof AttemptFailed ? error : failure({ reason: String(error) }),
       [Symbol.dispose]: () => this.letGo(),
     };

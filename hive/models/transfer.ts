@@ -5,7 +5,7 @@ import type { CachePaths } from "./cache.ts";
 import type { ByteRange } from "./chunk_map.ts";
 import { FollowingDigest } from "./following_digest.ts";
 import type { HubFile } from "./hub.ts";
-import type { HubAnswer, Validator } from "./hub_http.ts";
+import { cancelOn, type HubAnswer, type Validator } from "./hub_http.ts";
 import { PartFile } from "./part_file.ts";
 import { AttemptFailed } from "./retry_plan.ts";
 import { type RetryOptions, withRetries } from "./retries.ts";
@@ -274,6 +274,7 @@ class Connections {
     const { bandwidth, onBytes } = this.#options;
     const { watch } = answer;
     const reader = (answer.response.body ?? new Blob().stream()).getReader({ mode: "byob" });
+    using _cancel = cancelOn(answer.signal, reader);
     const startedAtMs = performance.now();
     let position = range.start;
     let room = new Uint8Array(READ_BYTES);
