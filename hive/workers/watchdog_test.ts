@@ -1,0 +1,73 @@
+/** An idle worker proves that it can generate; one that can't has to go. Real processes, a clock moved by hand. */
+import { assertEquals, assertNotEquals } from "@std/assert";
+import { eventually } from "../../tests/helpers/eventually.ts";
+import { FakeClock } from "../../tests/helpers/fake_clock.ts";
+import type { FakeMode } from "../../tests/helpers/fake_worker.ts";
+import { tempHome } from "../../tests/helpers/temp_home.ts";
+import { testHive } from "../../tests/helpers/test_hive.ts";
+
+const HOUR_MS = 3_600_000;
+
+async function watched(mode: FakeMode) {
+  const home = await tempHome();
+  const clock = new FakeClock();
+  // For the worker a minute passes in each millisecond: it is idle whenever it is asked.
+  const hive = await testHive({ home: home.rbeeHome, clock, worker: { mode, timeScale: 60_000 } });
+  const { worker_id } = await hive.spawn({ idle_timeout: 0 });
+  await hive.until(worker_id, "idle");
+  return {
+    ...{ hive, clock, worker_id },
+    async [Symbol.asyncDispose]() {
+      await hive[Symbol.asyncDispose]();
+      await home[Symbol.asyncDispose]();
+    },
+  };
+}
+
+Deno.test("a worker that answers health checks and can't generate is degraded, stopped and replaced", async () => {
+  await using at = await watched("cannot-generate");
+  const { hive, clock, worker_id } = at;
+  await clock.advanceUntil("its end", {
+    stepMs: 1_000,
+    holds: () => hive.log.some(({ message, cause }) => message === "worker left" && cause === "degraded"),
+  });
+  await hive.gone(worker_id);
+  await eventually("no process", async () => (await hive.livePids()).length === 0);
+  assertEquals(hive.registry.all(), []);
+  assertNotEquals((await hive.spawn()).worker_id, worker_id);
+});
+
+Deno.test("a worker that generates something else than before is found out an hour later, by two tests in a row", async () => {
+  await using at = await watched("generates-nonsense");
+  const { hive, clock } = at;
+  clock.advance(1_000);
+  await hive.client.workers();
+  const failures = () => hive.log.filter(({ message }) => message === "worker failed its self-test").length;
+  assertEquals(failures(), 0);
+  await clock.advanceUntil("its end", {
+    stepMs: HOUR_MS / 60,
+    holds: () => hive.log.some(({ message, cause }) => message === "worker left" && cause === "degraded"),
+  });
+  assertEquals(failures(), 2);
+});
+
+Deno.test("a healthy worker passes for a day", async () => {
+  await using at = await watched("normal");
+  const { hive, clock } = at;
+  for (let hour = 0; hour < 24; hour++) {
+    clock.advance(HOUR_MS);
+    await hive.client.workers();
+  }
+  assertEquals(hive.workers.snapshot().map(({ state }) => state), ["idle"]);
+  assertEquals(hive.log.filter(({ message }) => message === "worker failed its self-test"), []);
+});
+
+Deno.test("an answer to a health check that is none counts as none", async () => {
+  await using at = await watched("health-garbage");
+  const { hive, clock } = at;
+  await clock.advanceUntil("its end", {
+    stepMs: 5_000,
+    holds: () => hive.log.some(({ message, cause }) => message === "worker left" && cause === "health_lost"),
+  });
+  await eventually("no process", async () => (await hive.livePids()).length === 0);
+});
