@@ -112,11 +112,12 @@ Deno.test("the bounds of infer's flags are those of the schemas behind them", ()
     device: "device",
     slots: "slots",
     "ctx-size": "ctx_size",
+    "idle-timeout": "idle_timeout",
   } as const;
   for (const [flag, field] of Object.entries(fields)) {
     const { min, max } = INFER_FLAGS[flag as keyof typeof fields];
     const accepts = (value: number) =>
-      flag in { device: 0, slots: 0, "ctx-size": 0 }
+      flag in { device: 0, slots: 0, "ctx-size": 0, "idle-timeout": 0 }
         ? SpawnRequest.safeParse({ model_ref: "builtin:stories", [field]: value }).success
         : InferenceRequest.safeParse({ prompt: "x", [field]: value }).success;
     assertEquals([accepts(min), accepts(max), accepts(min - 1)], [true, true, false], flag);

@@ -113,6 +113,18 @@ export const INFER_FLAGS = {
     otherwise: "the model's own, at most 4096",
     help: "tokens that prompt and answer may have together",
   },
+  "idle-timeout": {
+    type: "number",
+    value: "SECONDS",
+    min: 0,
+    max: 31_536_000,
+    otherwise: "the hive's own, 300",
+    help: "how long the worker stays without a request; 0 is for ever",
+  },
+  pin: {
+    type: "boolean",
+    help: "keep the worker: it never leaves to make room, nor by itself unless --idle-timeout says so",
+  },
   timeout: {
     type: "number",
     value: "SECONDS",

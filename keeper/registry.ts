@@ -149,7 +149,11 @@ function fits(row: RegisteredWorker, { request }: WorkerWish): boolean {
   const { requested } = row;
   const named = request.backend === row.backend && request.device === row.device;
   const asBefore = request.backend === requested.backend && request.device === requested.device;
-  return (named || asBefore) && request.slots === requested.slots && request.ctx_size === requested.ctx_size;
+  // How long it stays is for the hive to hear of, if it has not heard before.
+  const staysAsLong = (request.pin ?? requested.pin) === requested.pin &&
+    (request.idle_timeout ?? requested.idle_timeout) === requested.idle_timeout;
+  return (named || asBefore) && staysAsLong &&
+    request.slots === requested.slots && request.ctx_size === requested.ctx_size;
 }
 
 function rowToWorker(row: Record<string, unknown>): RegisteredWorker {

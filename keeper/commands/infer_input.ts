@@ -58,6 +58,8 @@ export function spawnRequest(flags: InferFlags): SpawnRequest {
     device: flags.device,
     slots: flags.slots,
     ctx_size: flags["ctx-size"],
+    idle_timeout: flags["idle-timeout"],
+    pin: flags.pin || undefined,
   });
 }
 

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { HIVE_ROUTES, WORKER_ROUTES } from "../../protocol/routes.ts";
 import { openRegistry } from "../registry.ts";
@@ -278,4 +278,27 @@ Deno.test("a hive that answers nonsense is named, and nothing hangs", async () =
   const { code, stderr } = await runKeeper(["infer", ...ON_STAND_IN, "--prompt", "x"], { home });
   assertEquals(code, 1);
   assertMatch(stderr, /^Error: http:\/\/127\.0\.0\.1:\d+ gave a malformed answer to GET \/v1\/health: /);
+});
+
+Deno.test("who has left to make room is told, and how long a worker is to stay reaches its hive", async () => {
+  await using worker = standInWorker();
+  const left = { worker_id: "w-0", model_ref: "hf:a/b", frees_mb: 300, idle_seconds: 200 };
+  await using hive = standInHive(worker, {
+    [on(HIVE_ROUTES.spawn)]: () => Response.json(spawned(worker, { evicted: [left] }), { status: 202 }),
+  });
+  await using home = await testHome(hive);
+  const args = ["infer", ...ON_STAND_IN, "--prompt", "write"];
+  const { stderr } = await runKeeper([...args, "--pin", "--idle-timeout", "60"], { home });
+  assertStringIncludes(stderr, "Worker w-0 (hf:a/b, last used 3 minutes ago) has left to make room.\n");
+  const spawns = () =>
+    hive.calls.filter((call) => call.route === on(HIVE_ROUTES.spawn)).map(({ body }) => body);
+  assertEquals(spawns(), [{
+    ...{ model_ref: "builtin:stories", backend: "auto", device: 0, slots: 4 },
+    ...{ pin: true, idle_timeout: 60 },
+  }]);
+  // Known already; and then something that the hive has not heard yet.
+  await runKeeper([...args, "--pin"], { home });
+  assertEquals(spawns().length, 1);
+  await runKeeper([...args, "--idle-timeout", "90"], { home });
+  assertEquals(spawns().length, 2);
 });

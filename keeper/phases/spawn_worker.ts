@@ -1,5 +1,6 @@
 /** Phases 4 to 7: a worker is started, entered into the registry, and waited for. */
 import type { SpawnRequest, SpawnResponse } from "../../protocol/hive_schemas.ts";
+import { ago } from "../ago.ts";
 import type { PhaseContext } from "../context.ts";
 import { Interrupted } from "../interrupt.ts";
 import { LOAD_GRACE_MS, SPAWN_TIMEOUT_MS } from "../limits.ts";
@@ -25,6 +26,10 @@ export async function spawnWorker(
   const { request, registry } = wish;
   const { output, signal } = context;
   const spawned = await hive.client.spawn(request, { signal, timeoutMs: SPAWN_TIMEOUT_MS });
+  for (const { worker_id, model_ref, idle_seconds } of spawned.evicted) {
+    const lastUsed = ago(nowUnix() - idle_seconds, nowUnix());
+    output.say(`Worker ${worker_id} (${model_ref}, last used ${lastUsed}) has left to make room.`);
+  }
   output.say(describe(spawned, { node: hive.node.name, chosen: request.backend === "auto" }));
 
   const row = { id: spawned.worker_id, node: hive.node.name };
