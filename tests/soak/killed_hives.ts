@@ -96,7 +96,10 @@ async function killAtWork(
     const spawned = await hive.client.spawn({ model_ref: MODEL, slots: random.integer(1, 4), ctx_size: 512 });
     if (random.chance(25)) return await hive.client.shutdownWorker(spawned.worker_id);
     await loaded(spawned);
-    answers.push(answer(spawned));
+    const running = answer(spawned);
+    // Looked at later: until then a refusal is nobody's.
+    running.catch(() => {});
+    answers.push(running);
   });
   const outcome = Promise.allSettled(work);
   await delay(killAfterMs);
