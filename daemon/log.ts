@@ -1,4 +1,5 @@
 /** Structured log lines on stderr: a constant message, fields beside it, the correlation id always. */
+import { fstatSync } from "node:fs";
 import { printable } from "../protocol/printable.ts";
 
 /** Severities, worst first. */
@@ -28,13 +29,16 @@ export interface LoggerOptions {
   part: string;
   /** Least severe level that is written. */
   level: LogLevel;
-  /** `auto`: text on a terminal, JSON elsewhere. */
-  format: "auto" | "json" | "text";
+  /** `auto`: text on a terminal, `journal` where stderr is systemd's journal, JSON elsewhere. */
+  format: "auto" | "json" | "text" | "journal";
   /** Where lines go; default: stderr. */
   write?: (line: string) => void;
 }
 
 const encoder = new TextEncoder();
+const STDERR = 2;
+/** syslog(3). */
+const PRIORITIES: Record<LogLevel, number> = { error: 3, warn: 4, info: 6, debug: 7 };
 /** Objects within objects that are followed. */
 const MAX_FIELD_DEPTH = 8;
 /** Needs no quotes in a line of text. */
@@ -43,7 +47,8 @@ const PLAIN = /^[^\s"\p{C}]+$/u;
 /** Creates the log of one program. Logging never throws: whatever is logged is already trouble enough. */
 export function createLogger(options: LoggerOptions): Logger {
   const write = options.write ?? writeToStderr;
-  const json = options.format === "json" || (options.format === "auto" && !Deno.stderr.isTerminal());
+  const format = options.format === "auto" ? formatOfStderr() : options.format;
+  const written = { json: asJson, text: asText, journal: asJournal }[format];
   const threshold = LOG_LEVELS.indexOf(options.level);
   const withFields = (inherited: LogFields): Logger => {
     const at = (level: LogLevel) => (message: string, fields: LogFields = {}) => {
@@ -56,7 +61,7 @@ export function createLogger(options: LoggerOptions): Logger {
         ...inherited,
         ...fields,
       };
-      write(json ? asJson(line) : asText(line));
+      write(written(line));
     };
     return {
       error: at("error"),
@@ -69,13 +74,36 @@ export function createLogger(options: LoggerOptions): Logger {
   return withFields({});
 }
 
-function asText(line: { time: string; level: LogLevel; part: string; message: string } & LogFields): string {
+type Line = { time: string; level: LogLevel; part: string; message: string } & LogFields;
+
+function formatOfStderr(): "json" | "text" | "journal" {
+  if (Deno.stderr.isTerminal()) return "text";
+  return isJournal(Deno.env.get("JOURNAL_STREAM"), () => fstatSync(STDERR)) ? "journal" : "json";
+}
+
+/** Whether `JOURNAL_STREAM` (systemd.exec(5)) names this file: a program may have been given another stderr. */
+export function isJournal(stream: string | undefined, stderr: () => { dev: number; ino: number }): boolean {
+  if (!stream) return false;
+  const { dev, ino } = stderr();
+  return stream === `${dev}:${ino}`;
+}
+
+function asText(line: Line): string {
   const { time, level, part, message, ...fields } = line;
-  const rest = Object.entries(fields).filter(([, value]) => value !== undefined)
+  return `${time} ${level.toUpperCase().padEnd(5)} ${part}: ${message}${asPairs(fields)}`;
+}
+
+/** One line with its priority as sd-daemon(3) has it; the journal knows time and program itself. */
+function asJournal(line: Line): string {
+  const { time: _time, level, part: _part, message, ...fields } = line;
+  return `<${PRIORITIES[level]}>${message}${asPairs(fields)}`;
+}
+
+function asPairs(fields: LogFields): string {
+  return Object.entries(fields).filter(([, value]) => value !== undefined)
     .map(([name, value]) =>
       ` ${name}=${typeof value === "string" && PLAIN.test(value) ? value : printable(asJson(value))}`
-    );
-  return `${time} ${level.toUpperCase().padEnd(5)} ${part}: ${message}${rest.join("")}`;
+    ).join("");
 }
 
 function asJson(value: unknown): string {

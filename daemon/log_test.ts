@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
 import { RbeeError } from "../protocol/errors.ts";
-import { createLogger, LOG_LEVELS, type LogFields, type LoggerOptions } from "./log.ts";
+import { createLogger, isJournal, LOG_LEVELS, type LogFields, type LoggerOptions } from "./log.ts";
 
 /** What a log of this kind writes. */
 function written(
@@ -185,4 +185,29 @@ Deno.test("where there is no terminal, lines are JSON on stderr, long ones whole
 Deno.test("a log that nobody reads any more does not stop the program", async () => {
   const { out, code } = await run(`log.error("nobody hears this"); log.error("nor this");`, "closed");
   assertEquals([out, code], ["went on\n", 0]);
+});
+
+Deno.test("for the journal a line has its priority and one line, and leaves out what the journal knows", () => {
+  const lines: string[] = [];
+  const log = createLogger({
+    part: "p",
+    level: "debug",
+    format: "journal",
+    write: (line) => void lines.push(line),
+  });
+  log.error("broken", { why: "two\nlines" });
+  log.warn("odd", { n: 1 });
+  log.info("fine");
+  log.debug("detail");
+  assertEquals(lines, ['<3>broken why="two\\nlines"', "<4>odd n=1", "<6>fine", "<7>detail"]);
+});
+
+Deno.test("only the stderr that JOURNAL_STREAM names is the journal", () => {
+  const stderr = () => ({ dev: 8, ino: 42 });
+  assertEquals(["8:42", "8:43", "", undefined].map((stream) => isJournal(stream, stderr)), [
+    true,
+    false,
+    false,
+    false,
+  ]);
 });

@@ -3,6 +3,7 @@ import { fromFileUrl } from "@std/path";
 import { type RunningServer, startServer, untilShutdown } from "../daemon/lifecycle.ts";
 import { createLogger } from "../daemon/log.ts";
 import { ownKey } from "../daemon/own_key.ts";
+import { serviceManager } from "../daemon/systemd.ts";
 import type { LoadedConfig } from "../home/config.ts";
 import type { ListenAddress } from "../home/config_schema.ts";
 import { fingerprint } from "../home/keys.ts";
@@ -53,6 +54,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
   });
   const { models, workers, hardware } = hive;
   await models.start();
+  const service = serviceManager({ env: Deno.env, log });
   let server: RunningServer | undefined;
   const start = async () => {
     await workers.adopt();
@@ -62,6 +64,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
     const { pid } = Deno;
     await writeHiveFile(home, { pid, url, version: VERSION, started_unix: unixSeconds(systemClock) });
     log.info("hive ready", { url, version: VERSION, pid, home, key_fp6: fingerprint(apiKey) });
+    service.ready(`Serving at ${url}`);
     hive.startWork();
   };
 
@@ -69,7 +72,14 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
   // From the first adopted worker on a signal must lead to the end of all: it waits until the start is done.
   const ended = untilShutdown([
     { name: "start", timeoutMs: START_TIMEOUT_MS, run: () => starting },
-    { name: "presence", timeoutMs: CLOSE_TIMEOUT_MS, run: () => removeHiveFile(home) },
+    {
+      name: "presence",
+      timeoutMs: CLOSE_TIMEOUT_MS,
+      run: () => {
+        service.stopping();
+        return removeHiveFile(home);
+      },
+    },
     {
       name: "server and workers",
       timeoutMs: CLOSE_TIMEOUT_MS,
@@ -81,6 +91,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
     },
     { name: "models", timeoutMs: DOWNLOADS_CLOSE_TIMEOUT_MS, run: () => models.close() },
     { name: "registry", timeoutMs: CLOSE_TIMEOUT_MS, run: () => hive.closeDatabase() },
+    { name: "service manager", timeoutMs: CLOSE_TIMEOUT_MS, run: () => service.close() },
   ], { log });
   await starting;
   return await ended;

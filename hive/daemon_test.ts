@@ -199,3 +199,15 @@ Deno.test("the program names every mistake of its command line and exits with 2"
   for (const part of ["--listen?", "--keep-workers?", "loud"]) assertStringIncludes(flags.output, part);
   assertEquals((await runHive(home, "--version")).output.trim(), VERSION);
 });
+
+Deno.test("systemd is told when the hive serves and when it leaves", async () => {
+  await using home = await tempHome();
+  const path = join(home.path, "notify");
+  const socket = Deno.listenDatagram({ transport: "unixpacket", path });
+  const next = async () => new TextDecoder().decode((await socket.receive())[0]);
+  await using hive = await startHive({ home, worker: FAKE, env: { NOTIFY_SOCKET: path } });
+  assertEquals(await next(), `READY=1\nSTATUS=Serving at ${hive.url}`);
+  assertEquals((await hive.stop()).code, 0);
+  assertEquals(await next(), "STOPPING=1");
+  socket.close();
+});

@@ -100,7 +100,7 @@ export const ConfigSchema = z.strictObject({
   queen: z.strictObject({}).prefault({}),
   log: z.strictObject({
     level: z.enum(LOG_LEVELS).default("info"),
-    format: z.enum(["auto", "json", "text"]).default("auto"),
+    format: z.enum(["auto", "json", "text", "journal"]).default("auto"),
   }).prefault({}),
 });
 /** A checked configuration, defaults filled in. */

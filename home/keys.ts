@@ -1,9 +1,9 @@
 /** API keys: where they come from and what may be shown of them. */
 import { createHash, randomBytes } from "node:crypto";
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { RbeeError } from "../protocol/errors.ts";
 import type { Config } from "./config_schema.ts";
-import { PRIVATE_FILE_MODE } from "./paths.ts";
+import { type Environment, PRIVATE_FILE_MODE } from "./paths.ts";
 
 const KEY = /^[\x21-\x7e]{8,4096}$/;
 const MAX_KEY_FILE_BYTES = 8192;
@@ -19,11 +19,12 @@ export function fingerprint(key: string): string {
 }
 
 /**
- * Reads a key file: mode 0600 or 0400, one non-blank line.
+ * Reads a key file: mode 0600 or 0400, one non-blank line. What systemd hands over as a credential may have mode 0440:
+ * the service's user is let in by an access list, and that list's mask shows as the group's.
  *
  * @throws {RbeeError} `INVALID_REQUEST` that says what is wrong with the file and how to mend it.
  */
-export async function readKeyFile(path: string): Promise<string> {
+export async function readKeyFile(path: string, env: Environment = Deno.env): Promise<string> {
   const fail = (why: string, cause?: unknown): never => {
     throw new RbeeError("INVALID_REQUEST", `Cannot use key file ${path}: ${why}`, { cause });
   };
@@ -40,7 +41,8 @@ export async function readKeyFile(path: string): Promise<string> {
   }
   if (info.mode !== null) {
     const mode = info.mode & 0o777;
-    if (mode !== 0o600 && mode !== 0o400) {
+    const isPrivate = mode === 0o600 || mode === 0o400 || (mode === 0o440 && await isCredential(path, env));
+    if (!isPrivate) {
       return fail(`its mode is 0${mode.toString(8)}, others could read it; run: chmod 600 ${path}`);
     }
   }
@@ -48,6 +50,17 @@ export async function readKeyFile(path: string): Promise<string> {
   if (lines.length !== 1) return fail(`it must hold exactly one non-blank line, it has ${lines.length}`);
   if (!KEY.test(lines[0])) return fail("the key must be 8 to 4096 printable characters without spaces");
   return lines[0];
+}
+
+/** Whether the file lies in the folder that systemd made for this service's credentials alone. */
+async function isCredential(path: string, env: Environment): Promise<boolean> {
+  const folder = env.get("CREDENTIALS_DIRECTORY");
+  if (!folder) return false;
+  try {
+    return dirname(await Deno.realPath(path)) === await Deno.realPath(folder);
+  } catch {
+    return false;
+  }
 }
 
 /** The file with the key that zero configuration uses. */

@@ -182,3 +182,27 @@ function modeOf(path: string): number | undefined {
     throw error;
   }
 }
+
+Deno.test("a credential of systemd may be readable by its group, any other key file may not", async () => {
+  const folder = await Deno.makeTempDir();
+  const elsewhere = await Deno.makeTempDir();
+  try {
+    const env = new Map([["CREDENTIALS_DIRECTORY", folder]]);
+    const keyIn = async (place: string, mode: number) => {
+      const path = `${place}/api_key-${mode}`;
+      await Deno.writeTextFile(path, "a-key-of-systemd\n");
+      await Deno.chmod(path, mode);
+      return path;
+    };
+    assertEquals(await readKeyFile(await keyIn(folder, 0o440), env), "a-key-of-systemd");
+    await assertRejects(async () => await readKeyFile(await keyIn(folder, 0o444), env));
+    const other = await keyIn(elsewhere, 0o440);
+    await assertRejects(() => readKeyFile(other, env));
+    await assertRejects(() => readKeyFile(`${folder}/../${other.slice(other.indexOf("/", 1) + 1)}`, env));
+    await Deno.symlink(other, `${folder}/link`);
+    await assertRejects(() => readKeyFile(`${folder}/link`, env));
+    await assertRejects(() => readKeyFile(`${folder}/api_key-${0o440}`, new Map()));
+  } finally {
+    for (const path of [folder, elsewhere]) await Deno.remove(path, { recursive: true });
+  }
+});

@@ -16,12 +16,12 @@ const HELD_MB = 300;
 async function smallMachine(options: Partial<TestHiveOptions> & { othersMb?: () => number } = {}) {
   const home = await tempHome();
   const { othersMb = () => 0, ...more } = options;
-  let hive: TestHive | undefined;
+  const machine: { hive?: TestHive } = {};
   const memory = () => {
-    const loaded = hive?.workers.snapshot().filter(({ memory }) => memory?.actual_mb).length ?? 0;
+    const loaded = machine.hive?.workers.snapshot().filter(({ memory }) => memory?.actual_mb).length ?? 0;
     return { total_mb: TOTAL_MB, free_mb: TOTAL_MB - othersMb() - loaded * HELD_MB };
   };
-  hive = await testHive({
+  const hive = machine.hive = await testHive({
     ...{ home: home.rbeeHome, memory },
     ...more,
     worker: { privateMb: HELD_MB, ...more.worker },

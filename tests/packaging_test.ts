@@ -1,0 +1,56 @@
+/** The units: systemd finds nothing wrong with them. */
+import { assertEquals } from "@std/assert";
+import { dirname, join } from "@std/path";
+import { VERSION } from "../protocol/version.ts";
+import { ROOT } from "./helpers/daemons.ts";
+
+const hasSystemd = await new Deno.Command("systemd-analyze", {
+  args: ["--version"],
+  stdout: "null",
+  stderr: "null",
+})
+  .output().then(({ success }) => success, () => false);
+
+/** What `systemd-analyze verify` says of a unit whose program is there. */
+async function complaints(unit: string, ...flags: string[]): Promise<string> {
+  const folder = await Deno.makeTempDir();
+  try {
+    const text = await Deno.readTextFile(join(ROOT, "packaging", unit));
+    const path = join(folder, "rbee-hive.service");
+    // The program that a package puts there need not be on this machine.
+    await Deno.writeTextFile(path, text.replace(/^ExecStart=\S+/m, `ExecStart=${Deno.execPath()}`));
+    const { stdout, stderr } = await new Deno.Command("systemd-analyze", {
+      args: ["verify", "--man=no", "--recursive-errors=no", ...flags, path],
+      env: { XDG_RUNTIME_DIR: folder },
+    }).output();
+    return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test({
+  name: "systemd-analyze verify finds nothing wrong with the unit of the system",
+  ignore: !hasSystemd,
+  fn: async () => assertEquals(await complaints("rbee-hive.service"), ""),
+});
+
+Deno.test({
+  name: "systemd-analyze verify finds nothing wrong with the unit of a user",
+  ignore: !hasSystemd,
+  fn: async () => assertEquals(await complaints("user/rbee-hive.service", "--user"), ""),
+});
+
+Deno.test("the launcher starts the hive of its checkout, also through a link from elsewhere", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const link = join(folder, "rbee-hive");
+    await Deno.symlink(join(ROOT, "packaging", "rbee-hive"), link);
+    const PATH = `${dirname(Deno.execPath())}:${Deno.env.get("PATH")}`;
+    const { stdout } = await new Deno.Command(link, { args: ["--version"], cwd: folder, env: { PATH } })
+      .output();
+    assertEquals(new TextDecoder().decode(stdout).trim(), VERSION);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
