@@ -1,10 +1,14 @@
 /** An idle worker proves that it can generate; one that can't has to go. Real processes, a clock moved by hand. */
-import { assertEquals, assertNotEquals } from "@std/assert";
+import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { createLogger } from "../../daemon/log.ts";
+import { RbeeError } from "../../protocol/errors.ts";
 import { eventually } from "../../tests/helpers/eventually.ts";
 import { FakeClock } from "../../tests/helpers/fake_clock.ts";
 import type { FakeMode } from "../../tests/helpers/fake_worker.ts";
 import { tempHome } from "../../tests/helpers/temp_home.ts";
 import { testHive } from "../../tests/helpers/test_hive.ts";
+import type { WorkerApi } from "./connection.ts";
+import { watchGeneration } from "./watchdog.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -70,4 +74,22 @@ Deno.test("an answer to a health check that is none counts as none", async () =>
     holds: () => hive.log.some(({ message, cause }) => message === "worker left" && cause === "health_lost"),
   });
   await eventually("no process", async () => (await hive.livePids()).length === 0);
+});
+
+Deno.test("an adopted worker of an older version, which knows no self-test, is left alone", async () => {
+  const clock = new FakeClock();
+  const over = new AbortController();
+  let asked = 0;
+  const api = {
+    selfTest() {
+      asked++;
+      return Promise.reject(new RbeeError("NOT_FOUND", "There is no such route."));
+    },
+  } as unknown as WorkerApi;
+  const log = createLogger({ part: "test", level: "error", format: "json", write: () => {} });
+  const watching = watchGeneration(api, { signal: over.signal, clock, log });
+  await clock.run(24 * HOUR_MS);
+  assertEquals(asked, 1);
+  over.abort(new Error("the end"));
+  await assertRejects(() => watching, Error, "the end");
 });
