@@ -1,6 +1,5 @@
 /** Everything that happens on this machine, told to whoever follows `GET /v1/events`. */
-import type { HiveEvent } from "../protocol/hive_schemas.ts";
-import type { DownloadEvent } from "../protocol/hive_schemas.ts";
+import type { DownloadEvent, HiveEvent } from "../protocol/hive_schemas.ts";
 import type { WorkerEvent } from "./workers/worker_options.ts";
 
 /** Takes what happens from its owners and passes it on; keeps nothing. */
@@ -15,7 +14,6 @@ export class HiveEvents {
 
   /** Something happened to a worker. */
   worker(event: WorkerEvent): void {
-    if (this.#followers.size === 0) return;
     const { record, figures, state } = event.worker;
     const about = { kind: "worker", worker_id: record.id, model_ref: record.modelRef } as const;
     switch (event.kind) {

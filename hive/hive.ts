@@ -1,5 +1,4 @@
 /** One hive, put together from its parts. */
-import type { DatabaseSync } from "node:sqlite";
 import { join } from "@std/path";
 import type { Logger } from "../daemon/log.ts";
 import type { App } from "../daemon/serve.ts";
@@ -82,7 +81,7 @@ export function createHive(options: HiveOptions): Hive {
     backends: config.hive.backends,
     modelsDir: models.modelsDir,
   });
-  const database: DatabaseSync = openDatabase(join(home, "hive.db"), HIVE_MIGRATIONS);
+  const database = openDatabase(join(home, "hive.db"), HIVE_MIGRATIONS);
   const registry = new WorkerRegistry(database);
   const workers = new Workers({
     ...{ home, config: config.hive, hardware, command, env: options.workerEnv, log, clock },

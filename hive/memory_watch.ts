@@ -1,18 +1,19 @@
 /** The courtesy to other programs: idle workers leave when free memory sinks below the reserve. */
 import type { Logger } from "../daemon/log.ts";
 import { type Clock, sleep } from "./clock.ts";
+import type { MachineMemory } from "./hardware.ts";
 import { MEMORY_TOLD_CHANGE, MEMORY_WATCH_INTERVAL_MS } from "./limits.ts";
 
 /** Options of {@linkcode watchMemory}. */
 export interface WatchMemoryOptions {
   /** MB that stay free for other programs. */
   reserveMb: number;
-  /** The machine's memory, in MB. */
-  memory: () => { total_mb: number; free_mb: number };
+  /** The machine's memory. */
+  memory: () => MachineMemory;
   /** The workers that can give some back. */
   workers: { readonly freeRamMb: number; relieve(missingMb: number): Promise<void> };
   /** Told when free memory has changed noticeably. */
-  onChange: (figures: { total_mb: number; free_mb: number; reserve_mb: number }) => void;
+  onChange: (figures: MachineMemory & { reserve_mb: number }) => void;
   /** Ends the watch; it then resolves. */
   signal: AbortSignal;
   /** For pauses. */

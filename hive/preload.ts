@@ -1,11 +1,21 @@
 /** The workers that are started with the hive (`hive.preload`). */
 import type { Logger } from "../daemon/log.ts";
-import { RbeeError, toRbeeError } from "../protocol/errors.ts";
+import { type ErrorCode, toRbeeError } from "../protocol/errors.ts";
 import type { SpawnRequest } from "../protocol/hive_schemas.ts";
 import { type Clock, sleep } from "./clock.ts";
 import { PRELOAD_RETRY_MAX_MS, PRELOAD_RETRY_MS } from "./limits.ts";
 import type { Models } from "./models/models.ts";
 import type { Workers } from "./workers/workers.ts";
+
+/** What time does not heal. */
+const HOPELESS: readonly ErrorCode[] = [
+  "INVALID_REQUEST",
+  "BACKEND_UNAVAILABLE",
+  "DEVICE_NOT_FOUND",
+  "MODEL_NOT_FOUND",
+  "MODEL_ACCESS_DENIED",
+  "INVALID_MODEL",
+];
 
 /** Options of {@linkcode preload}. */
 export interface PreloadOptions {
@@ -26,12 +36,9 @@ export interface PreloadOptions {
  * memory may be short for a while. One that can't be right (no such model, no such backend) is given up. Never throws.
  */
 export async function preload(wishes: readonly SpawnRequest[], options: PreloadOptions): Promise<void> {
-  const again = await startAll(wishes, options);
-  let waitMs = PRELOAD_RETRY_MS;
-  for (let left = again; left.length > 0;) {
+  let left = await startAll(wishes, options);
+  for (let waitMs = PRELOAD_RETRY_MS; left.length > 0; waitMs = Math.min(2 * waitMs, PRELOAD_RETRY_MAX_MS)) {
     await sleep(options.clock, waitMs, options.signal).catch(() => {});
-    if (options.signal.aborted) return;
-    waitMs = Math.min(2 * waitMs, PRELOAD_RETRY_MAX_MS);
     left = await startAll(left, options);
   }
 }
@@ -48,7 +55,7 @@ async function startAll(wishes: readonly SpawnRequest[], options: PreloadOptions
       options.log.info("worker preloaded", { ...about, worker_id, reused });
     } catch (thrown) {
       const error = toRbeeError(thrown);
-      const hopeless = isHopeless(error);
+      const hopeless = HOPELESS.includes(error.code);
       if (!hopeless) again.push(wish);
       if (options.signal.aborted) return [];
       options.log.error("worker not preloaded", {
@@ -58,10 +65,4 @@ async function startAll(wishes: readonly SpawnRequest[], options: PreloadOptions
     }
   }
   return again;
-}
-
-/** Whether time heals it. */
-function isHopeless(error: RbeeError): boolean {
-  const causes = ["INVALID_REQUEST", "BACKEND_UNAVAILABLE", "DEVICE_NOT_FOUND", "MODEL_NOT_FOUND"];
-  return [...causes, "MODEL_ACCESS_DENIED", "INVALID_MODEL"].includes(error.code);
 }

@@ -1,6 +1,7 @@
 /** Server-sent events: how every stream of rbee is written and read. */
 import { ServerSentEventParseStream } from "@std/http";
 import { concatBytes } from "./bytes.ts";
+import { cancelOn } from "./cancel_on.ts";
 import { KEEP_ALIVE_INTERVAL_MS, MAX_EVENT_BYTES } from "./limits.ts";
 
 /** The line that ends every stream which came to its own end. */
@@ -107,10 +108,7 @@ export class StreamCutError extends Error {
 export interface ReadEventsOptions {
   /** Called for every chunk, keep-alive comments included: a sign of life. */
   onActivity?: () => void;
-  /**
-   * Ends the reading and closes the connection. That of the `fetch` is not enough: once the answer has begun, only a
-   * weak reference leads from it to the body, and after a garbage collection an abort reaches nobody.
-   */
+  /** Ends the reading and closes the connection. That of the `fetch` is not enough: see {@linkcode cancelOn}. */
   signal?: AbortSignal;
 }
 
@@ -152,18 +150,14 @@ function wholeEvents(
 ): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   const hold = holdBack();
-  const { signal } = options;
-  // What is being waited for then ends like a stream that is over.
-  const leave = () => void reader.cancel(signal?.reason).catch(() => {});
-  signal?.addEventListener("abort", leave, { once: true });
-  if (signal?.aborted) leave();
+  const canceling = cancelOn(options.signal, reader);
   return new ReadableStream({
     async pull(controller) {
       try {
         for (;;) {
           const { done, value } = await reader.read();
           if (done) {
-            signal?.removeEventListener("abort", leave);
+            canceling[Symbol.dispose]();
             return controller.close();
           }
           options.onActivity?.();
@@ -171,15 +165,16 @@ function wholeEvents(
           if (whole.length > 0) return controller.enqueue(whole);
         }
       } catch (error) {
-        signal?.removeEventListener("abort", leave);
         options.onFailure(error);
         controller.close();
         await reader.cancel(error).catch(() => {});
+        canceling[Symbol.dispose]();
       }
     },
     cancel(reason) {
-      signal?.removeEventListener("abort", leave);
-      return reader.cancel(reason);
+      const canceled = reader.cancel(reason);
+      canceling[Symbol.dispose]();
+      return canceled;
     },
   });
 }

@@ -2,22 +2,14 @@
 import type { Logger } from "../../daemon/log.ts";
 import type { CatalogModel } from "../../protocol/hive_schemas.ts";
 import { type ModelRef, parseModelRef } from "../../protocol/model_ref.ts";
-import type { HubRef } from "./model_files.ts";
-
-/** A model and how large its files are. */
-export interface Alternative {
-  /** How to ask for it. */
-  modelRef: string;
-  /** All its files. */
-  bytes: number;
-}
+import type { HubRef, Quantisation } from "./model_files.ts";
 
 /** As the hub has them; where it can't tell, as they are here. Never throws. */
 export async function findAlternatives(ref: ModelRef, where: {
-  atHub: (ref: HubRef) => Promise<Alternative[]>;
+  atHub: (ref: HubRef) => Promise<Quantisation[]>;
   here: () => CatalogModel[];
   log: Logger;
-}): Promise<Alternative[]> {
+}): Promise<Quantisation[]> {
   if (ref.provider !== "hf") return [];
   try {
     return await where.atHub(ref);

@@ -10,7 +10,7 @@ import { type HubFile, hubFile, type HubModel, listAtHub, resolveAtHub } from ".
 import { type Fetch, HubHttp } from "./hub_http.ts";
 import { readHubToken } from "./hub_token.ts";
 import { MAX_PEER_ATTEMPTS, type ModelLimits } from "./limits.ts";
-import { type HubRef, quantisationsOf } from "./model_files.ts";
+import { type HubRef, type Quantisation, quantisationsOf } from "./model_files.ts";
 import { askPeers, type Peer } from "./peers.ts";
 import { retryingEvent, type RetryNotice, type RetryOptions } from "./retries.ts";
 import type { Timing } from "./timing.ts";
@@ -92,7 +92,7 @@ export class Downloads {
    *
    * @throws {Error} what keeps the hub from telling, the signal's reason among it.
    */
-  async quantisations(ref: HubRef, signal: AbortSignal): Promise<{ modelRef: string; bytes: number }[]> {
+  async quantisations(ref: HubRef, signal: AbortSignal): Promise<Quantisation[]> {
     const { timing, limits } = this.#options;
     const once = { ...{ timing, signal }, limits: { ...limits, maxAttempts: 1 } };
     const { files } = await listAtHub(await this.#hub(), ref, once);

@@ -1,4 +1,5 @@
 /** Requests to the hub: redirects by hand, the token for the hub alone, silence noticed. */
+import { cancelOn } from "../../protocol/cancel_on.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { HubToken } from "./hub_token.ts";
 import { MAX_HUB_ANSWER_BYTES, MAX_REDIRECTS, type ModelLimits } from "./limits.ts";
@@ -50,27 +51,6 @@ export interface HubAnswer extends Disposable {
   signal: AbortSignal;
   /** What a failed read means: an {@linkcode AttemptFailed}. */
   readFailure(error: unknown): unknown;
-}
-
-/**
- * Cancels a body that is being read once the signal aborts: what is being waited for then ends like a body that is
- * over. That the signal was given to `fetch` is not enough: once the answer has begun, only a weak reference leads from
- * it to the body, and after a garbage collection an abort reaches nobody. Disposing cancels, too: what has not been read
- * by then is not wanted.
- */
-export function cancelOn(
-  signal: AbortSignal,
-  reader: { cancel(reason?: unknown): Promise<void> },
-): Disposable {
-  const cancel = () => void reader.cancel(signal.reason).catch(() => {});
-  signal.addEventListener("abort", cancel, { once: true });
-  if (signal.aborted) cancel();
-  return {
-    [Symbol.dispose]() {
-      signal.removeEventListener("abort", cancel);
-      cancel();
-    },
-  };
 }
 
 /** Talks to one hub. */

@@ -118,11 +118,19 @@ export function quantisationOf(stem: string): string | undefined {
   return QUANTISATION.exec(baseName(stem))?.[1];
 }
 
-/** Every whole model of a repository that can be asked for by its quantisation, and how large it is. */
+/** One quantisation of a model. */
+export interface Quantisation {
+  /** How to ask for it. */
+  modelRef: string;
+  /** All its files. */
+  bytes: number;
+}
+
+/** Every whole model of a repository that can be asked for by its quantisation. */
 export function quantisationsOf(
   files: readonly { path: string; size: number }[],
   ref: HubRef,
-): { modelRef: string; bytes: number }[] {
+): Quantisation[] {
   const revision = ref.revision === undefined ? "" : `@${ref.revision}`;
   return groupModels(files)
     .filter((group) => !COMPANION.test(baseName(group.stem)) && group.files.length === group.parts)

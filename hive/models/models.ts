@@ -23,7 +23,7 @@ import { Downloads } from "./downloads.ts";
 import { readGgufFacts } from "./gguf.ts";
 import type { HubModel } from "./hub.ts";
 import { MAX_RESUMED_DOWNLOAD, MODEL_LIMITS, type ModelLimits } from "./limits.ts";
-import type { HubRef } from "./model_files.ts";
+import type { HubRef, Quantisation } from "./model_files.ts";
 import { blobOf, offerOf } from "./offer.ts";
 import { configuredPeers } from "./peers.ts";
 import type { ModelsOptions } from "./models_options.ts";
@@ -127,10 +127,7 @@ export class Models {
    * The same model in other quantisations, as the hub has them; where it can't tell within `timeoutMs`, as they are
    * here. Never throws.
    */
-  async alternatives(
-    reference: string,
-    options: { timeoutMs: number },
-  ): Promise<{ modelRef: string; bytes: number }[]> {
+  async alternatives(reference: string, options: { timeoutMs: number }): Promise<Quantisation[]> {
     const signal = AbortSignal.any([this.#leaving.signal, AbortSignal.timeout(options.timeoutMs)]);
     return await findAlternatives(parseModelRef(reference), {
       atHub: (ref) => this.#downloads.quantisations(ref, signal),
@@ -192,7 +189,7 @@ export class Models {
     for (const reference of this.#catalog.takeUpDownloads({ maxResumed: MAX_RESUMED_DOWNLOAD })) {
       this.#options.log.info("download resumed", { model_ref: reference });
       this.download(reference).then((answer) => {
-        if ("local_path" in answer) this.#catalog.downloadEnded(reference);
+        if ("local_path" in answer) this.#noteDownload("downloadEnded", reference);
       }, (error) => this.#options.log.warn("download not resumed", { model_ref: reference, error }));
     }
   }
@@ -286,16 +283,18 @@ export class Models {
     this.#filling.set(job, repoFolderName(ref.repo));
     void job.ended.then(() => this.#filling.delete(job));
     job.subscribe((event) => this.#options.onDownload?.(job, event));
-    // So that the next hive goes on with it when this one can't. What can't be noted costs that, not the download.
-    const note = (what: (catalog: Catalog) => void) => {
-      try {
-        what(this.#catalog);
-      } catch (error) {
-        this.#options.log.error("download not noted", { model_ref: job.reference, error });
-      }
-    };
-    note((catalog) => catalog.downloadBegan(job.reference));
-    void job.ended.then(() => this.#closed || note((catalog) => catalog.downloadEnded(job.reference)));
+    // So that the next hive goes on with it when this one can't.
+    this.#noteDownload("downloadBegan", job.reference);
+    void job.ended.then(() => this.#noteDownload("downloadEnded", job.reference));
+  }
+
+  /** What can't be noted costs the resumption, not the download. Once closed, what runs is left to the next hive. */
+  #noteDownload(what: "downloadBegan" | "downloadEnded", reference: string): void {
+    try {
+      if (!this.#closed) this.#catalog[what](reference);
+    } catch (error) {
+      this.#options.log.error("download not noted", { model_ref: reference, error });
+    }
   }
 
   #record(ref: HubRef, got: { model: HubModel; local: LocalModel }): void {

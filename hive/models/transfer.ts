@@ -1,11 +1,12 @@
 /** One file into its blob: over several connections, resumed where it broke off, verified before it gets its name. */
+import { cancelOn } from "../../protocol/cancel_on.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { Bandwidth } from "./bandwidth.ts";
 import type { CachePaths } from "./cache.ts";
 import type { ByteRange } from "./chunk_map.ts";
 import { FollowingDigest } from "./following_digest.ts";
 import type { HubFile } from "./hub.ts";
-import { cancelOn, type HubAnswer, type Validator } from "./hub_http.ts";
+import type { HubAnswer, Validator } from "./hub_http.ts";
 import { PartFile } from "./part_file.ts";
 import { AttemptFailed } from "./retry_plan.ts";
 import { type RetryOptions, withRetries } from "./retries.ts";

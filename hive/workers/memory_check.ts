@@ -4,6 +4,7 @@
  */
 import { RbeeError } from "../../protocol/errors.ts";
 import type { GgufFacts } from "../models/gguf.ts";
+import type { Quantisation } from "../models/model_files.ts";
 import { estimateMemory, type MemoryEstimate } from "../models/memory_estimate.ts";
 import { SUGGESTED_CTX_SIZE_MIN, SUGGESTED_MODELS_MAX } from "../limits.ts";
 import { type MemoryHolder, planEviction, type Verdict } from "./eviction.ts";
@@ -24,15 +25,7 @@ export interface MemorySituation {
   /** For how long they have been idle is told by it. */
   nowMs: number;
   /** The same model in other quantisations; asked for only once it doesn't fit. */
-  alternatives?: readonly OtherQuantisation[];
-}
-
-/** The same model, smaller or larger. */
-export interface OtherQuantisation {
-  /** How to ask for it. */
-  modelRef: string;
-  /** All its files. */
-  bytes: number;
+  alternatives?: readonly Quantisation[];
 }
 
 /** A plan that fits, maybe only after somebody has left. */

@@ -24,7 +24,8 @@ export interface WatchGenerationOptions {
 
 /**
  * Has the worker generate one token soon after its load and then rarely, whenever it is idle. The first token is what
- * all later ones must be. A worker that knows no self-test is left alone. Resolves when {@linkcode SELF_TEST_FAILURES_MAX} tests in a row have failed, with the reason.
+ * all later ones must be. A worker that knows no self-test is left alone. Resolves when
+ * {@linkcode SELF_TEST_FAILURES_MAX} tests in a row have failed, with the reason.
  */
 export async function watchGeneration(api: WorkerApi, options: WatchGenerationOptions): Promise<string> {
   const { signal, clock, log } = options;
@@ -48,7 +49,10 @@ export async function watchGeneration(api: WorkerApi, options: WatchGenerationOp
     } catch (error) {
       signal.throwIfAborted();
       // A worker of an older hive that this one has adopted knows no such test: there is nothing to hold against it.
-      if (error instanceof RbeeError && error.code === "NOT_FOUND") return await untilAborted(signal);
+      if (error instanceof RbeeError && error.code === "NOT_FOUND") {
+        waitMs = Infinity;
+        continue;
+      }
       why = error instanceof RbeeError ? `${error.code}: ${error.message}` : String(error);
     }
     failures++;
@@ -56,11 +60,4 @@ export async function watchGeneration(api: WorkerApi, options: WatchGenerationOp
     if (failures === SELF_TEST_FAILURES_MAX) return why;
     waitMs = SELF_TEST_AGAIN_MS;
   }
-}
-
-function untilAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    if (signal.aborted) return reject(signal.reason);
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
 }

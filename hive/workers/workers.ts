@@ -2,6 +2,7 @@
 import type { Logger } from "../../daemon/log.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type {
+  Device,
   PastLoad,
   ReadyCallback,
   SpawnRequest,
@@ -12,11 +13,12 @@ import { type Clock, systemClock, unixSeconds } from "../clock.ts";
 import { CLOSE_PATIENCE_MS, EVICTION_ROUNDS_MAX, FAILED_KEPT_MAX, LOAD_HISTORY_SHOWN } from "../limits.ts";
 import type { GgufFacts } from "../models/gguf.ts";
 import type { MemoryEstimate } from "../models/memory_estimate.ts";
+import type { Quantisation } from "../models/model_files.ts";
 import { findAgain } from "./adopt.ts";
 import { type Connect, connectHttp } from "./connection.ts";
 import type { Verdict } from "./eviction.ts";
 import { launchWorker } from "./launch.ts";
-import { checkMemory, type MemoryDecision, noRoomMade, type OtherQuantisation } from "./memory_check.ts";
+import { checkMemory, type MemoryDecision, noRoomMade } from "./memory_check.ts";
 import { planSpawn, type PresentModel, type SpawnPlan } from "./preflight.ts";
 import { type Processes, SYSTEM_PROCESSES, type WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";
@@ -65,7 +67,7 @@ export class Workers {
     const freeDiskMb = await this.#options.freeDiskMb();
     const { devices } = await this.#options.hardware.detect();
     const plan = planSpawn(request, { model, devices, freeDiskMb });
-    const { worker, evicted } = await this.#obtain(plan, { request, facts: model!.facts });
+    const { worker, evicted } = await this.#obtain(plan, { request, facts: model!.facts, devices });
     await worker.started;
     const { record } = worker;
     if (evicted === undefined) this.#adjust(worker, request);
@@ -225,12 +227,13 @@ export class Workers {
   /** A worker for the plan: one that is there (`evicted` is undefined then), or a new one. */
   async #obtain(
     plan: SpawnPlan,
-    wish: { request: SpawnRequest; facts: GgufFacts },
+    wish: { request: SpawnRequest; facts: GgufFacts; devices: readonly Device[] },
   ): Promise<{ worker: Worker; evicted?: Verdict[] }> {
     const evicted: Verdict[] = [];
-    let alternatives: OtherQuantisation[] | undefined;
+    let alternatives: Quantisation[] | undefined;
+    let { devices } = wish;
     for (let round = 1;; round++) {
-      const { devices } = await this.#options.hardware.detect({ fresh: round > 1 });
+      if (round > 1) ({ devices } = await this.#options.hardware.detect({ fresh: true }));
       this.#requireOpen();
       // From here to the launch nothing waits: two requests can't both find nobody, or both take the same memory.
       const there = this.#serving(plan);
@@ -265,7 +268,7 @@ export class Workers {
   #adjust(worker: Worker, { pin, idle_timeout }: SpawnRequest): void {
     if (pin === undefined && idle_timeout === undefined) return;
     worker.record.pinned = pin ?? worker.record.pinned;
-    const idleTimeout = idle_timeout ?? (pin ? 0 : undefined);
+    const idleTimeout = wishedIdleTimeout({ pin, idle_timeout });
     if (idleTimeout !== undefined) worker.setIdleTimeout(idleTimeout);
     this.#save(worker.record);
   }
@@ -276,7 +279,7 @@ export class Workers {
     const place = { ...this.#options.place(), ports: config.worker_ports };
     const { record, process, token } = launchWorker(plan, {
       pinned: request.pin ?? false,
-      idleTimeoutSeconds: request.idle_timeout ?? (request.pin ? 0 : config.idle_timeout),
+      idleTimeoutSeconds: wishedIdleTimeout(request) ?? config.idle_timeout,
       expectedMb: estimate.expected_mb,
       requiredMb: estimate.required_mb,
       processes: this.#processes,
@@ -310,7 +313,7 @@ export class Workers {
     if (found === undefined) return this.#options.registry.delete(record.id);
     const worker = this.#add(record, { ...found, adopted: true });
     worker.resume(record.url!, found.ready);
-    this.#identify(worker, found.process);
+    if (record.identity === "") this.#identify(worker, found.process);
   }
 
   #add(record: WorkerRecord, of: { process: WorkerProcess; token?: string; adopted?: boolean }): Worker {
@@ -372,6 +375,13 @@ export class Workers {
       this.#log.error("worker registry not written", { error });
     }
   }
+}
+
+/** What a request says of how long a worker stays, if anything: a pinned one for ever, unless it is told how long. */
+function wishedIdleTimeout(
+  { pin, idle_timeout }: Pick<SpawnRequest, "pin" | "idle_timeout">,
+): number | undefined {
+  return idle_timeout ?? (pin ? 0 : undefined);
 }
 
 /** Links followed; the path itself when nothing is there. */

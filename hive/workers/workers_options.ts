@@ -4,10 +4,10 @@ import type { Config } from "../../home/config_schema.ts";
 import type { Clock } from "../clock.ts";
 import type { Hardware } from "../hardware.ts";
 import type { GgufFacts } from "../models/gguf.ts";
+import type { Quantisation } from "../models/model_files.ts";
 import type { WorkerPlace } from "./command.ts";
 import type { Connect } from "./connection.ts";
 import type { LoadHistory } from "./load_history.ts";
-import type { OtherQuantisation } from "./memory_check.ts";
 import type { Processes } from "./process.ts";
 import type { WorkerRegistry } from "./registry.ts";
 import type { WorkerEvent } from "./worker_options.ts";
@@ -37,7 +37,7 @@ export interface WorkersOptions {
   /** Room where logs and the registry are written, in MB. */
   freeDiskMb: () => Promise<number>;
   /** The same model in other quantisations, here or at its hub, as far as that can be told soon. */
-  findAlternatives: (modelRef: string) => Promise<OtherQuantisation[]>;
+  findAlternatives: (modelRef: string) => Promise<Quantisation[]>;
   /** Devices and free memory. */
   hardware: Pick<Hardware, "detect" | "memory">;
   /** Program and leading arguments of a worker. */
