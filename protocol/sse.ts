@@ -2,7 +2,7 @@
 import { ServerSentEventParseStream } from "@std/http";
 import { concatBytes } from "./bytes.ts";
 import { cancelOn } from "./cancel_on.ts";
-import { KEEP_ALIVE_INTERVAL_MS, MAX_EVENT_BYTES } from "./limits.ts";
+import { KEEP_ALIVE_INTERVAL_MS, MAX_EVENT_BYTES, MAX_UNREAD_BYTES } from "./limits.ts";
 
 /** The line that ends every stream which came to its own end. */
 export const DONE = "[DONE]";
@@ -29,10 +29,12 @@ export const DONE_EVENT = `data: ${DONE}\n\n`;
 
 /** Options of {@linkcode eventStream}. */
 export interface EventStreamOptions {
-  /** Called when the reader went away before the end. */
+  /** Called when the reader went away before the end, or was cut off because it does not read. */
   onCancel?: () => void;
   /** How often a comment line is sent, in ms. */
   keepAliveMs?: number;
+  /** Overrides {@linkcode MAX_UNREAD_BYTES}. */
+  maxUnreadBytes?: number;
 }
 
 /** The writing side of a stream made by {@linkcode eventStream}. After `end` or a gone reader, calls do nothing. */
@@ -48,14 +50,14 @@ export interface EventWriter {
 }
 
 /**
- * An event stream that is pushed to. The queue has no bound of its own: every source in rbee is bounded (tokens by
- * `max_tokens`, progress by its rate), and a reader that stops reading loses its connection to the socket's limits.
+ * An event stream that is pushed to. A reader that leaves too much unread is cut off, as one that went away: what
+ * happens on a machine has no end, and memory has one.
  */
 export function eventStream(
   start: (writer: EventWriter) => void,
   options: EventStreamOptions = {},
 ): ReadableStream<Uint8Array> {
-  const keepAliveMs = options.keepAliveMs ?? KEEP_ALIVE_INTERVAL_MS;
+  const { keepAliveMs = KEEP_ALIVE_INTERVAL_MS, maxUnreadBytes = MAX_UNREAD_BYTES } = options;
   let timer: ReturnType<typeof setInterval> | undefined;
   let open = true;
   const stop = () => {
@@ -65,7 +67,12 @@ export function eventStream(
   return new ReadableStream<Uint8Array>({
     start(controller) {
       const write = (text: string) => {
-        if (open) controller.enqueue(encoder.encode(text));
+        if (!open) return;
+        controller.enqueue(encoder.encode(text));
+        if (controller.desiredSize! >= 0) return;
+        stop();
+        controller.error(new Error(`The reader left more than ${maxUnreadBytes} bytes unread.`));
+        options.onCancel?.();
       };
       const writer: EventWriter = {
         write,
@@ -73,6 +80,8 @@ export function eventStream(
         end() {
           if (!open) return;
           write(DONE_EVENT);
+          // That may have been too much for the reader.
+          if (!open) return;
           stop();
           controller.close();
         },
@@ -92,7 +101,7 @@ export function eventStream(
       stop();
       options.onCancel?.();
     },
-  });
+  }, new ByteLengthQueuingStrategy({ highWaterMark: maxUnreadBytes }));
 }
 
 /** Thrown when a stream ends without `[DONE]`: the other side is gone. */

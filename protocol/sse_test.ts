@@ -38,7 +38,7 @@ async function bytesOf(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> 
 }
 
 /** A stream and the pen it is written with. */
-function openStream(options: { onCancel?: () => void; keepAliveMs?: number } = {}) {
+function openStream(options: { onCancel?: () => void; keepAliveMs?: number; maxUnreadBytes?: number } = {}) {
   let writer: EventWriter | undefined;
   const stream = eventStream((given) => writer = given, options);
   return { stream, writer: writer! };
@@ -218,6 +218,27 @@ Deno.test("a reader that goes away is told to the source once, and writing on do
   writer.send(2);
   writer.end();
   assertEquals(canceled, 1);
+});
+
+Deno.test("a reader that leaves too much unread is cut off, once, and one that reads is not", async () => {
+  let canceled = 0;
+  const { stream, writer } = openStream({ onCancel: () => canceled++, maxUnreadBytes: 50 });
+  const reader = stream.getReader();
+  for (let n = 0; n < 20; n++) {
+    writer.send("ten bytes");
+    await reader.read();
+  }
+  assertEquals([writer.open, canceled], [true, 0]);
+  for (let n = 0; n < 20; n++) writer.send("ten bytes");
+  writer.end();
+  assertEquals([writer.open, canceled], [false, 1]);
+  await assertRejects(
+    async () => {
+      while (!(await reader.read()).done);
+    },
+    Error,
+    "more than 50 bytes unread",
+  );
 });
 
 Deno.test("a stream read to its end tells of no cancel", async () => {
