@@ -1,5 +1,5 @@
 /** Structured log lines on stderr: a constant message, fields beside it, the correlation id always. */
-import { fstatSync } from "node:fs";
+import { fstatSync, statSync } from "node:fs";
 import { printable } from "../protocol/printable.ts";
 
 /** Severities, worst first. */
@@ -33,6 +33,8 @@ export interface LoggerOptions {
   format: "auto" | "json" | "text" | "journal";
   /** Where lines go; default: stderr. */
   write?: (line: string) => void;
+  /** Told of each line as well, as JSON whatever the format. */
+  alsoTo?: (json: string) => void;
 }
 
 const encoder = new TextEncoder();
@@ -62,6 +64,7 @@ export function createLogger(options: LoggerOptions): Logger {
         ...fields,
       };
       write(written(line));
+      options.alsoTo?.(asJson(line));
     };
     return {
       error: at("error"),
@@ -86,6 +89,13 @@ export function isJournal(stream: string | undefined, stderr: () => { dev: numbe
   if (!stream) return false;
   const { dev, ino } = stderr();
   return stream === `${dev}:${ino}`;
+}
+
+/** Whether stderr is this file. */
+export function stderrIs(path: string): boolean {
+  const file = statSync(path, { throwIfNoEntry: false });
+  const stderr = fstatSync(STDERR);
+  return file !== undefined && file.dev === stderr.dev && file.ino === stderr.ino;
 }
 
 function asText(line: Line): string {

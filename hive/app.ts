@@ -12,6 +12,7 @@ import {
   DownloadRequest,
   type HiveEvent,
   type ListedModel,
+  LogsQuery,
   MAX_SLOTS,
   PruneRequest,
   ReadyCallback,
@@ -21,8 +22,11 @@ import {
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import { eventStream, type EventWriter } from "../protocol/sse.ts";
 import { API_VERSION, VERSION } from "../protocol/version.ts";
+import type { Clock } from "./clock.ts";
 import type { HiveEvents } from "./events.ts";
 import type { Hardware } from "./hardware.ts";
+import { followLogs } from "./logs/follow.ts";
+import type { HiveLogs } from "./logs/hive_logs.ts";
 import type { HiveMetrics } from "./metrics.ts";
 import { serveBlob } from "./models/blob_server.ts";
 import { isTerminal } from "./models/download_job.ts";
@@ -48,6 +52,10 @@ export interface HiveAppOptions {
   metrics: HiveMetrics;
   /** What happens. */
   events: HiveEvents;
+  /** What was written. */
+  logs: HiveLogs;
+  /** For pauses. */
+  clock: Clock;
 }
 
 const Nothing = z.strictObject({});
@@ -55,7 +63,7 @@ const ProgressQuery = z.strictObject({ id: z.string().min(1).max(128) });
 
 /** Builds the interface. */
 export function createHiveApp(options: HiveAppOptions): App {
-  const { config, hardware, models, workers, metrics, events } = options;
+  const { config, hardware, models, workers, metrics, events, logs, clock } = options;
 
   const capabilities: Handler = async () => {
     const { devices, llama_cpp } = await hardware.detect();
@@ -172,6 +180,28 @@ export function createHiveApp(options: HiveAppOptions): App {
     return eventResponse(stream);
   };
 
+  const readLogs: Handler = async ({ query, correlationId }) => {
+    const { follow, worker_id: workerId, since: sinceMs, tail } = queryOf(query, LogsQuery);
+    const wanted = { workerId, sinceMs, tail };
+    if (!follow) {
+      const { lines } = await logs.read(wanted);
+      return new Response(`{"lines":[${lines.map(({ json }) => json).join(",")}]}`, {
+        headers: { "Content-Type": "application/json" },
+      });
+    }
+    if (workerId !== undefined) await logs.require(workerId);
+    const left = new AbortController();
+    const stream = eventStream((writer) => {
+      const { signal } = left;
+      const tell = (lines: readonly string[]) =>
+        writer.write(lines.map((line) => `data: ${line}\n\n`).join(""));
+      followLogs(logs, wanted, { clock, signal, tell })
+        .catch((error) => signal.aborted || writer.send({ error: toRbeeError(error).toBody(correlationId) }))
+        .finally(() => writer.end());
+    }, { onCancel: () => left.abort() });
+    return eventResponse(stream);
+  };
+
   const shutdownWorker: Handler = async ({ params, body }) => {
     await body(Nothing);
     await workers.shutdown(params.id);
@@ -208,6 +238,7 @@ export function createHiveApp(options: HiveAppOptions): App {
       { spec: HIVE_ROUTES.metrics, handle: () => metrics.response(workers.snapshot()) },
       { spec: HIVE_ROUTES.downloadProgress, handle: downloadProgress },
       { spec: HIVE_ROUTES.offer, handle: offer },
+      { spec: HIVE_ROUTES.logs, handle: readLogs },
       ...routes.map((route): Route => ({
         ...route,
         handle: (context) => {

@@ -1,13 +1,13 @@
 /** Puts a hive together, serves until told to leave, and leaves nothing behind. */
 import { fromFileUrl } from "@std/path";
 import { type RunningServer, startServer, untilShutdown } from "../daemon/lifecycle.ts";
-import { createLogger } from "../daemon/log.ts";
+import { createLogger, stderrIs } from "../daemon/log.ts";
 import { ownKey } from "../daemon/own_key.ts";
 import { serviceManager } from "../daemon/systemd.ts";
 import type { LoadedConfig } from "../home/config.ts";
 import type { ListenAddress } from "../home/config_schema.ts";
 import { fingerprint } from "../home/keys.ts";
-import { ensureHome } from "../home/paths.ts";
+import { ensureHome, hiveLogPath } from "../home/paths.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import { VERSION } from "../protocol/version.ts";
@@ -15,6 +15,7 @@ import { systemClock, unixSeconds } from "./clock.ts";
 import { createHive } from "./hive.ts";
 import { CLOSE_TIMEOUT_MS, DOWNLOADS_CLOSE_TIMEOUT_MS, START_TIMEOUT_MS } from "./limits.ts";
 import { removeHiveFile, writeHiveFile } from "../home/hive_file.ts";
+import { HiveLogs } from "./logs/hive_logs.ts";
 import { lockHome } from "./presence.ts";
 import { workerCommand, workerEnvironment, type WorkerPlace } from "./workers/command.ts";
 import { localHost, urlHost } from "./workers/connection.ts";
@@ -40,14 +41,17 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
       "hive.tls_cert and hive.tls_key are set, but this hive can't serve TLS. Put a proxy before it and unset them.",
     );
   }
-  const log = createLogger({ part: "rbee-hive", ...config.log });
+  const logs = new HiveLogs({ home, clock: systemClock });
+  const log = createLogger({ part: "rbee-hive", ...config.log, alsoTo: (line) => logs.own(line) });
   await ensureHome(home);
   using _lock = await lockHome(home);
   const apiKey = await ownKey({ config, home, hostname: listen.hostname });
 
   let bound: ListenAddress = listen;
   const hive = createHive({
-    ...{ home, config, apiKey, env: Deno.env, builtinDir: builtinDir(), log },
+    ...{ home, config, apiKey, env: Deno.env, builtinDir: builtinDir(), log, logs },
+    // Whoever else reads the hive's lines keeps them within bounds itself.
+    logFile: stderrIs(hiveLogPath(home)) ? hiveLogPath(home) : undefined,
     workerCommand: workerCommand(Deno.env),
     workerEnv: { ...workerEnvironment(Deno.env.toObject()), RBEE_LOG_LEVEL: config.log.level },
     place: () => placeOf(bound, config.hive.advertise),

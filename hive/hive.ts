@@ -10,6 +10,8 @@ import { type Clock, systemClock } from "./clock.ts";
 import { HiveEvents } from "./events.ts";
 import { Hardware, type MachineMemory } from "./hardware.ts";
 import { ALTERNATIVES_TIMEOUT_MS } from "./limits.ts";
+import { keepLogsTidy } from "./logs/follow.ts";
+import type { HiveLogs } from "./logs/hive_logs.ts";
 import { watchMemory } from "./memory_watch.ts";
 import { HiveMetrics } from "./metrics.ts";
 import { noteModelUse } from "./model_use.ts";
@@ -40,8 +42,12 @@ export interface HiveOptions {
   workerEnv: Record<string, string>;
   /** Where workers listen and report; asked at each spawn, because the hive's port is not known before it is bound. */
   place: () => Omit<WorkerPlace, "ports">;
-  /** Where the hive logs. */
+  /** Where the hive logs … */
   log: Logger;
+  /** … and where all logs of the machine are read. */
+  logs: HiveLogs;
+  /** The hive's log file, if it writes one. */
+  logFile?: string;
   /** Default: the machine's. */
   clock?: Clock;
   /** Default: the machine's. */
@@ -65,7 +71,7 @@ export interface Hive {
 
 /** Puts a hive together. Opens its databases, and blocks for that; starts nothing. */
 export function createHive(options: HiveOptions): Hive {
-  const { home, config, apiKey, log, clock = systemClock } = options;
+  const { home, config, apiKey, log, logs, clock = systemClock } = options;
   const command = options.workerCommand;
   const metrics = new HiveMetrics();
   const events = new HiveEvents();
@@ -93,16 +99,20 @@ export function createHive(options: HiveOptions): Hive {
     onEvent: (event) => {
       metrics.workerEvent(event);
       events.worker(event);
+      logs.workerEvent(event);
       noteModelUse(models, event);
     },
   });
   const stopping = new AbortController();
   const { signal } = stopping;
   return {
-    app: createHiveApp({ apiKey, log, config: config.hive, hardware, models, workers, metrics, events }),
+    app: createHiveApp({
+      ...{ apiKey, log, config: config.hive, hardware, models, workers, metrics, events, logs, clock },
+    }),
     ...{ hardware, models, workers, registry },
     startWork() {
       models.resumeDownloads();
+      void keepLogsTidy(logs, { clock, signal, log, ownFile: options.logFile });
       void preload(config.hive.preload, { models, workers, signal, clock, log });
       void watchMemory({
         ...{ workers, signal, clock, log, reserveMb: config.hive.reserve_mb },

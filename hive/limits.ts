@@ -56,6 +56,33 @@ export const LOG_TAIL_MAX_BYTES = 64 * 1024;
 /** Most characters of one of these lines. */
 export const LOG_TAIL_LINE_MAX_CHARS = 2_000;
 
+/** Lines of one program that are kept in memory … */
+export const LOG_RING_MAX_LINES = 10_000;
+/** … as long as they are no longer than this together. */
+export const LOG_RING_MAX_CHARS = 2_000_000;
+/** Workers that are gone whose lines are still kept in memory. */
+export const LOG_RINGS_GONE_MAX = 4;
+/** Longest line; the rest of it is left out. */
+export const LOG_LINE_MAX_CHARS = 16_384;
+/** Most lines that are told at once. */
+export const LOG_LINES_TOLD_MAX = 10_000;
+/** Bytes of a log that are read at once. */
+export const LOG_READ_CHUNK_BYTES = 64 * 1024;
+/** Bytes of a log that are read at most when much of it is new; of more only the end counts. */
+export const LOG_READ_MAX_BYTES = 4 * 1024 * 1024;
+/** Size at which a log file is cut; as much of what it held before is kept beside it. */
+export const LOG_FILE_MAX_BYTES = 10_000_000;
+/** Workers that are gone whose log files are kept … */
+export const LOGS_KEPT_MAX = 50;
+/** … as long as they are no larger than this together. */
+export const LOGS_KEPT_MAX_BYTES = 200_000_000;
+/** Pause between two looks for large and old logs. */
+export const LOG_TIDY_INTERVAL_MS = 10_000;
+/** Pause between two looks for new lines while somebody follows. */
+export const LOG_FOLLOW_INTERVAL_MS = 250;
+/** Of these, those after a worker's end: something may still be said of it. */
+export const LOG_AFTERWORDS_LOOKS = 4;
+
 /** Time for `worker --detect`. */
 export const DETECT_TIMEOUT_MS = 20_000;
 /** How old the free memory of GPU devices may be. */

@@ -37,3 +37,8 @@ export async function ensureHome(home: string): Promise<void> {
   const info = await Deno.stat(home);
   if (info.mode !== null && (info.mode & 0o077) !== 0) await Deno.chmod(home, HOME_MODE);
 }
+
+/** Where a hive that was started in the background writes its log. */
+export function hiveLogPath(home: string): string {
+  return join(home, "logs", "hive.log");
+}

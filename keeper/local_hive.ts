@@ -2,7 +2,7 @@
 import { delay } from "@std/async";
 import { dirname, fromFileUrl, join } from "@std/path";
 import type { LoadedConfig } from "../home/config.ts";
-import { ensureHome, PRIVATE_FILE_MODE } from "../home/paths.ts";
+import { ensureHome, hiveLogPath, PRIVATE_FILE_MODE } from "../home/paths.ts";
 import { callRouteEmpty } from "../protocol/client.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { HEALTH_TIMEOUT_MS } from "../protocol/limits.ts";
@@ -17,11 +17,6 @@ import {
   LOG_TAIL_LINES,
 } from "./limits.ts";
 import type { ResolvedNode } from "./node.ts";
-
-/** Where a hive that a keeper started writes its log. */
-export function hiveLogPath(home: string): string {
-  return join(home, "logs", "hive.log");
-}
 
 /**
  * Makes sure that this machine's hive answers. Waits up to {@linkcode HIVE_START_TIMEOUT_MS}. Two keepers that start

@@ -4,7 +4,8 @@ import { loadConfig } from "../home/config.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import type { PhaseContext } from "./context.ts";
 import { readHiveFile } from "../home/hive_file.ts";
-import { ensureLocalHive, hiveLogPath } from "./local_hive.ts";
+import { ensureLocalHive } from "./local_hive.ts";
+import { hiveLogPath } from "../home/paths.ts";
 import { resolveNode } from "./node.ts";
 import { Output } from "./output.ts";
 

@@ -12,6 +12,8 @@ import {
   DownloadEvent,
   DownloadResponse,
   HiveEvent,
+  LogLine,
+  LogsResponse,
   ModelsResponse,
   type PruneInput,
   PruneResponse,
@@ -29,6 +31,16 @@ import { HealthResponse } from "./worker_schemas.ts";
 
 /** Time for files to be removed: large ones take some file systems a while. */
 const REMOVAL_TIMEOUT_MS = 120_000;
+
+/** Which lines of its logs a hive is asked for. */
+export interface LogsWanted {
+  /** Only those of and about this worker. */
+  workerId?: string;
+  /** Only those from this time on: ISO 8601, or seconds since 1970. */
+  since?: string;
+  /** Only the last of those that there are. */
+  tail?: number;
+}
 
 /** A hive's HTTP interface with types. Every method throws what {@linkcode callRoute} throws. */
 export class HiveClient {
@@ -140,6 +152,22 @@ export class HiveClient {
     return callRoute(this.#client, { route: HIVE_ROUTES.workers, schema: WorkersResponse, ...options });
   }
 
+  /** Lines of the hive's log and of its workers', in the order of their time. */
+  async logs(wanted: LogsWanted = {}, options: WaitOptions = {}): Promise<LogLine[]> {
+    const query = logsQuery(wanted);
+    const call = { route: HIVE_ROUTES.logs, schema: LogsResponse, query, ...options };
+    return (await callRoute(this.#client, call)).lines;
+  }
+
+  /** The same, and then those that come; ends a little after the wanted worker is gone, else with the connection. */
+  followLogs(
+    wanted: LogsWanted = {},
+    options: WaitOptions & { onActivity?: () => void } = {},
+  ): Promise<OpenStream<LogLine>> {
+    const query = { ...logsQuery(wanted), follow: "true" };
+    return openStream(this.#client, { route: HIVE_ROUTES.logs, schema: LogLine, query, ...options });
+  }
+
   /** Everything that happens there; ends with the connection. */
   events(options: WaitOptions & { onActivity?: () => void } = {}): Promise<OpenStream<HiveEvent>> {
     return openStream(this.#client, { route: HIVE_ROUTES.events, schema: HiveEvent, ...options });
@@ -165,4 +193,8 @@ export class HiveClient {
       ...options,
     });
   }
+}
+
+function logsQuery({ workerId, since, tail }: LogsWanted): Record<string, string | undefined> {
+  return { worker_id: workerId, since, tail: tail?.toString() };
 }

@@ -313,3 +313,46 @@ export const HiveEvent = z.discriminatedUnion("kind", [
 ]);
 /** See {@linkcode HiveEvent}. */
 export type HiveEvent = z.infer<typeof HiveEvent>;
+
+/** Severities of log lines, worst first. */
+export const LogLevelName = z.enum(["error", "warn", "info", "debug"]);
+
+/** A line of a log. */
+export const LogLine = z.object({
+  /** ISO 8601. When the line was read, if it does not tell. */
+  time: z.string(),
+  /** Who wrote it. */
+  source: z.enum(["hive", "worker"]),
+  /** The worker that wrote it, or of which the hive speaks. */
+  worker_id: z.string().optional(),
+  /** Absent for text that is no log line: what a library printed, or last words. */
+  level: LogLevelName.optional(),
+  message: z.string(),
+  /** What is told beside the message. */
+  fields: z.record(z.string(), z.unknown()),
+});
+/** See {@linkcode LogLine}. */
+export type LogLine = z.infer<typeof LogLine>;
+
+const MAX_WORKER_ID_CHARS = 64;
+const MAX_LOG_TAIL = 10_000;
+
+const LogTime = z.union([
+  z.iso.datetime({ offset: true }).transform((text) => Date.parse(text)),
+  z.string().regex(/^\d{1,12}(\.\d{1,9})?$/).transform((text) => Number(text) * 1000),
+], { error: "expected a time like 2030-01-31T12:00:00Z, or seconds since 1970" });
+
+/** Query of `GET /v1/logs`. Parsed, `since` is milliseconds since 1970. */
+export const LogsQuery = z.strictObject({
+  /** Lines that come are told as well, as events; `follow` alone means `true`. */
+  follow: z.enum(["", "true", "false"], { error: "expected true or false" })
+    .transform((text) => text !== "false").default(false),
+  worker_id: z.string().min(1).max(MAX_WORKER_ID_CHARS).optional(),
+  since: LogTime.optional(),
+  /** Only the last of those lines that there are. */
+  tail: z.string().regex(/^\d{1,5}$/, { error: "expected a whole number" }).transform(Number)
+    .pipe(z.int().max(MAX_LOG_TAIL)).optional(),
+});
+
+/** `GET /v1/logs` without `follow`; with it each event is a {@linkcode LogLine}. */
+export const LogsResponse = z.object({ lines: z.array(LogLine) });

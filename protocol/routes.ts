@@ -59,6 +59,7 @@ export const HIVE_ROUTES = {
   ready: { method: "POST", path: "/v1/workers/ready", auth: "token" },
   workers: { method: "GET", path: "/v1/workers/list" },
   worker: { method: "GET", path: "/v1/workers/:id" },
+  logs: { method: "GET", path: "/v1/logs" },
   events: { method: "GET", path: "/v1/events" },
   shutdownWorker: { method: "POST", path: "/v1/workers/:id/shutdown" },
   metrics: { method: "GET", path: "/metrics" },

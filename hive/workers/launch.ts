@@ -1,7 +1,7 @@
 /** From a plan to a running process. */
 import { randomBytes } from "node:crypto";
-import { join } from "@std/path";
 import { newKey } from "../../home/keys.ts";
+import { workerLogPath } from "../logs/old_logs.ts";
 import { workerArgs, type WorkerPlace } from "./command.ts";
 import type { SpawnPlan } from "./preflight.ts";
 import type { Processes, WorkerProcess } from "./process.ts";
@@ -55,7 +55,7 @@ export function launchWorker(plan: SpawnPlan, options: LaunchWorkerOptions): Lau
   const id = randomBytes(ID_BYTES).toString("hex");
   const apiKey = newKey();
   const token = newKey();
-  const logPath = join(home, "logs", `worker-${id}.log`);
+  const logPath = workerLogPath(home, id);
   try {
     const process = processes.launch({
       command,

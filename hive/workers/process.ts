@@ -4,6 +4,7 @@ import { closeSync, openSync } from "node:fs";
 import process from "node:process";
 import { PRIVATE_FILE_MODE } from "../../home/paths.ts";
 import type { Clock } from "../clock.ts";
+import { rotatedPath } from "../logs/log_file.ts";
 import {
   ADOPTED_LOOK_EVERY_POLLS,
   ADOPTED_POLL_INTERVAL_MS,
@@ -186,6 +187,13 @@ export const SYSTEM_PROCESSES: Processes = { launch: launchProcess, attach: atta
 
 /** The last lines of a log file, read within bounds; empty when there is none. Never throws. */
 export async function tailLog(path: string, lines = LOG_TAIL_LINES): Promise<string[]> {
+  const last = await tailOfFile(path, lines);
+  if (last.length === lines) return last;
+  // A log that has just been cut goes on where the other file ends.
+  return [...await tailOfFile(rotatedPath(path), lines - last.length), ...last];
+}
+
+async function tailOfFile(path: string, lines: number): Promise<string[]> {
   try {
     using file = await Deno.open(path);
     const { size } = await file.stat();

@@ -3,6 +3,7 @@ import { join } from "@std/path";
 import { eventually } from "../../tests/helpers/eventually.ts";
 import { tempHome } from "../../tests/helpers/temp_home.ts";
 import { systemClock } from "../clock.ts";
+import { cutLog } from "../logs/log_file.ts";
 import { attachProcess, launchProcess, processIdentity, tailLog } from "./process.ts";
 
 const PATH = { PATH: "/usr/bin:/bin" };
@@ -105,6 +106,9 @@ Deno.test("the tail of a log is bounded in lines and bytes", async () => {
   const lines = Array.from({ length: 100_000 }, (_, i) => `line ${i}`);
   await Deno.writeTextFile(path, lines.join("\n") + "\n");
   assertEquals(await tailLog(path), lines.slice(-50));
+  await cutLog(path, 0);
+  await Deno.writeTextFile(path, "after the cut\n");
+  assertEquals(await tailLog(path), [...lines.slice(-49), "after the cut"]);
   await Deno.writeTextFile(path, "x".repeat(10_000_000));
-  assert((await tailLog(path)).join("").length <= 2_000);
+  assert((await tailLog(path)).join("").length <= 4_000);
 });

@@ -8,7 +8,7 @@ import type { InferFlags } from "../command_table.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
 import type { Place } from "../explain.ts";
 import { withPlace } from "../failure.ts";
-import { hiveLogPath } from "../local_hive.ts";
+import { hiveLogPath } from "../../home/paths.ts";
 import { type ResolvedNode, resolveNode } from "../node.ts";
 import type { Output } from "../output.ts";
 import { fetchModel } from "../phases/fetch_model.ts";

@@ -7,7 +7,7 @@ import type { PoolHealthFlags } from "../command_table.ts";
 import type { CommandContext } from "../context.ts";
 import type { Place } from "../explain.ts";
 import { withPlace } from "../failure.ts";
-import { hiveLogPath } from "../local_hive.ts";
+import { hiveLogPath } from "../../home/paths.ts";
 import { resolveNode } from "../node.ts";
 import { hiveHealth } from "../phases/reach_hive.ts";
 

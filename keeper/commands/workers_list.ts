@@ -9,7 +9,7 @@ import type { WorkersListFlags } from "../command_table.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
 import type { Place } from "../explain.ts";
 import { withPlace } from "../failure.ts";
-import { hiveLogPath } from "../local_hive.ts";
+import { hiveLogPath } from "../../home/paths.ts";
 import { knownNodes, LOCALHOST, resolveNode } from "../node.ts";
 import { hiveClient, hiveHealth } from "../phases/reach_hive.ts";
 import { textTable } from "../text_table.ts";

@@ -4,7 +4,7 @@ import { newCorrelationId } from "../../protocol/correlation.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
 import type { Place } from "../explain.ts";
 import { withPlace } from "../failure.ts";
-import { hiveLogPath } from "../local_hive.ts";
+import { hiveLogPath } from "../../home/paths.ts";
 import { resolveNode } from "../node.ts";
 import { type ReachedHive, reachHive } from "./reach_hive.ts";
 

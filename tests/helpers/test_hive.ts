@@ -11,7 +11,9 @@ import { HIVE_ROUTES } from "../../protocol/routes.ts";
 import { eventually } from "./eventually.ts";
 import type { FakeClock } from "./fake_clock.ts";
 import { fakeWorkerCommand, type FakeWorkerOptions } from "./fake_worker.ts";
+import { systemClock } from "../../hive/clock.ts";
 import { createHive, type Hive } from "../../hive/hive.ts";
+import { HiveLogs } from "../../hive/logs/hive_logs.ts";
 import { workerEnvironment } from "../../hive/workers/command.ts";
 import { processIdentity } from "../../hive/workers/process.ts";
 import type { WorkerRegistry } from "../../hive/workers/registry.ts";
@@ -69,17 +71,28 @@ export async function testHive(options: TestHiveOptions): Promise<TestHive> {
   const config = ConfigSchema.parse({ hub: { endpoint: options.hub ?? "http://127.0.0.1:9" } });
   const hiveConfig = { ...config.hive, worker_ports: [0, 0] as [number, number], ...options.config };
   const lines: TestHive["log"] = [];
+  const logs = new HiveLogs({ home, clock: clock ?? systemClock });
   const log = createLogger({
     part: "hive",
     level: "debug",
     format: "json",
     write: (line) => void lines.push(JSON.parse(line)),
+    alsoTo: (line) => logs.own(line),
   });
   const command = options.command ?? fakeWorkerCommand(options.worker);
   const env = workerEnvironment(Deno.env.toObject());
   let url = "";
   const hive = createHive({
-    ...{ home, apiKey: KEY, log, clock, workerEnv: env, workerCommand: command, memory: options.memory },
+    ...{
+      home,
+      apiKey: KEY,
+      log,
+      logs,
+      clock,
+      workerEnv: env,
+      workerCommand: command,
+      memory: options.memory,
+    },
     config: { ...config, hive: { ...hiveConfig, models_dir: join(home, "hub") } },
     env: new Map([["HOME", home]]),
     builtinDir: fromFileUrl(new URL("../../models", import.meta.url)),
