@@ -65,12 +65,14 @@ const ProgressQuery = z.strictObject({ id: z.string().min(1).max(128) });
 export function createHiveApp(options: HiveAppOptions): App {
   const { config, hardware, models, workers, metrics, events, logs, clock } = options;
 
+  const memory = () => ({ ...hardware.memory(), reserve_mb: config.reserve_mb });
+
   const capabilities: Handler = async () => {
     const { devices, llama_cpp } = await hardware.detect();
     const body: CapabilitiesResponse = {
       backends: [...new Set(devices.map(({ backend }) => backend))],
       devices,
-      memory: { ...hardware.memory(), reserve_mb: config.reserve_mb },
+      memory: memory(),
       cpu: hardware.cpu(),
       loads: workers.pastLoads(),
       disk: await hardware.disk(),
@@ -235,7 +237,10 @@ export function createHiveApp(options: HiveAppOptions): App {
     log: options.log,
     routes: [
       ...healthRoutes(HIVE_ROUTES.v1Health, { degraded: () => false, notReady: () => workers.notReady }),
-      { spec: HIVE_ROUTES.metrics, handle: () => metrics.response(workers.snapshot()) },
+      {
+        spec: HIVE_ROUTES.metrics,
+        handle: () => metrics.response({ workers: workers.snapshot(), memory: memory() }),
+      },
       { spec: HIVE_ROUTES.downloadProgress, handle: downloadProgress },
       { spec: HIVE_ROUTES.offer, handle: offer },
       { spec: HIVE_ROUTES.logs, handle: readLogs },

@@ -240,7 +240,11 @@ Deno.test("a download is followed to its end, and its model spawned, listed and 
     assertEquals(await errorOf(await remove()), "MODEL_IN_USE");
     await hive.client.shutdownWorker(worker_id);
     assertEquals((await remove()).status, 204);
-    assertStringIncludes(await (await ask(hive, "/metrics")).text(), 'downloads_total{outcome="complete"} 1');
+    const metrics = await (await ask(hive, "/metrics")).text();
+    assertStringIncludes(metrics, 'downloads_total{outcome="complete"} 1');
+    const [first] = events;
+    assert(first.stage === "downloading");
+    assertStringIncludes(metrics, `download_bytes_total ${first.bytes_total}\n`);
   }));
 
 Deno.test("a download that fails says why, to late followers too", () =>

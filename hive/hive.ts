@@ -78,7 +78,7 @@ export function createHive(options: HiveOptions): Hive {
   const models = new Models({
     ...{ home, config, env: options.env, builtinDir: options.builtinDir, log },
     onDownload: (job, event) => {
-      metrics.downloadEvent(event);
+      metrics.downloadEvent(job.id, event);
       events.download({ download_id: job.id, model_ref: job.reference }, event);
     },
   });

@@ -45,6 +45,14 @@ export interface RunOptions {
   deadlineMs?: number;
 }
 
+/** An answer that is being generated. */
+interface Running {
+  generation: Generation;
+  options: GenerationOptions;
+  /** When it was told to stop. */
+  canceledMs?: number;
+}
+
 /** See the table above. */
 export class Worker {
   readonly #modelRef: string;
@@ -52,7 +60,7 @@ export class Worker {
   readonly #metrics: WorkerMetrics;
   readonly #log: Logger;
   readonly #stopLoading = new AbortController();
-  readonly #running = new Map<string, { generation: Generation; options: GenerationOptions }>();
+  readonly #running = new Map<string, Running>();
   readonly #progress = new Set<(event: LoadingEvent) => void>();
   readonly #drained = Promise.withResolvers<void>();
   readonly #shutdownAsked = Promise.withResolvers<void>();
@@ -85,10 +93,9 @@ export class Worker {
       }
       this.#state = { name: "ready", engine };
       this.#idleSinceMs = performance.now();
-      this.#log.info("model loaded", {
-        duration_ms: Math.round(performance.now() - startedMs),
-        ...engine.facts,
-      });
+      const tookMs = this.#idleSinceMs - startedMs;
+      this.#metrics.loaded(tookMs);
+      this.#log.info("model loaded", { duration_ms: Math.round(tookMs), ...engine.facts });
       this.#publish({ stage: "ready" });
     } catch (thrown) {
       const error = toRbeeError(thrown);
@@ -212,13 +219,21 @@ export class Worker {
     let deadline: ReturnType<typeof setTimeout> | undefined;
     const ended = () => {
       clearTimeout(deadline);
+      const canceledMs = this.#running.get(requestId)?.canceledMs;
+      if (canceledMs !== undefined) this.#metrics.canceled(performance.now() - canceledMs);
       this.#running.delete(requestId);
       if (this.#running.size > 0) return;
       this.#idleSinceMs = performance.now();
       if (this.#state.name === "draining") this.#drained.resolve();
     };
+    let lastTokensMs: number | undefined;
     const generation = this.#state.engine.generate(work, {
-      tokens: (tokens) => sink.tokens(tokens),
+      tokens: (tokens) => {
+        const nowMs = performance.now();
+        if (lastTokensMs !== undefined) this.#metrics.tokens(tokens.length, nowMs - lastTokensMs);
+        lastTokensMs = nowMs;
+        sink.tokens(tokens);
+      },
       done: (stats) => {
         ended();
         this.#metrics.finished(stats);
@@ -264,7 +279,10 @@ export class Worker {
 
   /** Stops an answer; does nothing when there is none of that id. */
   cancel(requestId: string): void {
-    this.#running.get(requestId)?.generation.cancel("canceled");
+    const running = this.#running.get(requestId);
+    if (running === undefined) return;
+    running.canceledMs ??= performance.now();
+    running.generation.cancel("canceled");
   }
 
   /**
