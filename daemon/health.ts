@@ -6,11 +6,11 @@ import type { Route } from "./serve.ts";
 
 /**
  * `/health`, `/health/live` and `/health/ready` without a key, and the keyed `v1Health`. `notReady` says why the
- * daemon cannot work at present, or undefined.
+ * daemon cannot work at present, or undefined; `onAsked` is told of each question with the key.
  */
 export function healthRoutes(
   v1Health: RouteSpec,
-  state: { degraded: () => boolean; notReady: () => string | undefined },
+  state: { degraded: () => boolean; notReady: () => string | undefined; onAsked?: () => void },
 ): Route[] {
   const health = () => {
     const body: HealthResponse = {
@@ -30,6 +30,12 @@ export function healthRoutes(
     { spec: OPEN_HEALTH_ROUTES.health, handle: health },
     { spec: OPEN_HEALTH_ROUTES.live, handle: health },
     { spec: OPEN_HEALTH_ROUTES.readiness, handle: readiness },
-    { spec: v1Health, handle: health },
+    {
+      spec: v1Health,
+      handle: () => {
+        state.onAsked?.();
+        return health();
+      },
+    },
   ];
 }

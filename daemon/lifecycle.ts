@@ -6,6 +6,9 @@ import { SERVER_DRAIN_TIMEOUT_MS, SHUTDOWN_TIMEOUT_MS } from "./limits.ts";
 import type { Logger } from "./log.ts";
 import { type App, errorResponse } from "./serve.ts";
 
+/** What tells a daemon to leave for good. */
+const LEAVE_SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
+
 /** One step of leaving. Steps run one after the other; one that fails or is late does not stop the next. */
 export interface ShutdownStep {
   /** For the log. */
@@ -144,26 +147,48 @@ function tooLate(limitMs: number): DOMException {
   return new DOMException(`It took longer than ${Math.round(limitMs)} ms.`, "TimeoutError");
 }
 
+/** Options of {@linkcode untilShutdown}. */
+export interface UntilShutdownOptions {
+  /** Told what happens. */
+  log: Logger;
+  /** Settles when the daemon is to leave for another reason than a signal. */
+  leave?: Promise<unknown>;
+  /** Called before the first step when {@linkcode HAND_OVER_SIGNAL} came; without it that signal does what it does. */
+  onHandOver?: () => void;
+}
+
+/** Asks a daemon to make way for its next start. */
+export const HAND_OVER_SIGNAL = "SIGUSR1";
+/** Exit code of a daemon that wants to be started anew: EX_TEMPFAIL of sysexits(3head). */
+export const HAND_OVER_EXIT_CODE = 75;
+
 /**
- * Waits until the process is told to leave (SIGTERM, SIGINT, or `leave` settling) and then runs the steps. A second
- * signal leaves at once.
+ * Waits until the process is told to leave (SIGTERM, SIGINT, the end of its terminal, a hand-over, or `leave` settling)
+ * and then runs the steps. A second signal leaves at once.
  *
- * @returns the exit code: 1 when `leave` failed, else 0.
+ * @returns the exit code: 1 when `leave` failed, {@linkcode HAND_OVER_EXIT_CODE} after a hand-over, else 0.
  */
 export async function untilShutdown(
   steps: readonly ShutdownStep[],
-  options: { log: Logger; leave?: Promise<unknown> },
+  options: UntilShutdownOptions,
 ): Promise<number> {
-  const { log } = options;
+  const { log, onHandOver } = options;
   const asked = Promise.withResolvers<string>();
   let exitCode = 0;
-  const onSignal = (name: string) => () => {
-    if (leaving) Deno.exit(1);
-    asked.resolve(name);
-  };
   let leaving = false;
-  const signals = (["SIGTERM", "SIGINT"] as const).map((name) => [name, onSignal(name)] as const);
-  for (const [name, handler] of signals) Deno.addSignalListener(name, handler);
+  const leaveFor = (reason: string) => {
+    if (leaving) Deno.exit(1);
+    asked.resolve(reason);
+  };
+  const handOver = () => {
+    if (leaving) return;
+    exitCode = HAND_OVER_EXIT_CODE;
+    onHandOver?.();
+    asked.resolve(HAND_OVER_SIGNAL);
+  };
+  const handlers: [Deno.Signal, () => void][] = LEAVE_SIGNALS.map((name) => [name, () => leaveFor(name)]);
+  if (onHandOver !== undefined) handlers.push([HAND_OVER_SIGNAL, handOver]);
+  for (const [name, handler] of handlers) Deno.addSignalListener(name, handler);
   options.leave?.then(() => asked.resolve("request"), (error) => {
     exitCode = 1;
     log.error("daemon failed", { error });
@@ -173,7 +198,7 @@ export async function untilShutdown(
   leaving = true;
   log.info("shutting down", { reason });
   await runShutdown(steps, log);
-  for (const [name, handler] of signals) Deno.removeSignalListener(name, handler);
+  for (const [name, handler] of handlers) Deno.removeSignalListener(name, handler);
   log.info("stopped");
   return exitCode;
 }

@@ -4,12 +4,12 @@ const CONFIG = new URL("../deno.json", import.meta.url).pathname;
 const MODULES = ["./lifecycle.ts", "./log.ts"].map((name) => new URL(name, import.meta.url).href);
 
 /** A process that waits for its shutdown with the given step; its log comes line by line. */
-function daemon(step: string, after = "") {
+function daemon(step: string, { after = "", options = "" } = {}) {
   const program = `
     import { untilShutdown } from ${JSON.stringify(MODULES[0])};
     import { createLogger } from ${JSON.stringify(MODULES[1])};
     const log = createLogger({ part: "child", level: "info", format: "json" });
-    const leaving = untilShutdown([{ name: "step", timeoutMs: 600_000, run: ${step} }], { log });
+    const leaving = untilShutdown([{ name: "step", timeoutMs: 600_000, run: ${step} }], { log, ${options} });
     log.info("ready");
     Deno.exitCode = await leaving;
     ${after}
@@ -42,8 +42,8 @@ function daemon(step: string, after = "") {
   };
 }
 
-Deno.test("SIGTERM and SIGINT run the steps, and then the process ends by itself with code 0", async () => {
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+Deno.test("each signal to leave runs the steps, and then the process ends by itself with code 0", async () => {
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
     const child = daemon(`() => log.info("step ran")`);
     await child.logs("ready");
     child.kill(signal);
@@ -71,11 +71,37 @@ Deno.test("a second signal, of either kind, ends the process at once", async () 
 Deno.test("once the steps are over, a signal does what signals do", async () => {
   const child = daemon(
     `() => {}`,
-    `log.info("after"); await new Promise((end) => setTimeout(end, 600_000));`,
+    { after: `log.info("after"); await new Promise((end) => setTimeout(end, 600_000));` },
   );
   await child.logs("ready");
   child.kill("SIGTERM");
   await child.logs("after");
   child.kill("SIGTERM");
   assertEquals((await child.ended()).status.signal, "SIGTERM");
+});
+
+Deno.test("a hand-over is told before the first step and by the exit code, once", async () => {
+  const options = `onHandOver: () => log.info("hand-over")`;
+  const child = daemon(
+    `() => { log.info("step hangs"); return new Promise((end) => setTimeout(end, 600_000)); }`,
+    { options },
+  );
+  await child.logs("ready");
+  child.kill("SIGUSR1");
+  await child.logs("step hangs");
+  child.kill("SIGUSR1");
+  child.kill("SIGTERM");
+  const hurried = await child.ended();
+  assertEquals([hurried.status.code, hurried.messages], [1, [
+    "ready",
+    "hand-over",
+    "shutting down",
+    "step hangs",
+  ]]);
+
+  const other = daemon(`() => log.info("step ran")`, { options });
+  await other.logs("ready");
+  other.kill("SIGUSR1");
+  const { status, messages } = await other.ended();
+  assertEquals([status.code, messages], [75, ["ready", "hand-over", "shutting down", "step ran", "stopped"]]);
 });

@@ -27,7 +27,8 @@ export interface DaemonOptions {
 }
 
 /**
- * Runs the hive until SIGTERM or SIGINT.
+ * Runs the hive until SIGTERM, SIGINT or SIGHUP, or SIGUSR1: then it leaves its workers to the next hive and asks for
+ * that by its exit code.
  *
  * @returns the exit code.
  * @throws {RbeeError} why it can't start.
@@ -72,6 +73,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
     hive.startWork();
   };
 
+  let { keepWorkers } = options;
   const starting = start();
   // From the first adopted worker on a signal must lead to the end of all: it waits until the start is done.
   const ended = untilShutdown([
@@ -88,7 +90,6 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
       name: "server and workers",
       timeoutMs: CLOSE_TIMEOUT_MS,
       run: async () => {
-        const { keepWorkers } = options;
         hive.stopWork();
         await Promise.all([server?.close(), workers.close({ keepWorkers }), hardware.close()]);
       },
@@ -96,7 +97,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
     { name: "models", timeoutMs: DOWNLOADS_CLOSE_TIMEOUT_MS, run: () => models.close() },
     { name: "registry", timeoutMs: CLOSE_TIMEOUT_MS, run: () => hive.closeDatabase() },
     { name: "service manager", timeoutMs: CLOSE_TIMEOUT_MS, run: () => service.close() },
-  ], { log });
+  ], { log, onHandOver: () => keepWorkers = true });
   await starting;
   return await ended;
 }

@@ -38,6 +38,11 @@ export const IDLE_RETRY_MS = 5_000;
 /** Shortest pause between two questions whether a worker was idle long enough. */
 export const IDLE_RECHECK_MIN_MS = 50;
 
+/** Time without a hive after which a worker leaves by itself: long enough for an upgrade. It is at least this … */
+export const ORPHAN_TIMEOUT_MIN_SECONDS = 600;
+/** … and so many pauses between health checks. */
+export const ORPHAN_TIMEOUT_HEALTH_CHECKS = 4;
+
 /** Pause between a worker's load and its first self-test. */
 export const SELF_TEST_DELAY_MS = 1_000;
 /** Pause between self-tests. Rare: one may cost a slot the KV cache of a conversation that nobody goes on with. */

@@ -18,10 +18,22 @@ import { answerInference } from "./inference.ts";
 import type { WorkerMetrics } from "./metrics.ts";
 import type { Worker } from "./worker.ts";
 
+/** Options of {@linkcode createWorkerApp}. */
+export interface WorkerAppOptions {
+  /** What it serves. */
+  worker: Worker;
+  /** Counts. */
+  metrics: WorkerMetrics;
+  /** The worker's own key. */
+  apiKey: string;
+  /** Told of requests. */
+  log: Logger;
+  /** Told when somebody with the key asks for its health. */
+  onHealthAsked?: () => void;
+}
+
 /** Builds the interface around one worker. */
-export function createWorkerApp(
-  options: { worker: Worker; metrics: WorkerMetrics; apiKey: string; log: Logger },
-): App {
+export function createWorkerApp(options: WorkerAppOptions): App {
   const { worker, metrics } = options;
 
   const inference: Handler = async (context) => {
@@ -86,6 +98,7 @@ export function createWorkerApp(
       ...healthRoutes(WORKER_ROUTES.v1Health, {
         degraded: () => worker.status().state === "failed",
         notReady: () => worker.notReady?.message,
+        onAsked: options.onHealthAsked,
       }),
       { spec: WORKER_ROUTES.ready, handle: () => Response.json(worker.status()) },
       { spec: WORKER_ROUTES.loadingProgress, handle: loadingProgress },

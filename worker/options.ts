@@ -25,6 +25,14 @@ const FLAGS = {
   advertise: { type: "text", value: "HOST", help: "Host name in the URL told to the hive; default: --host." },
   "worker-id": { type: "text", value: "ID", default: "worker", help: "Name in the log and at the hive." },
   "callback-url": { type: "text", value: "URL", help: "Where to report that the port is bound." },
+  "orphan-timeout": {
+    type: "integer",
+    value: "SECONDS",
+    min: 0,
+    max: 31_536_000,
+    default: 0,
+    help: "Leave when the hive has not asked for its health for so long; 0: never.",
+  },
   slots: {
     type: "integer",
     value: "N",
@@ -93,6 +101,8 @@ export interface WorkerOptions {
   draftModel?: string;
   /** Absent: the person's local key, as every daemon. */
   apiKey?: string;
+  /** 0: it stays, whether there is a hive or not. */
+  orphanTimeoutSeconds: number;
   /** Only under a hive. */
   callback?: { url: string; token: string };
 }
@@ -141,6 +151,7 @@ export function parseWorkerArgs(
       ports,
       advertise: flags.advertise ?? flags.host,
       workerId: flags["worker-id"],
+      orphanTimeoutSeconds: flags["orphan-timeout"],
       slots: flags.slots,
       ctxSize: flags["ctx-size"] ?? 0,
       threads: flags.threads ?? 0,

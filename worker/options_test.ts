@@ -16,6 +16,7 @@ Deno.test("a model is enough, the rest has defaults", () => {
     advertise: "127.0.0.1",
     workerId: "worker",
     slots: 4,
+    orphanTimeoutSeconds: 0,
     ctxSize: 0,
     threads: 0,
     cacheType: "auto",

@@ -11,6 +11,7 @@ import { BackendName } from "../protocol/worker_schemas.ts";
 import { createWorkerApp } from "./app.ts";
 import { Engine } from "./engine.ts";
 import { modelFingerprint } from "./exported_answer.ts";
+import { HiveWatch } from "./hive_watch.ts";
 import { CALLBACK_DELAYS_MS, CLOSE_TIMEOUT_MS, DRAIN_TIMEOUT_MS, FAILED_LINGER_MS } from "./limits.ts";
 import { WorkerMetrics } from "./metrics.ts";
 import { loadAddon } from "./native/addon.ts";
@@ -29,7 +30,13 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     metrics,
     log,
   });
-  const server = listenOnFreePort(createWorkerApp({ worker, metrics, apiKey, log }), { options, log });
+  const { orphanTimeoutSeconds } = options;
+  using hive = orphanTimeoutSeconds === 0 ? undefined : new HiveWatch({
+    timeoutMs: orphanTimeoutSeconds * 1000,
+    busy: () => worker.slots().busy > 0,
+  });
+  const app = createWorkerApp({ worker, metrics, apiKey, log, onHealthAsked: () => hive?.heard() });
+  const server = listenOnFreePort(app, { options, log });
   const url = `http://${options.advertise}:${server.address.port}`;
   log.info("listening", { url });
   if (options.callback) await reportReady(options, url);
@@ -40,6 +47,11 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     await new Promise((resolve) => setTimeout(resolve, FAILED_LINGER_MS));
     throw error;
   });
+  const orphaned = hive?.silent.then(() => {
+    log.warn("the hive of this worker is gone for good: leaving", {
+      orphan_timeout_seconds: orphanTimeoutSeconds,
+    });
+  });
   return await untilShutdown([
     {
       name: "drain",
@@ -48,7 +60,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     },
     { name: "server", timeoutMs: CLOSE_TIMEOUT_MS, run: () => server.close() },
     { name: "engine", timeoutMs: CLOSE_TIMEOUT_MS, run: () => worker.close() },
-  ], { log, leave: Promise.race([worker.shutdownAsked, failure]) });
+  ], { log, leave: Promise.race([worker.shutdownAsked, failure, ...orphaned ? [orphaned] : []]) });
 }
 
 /** What `--detect` prints: how a hive, which may not load native code, learns of devices. */

@@ -3,6 +3,7 @@ import { fromFileUrl } from "@std/path";
 import { z } from "zod";
 import type { Environment } from "../../home/paths.ts";
 import { RbeeError } from "../../protocol/errors.ts";
+import { ORPHAN_TIMEOUT_HEALTH_CHECKS, ORPHAN_TIMEOUT_MIN_SECONDS } from "../limits.ts";
 import type { SpawnPlan } from "./preflight.ts";
 
 /** Set to a JSON list of strings, it replaces the worker that lies beside this hive. */
@@ -60,8 +61,19 @@ export interface WorkerPlace {
   callbackUrl: string;
 }
 
+/** Seconds that a hive may say nothing until its workers take it to be gone for good. */
+export function orphanTimeoutSeconds(healthIntervalSeconds: number): number {
+  return Math.max(
+    ORPHAN_TIMEOUT_MIN_SECONDS,
+    Math.ceil(ORPHAN_TIMEOUT_HEALTH_CHECKS * healthIntervalSeconds),
+  );
+}
+
 /** The flags of one worker; secrets go by environment. */
-export function workerArgs(id: string, options: { plan: SpawnPlan; place: WorkerPlace }): string[] {
+export function workerArgs(
+  id: string,
+  options: { plan: SpawnPlan; place: WorkerPlace; healthIntervalSeconds: number },
+): string[] {
   const { plan, place } = options;
   const [first, last] = place.ports;
   return [
@@ -74,6 +86,7 @@ export function workerArgs(id: string, options: { plan: SpawnPlan; place: Worker
     ["--advertise", place.advertise],
     ["--worker-id", id],
     ["--callback-url", place.callbackUrl],
+    ["--orphan-timeout", orphanTimeoutSeconds(options.healthIntervalSeconds)],
     ["--slots", plan.slots],
     ["--ctx-size", plan.ctxSize],
   ].flat().map(String);

@@ -46,11 +46,12 @@ Deno.test("the flags say what, where and whom to tell", () => {
   };
   const place = { host: "h", advertise: "a", ports: [8001, 8999] as const, callbackUrl: "http://c/x" };
   assertEquals(
-    workerArgs("id", { plan, place }).join(" "),
+    workerArgs("id", { plan, place, healthIntervalSeconds: 200 }).join(" "),
     "--model /m.gguf --model-ref builtin:stories --backend cuda --device 1 --host h --port 8001-8999 " +
-      "--advertise a --worker-id id --callback-url http://c/x --slots 2 --ctx-size 64",
+      "--advertise a --worker-id id --callback-url http://c/x --orphan-timeout 800 --slots 2 --ctx-size 64",
   );
-  assertEquals(workerArgs("id", { plan, place: { ...place, ports: [0, 0] } }).includes("0"), true);
+  const anyPort = workerArgs("id", { plan, place: { ...place, ports: [0, 0] }, healthIntervalSeconds: 30 });
+  assertEquals([anyPort.includes("0"), anyPort.includes("600")], [true, true]);
 });
 
 Deno.test("an address for everybody is reached by loopback", () => {

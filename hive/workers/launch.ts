@@ -21,6 +21,8 @@ export interface LaunchWorkerOptions {
   env: Record<string, string>;
   /** See {@linkcode WorkerPlace}. */
   place: WorkerPlace;
+  /** Pause between the hive's questions for its health. */
+  healthIntervalSeconds: number;
   /** Where it is started. */
   processes: Processes;
   /** See {@linkcode WorkerRecord}. */
@@ -51,7 +53,7 @@ export interface LaunchedWorker {
  * @throws {RbeeError} `WORKER_START_FAILED` when the program can't be executed.
  */
 export function launchWorker(plan: SpawnPlan, options: LaunchWorkerOptions): LaunchedWorker {
-  const { home, command, env, place, processes, ...known } = options;
+  const { home, command, env, place, healthIntervalSeconds, processes, ...known } = options;
   const id = randomBytes(ID_BYTES).toString("hex");
   const apiKey = newKey();
   const token = newKey();
@@ -59,7 +61,7 @@ export function launchWorker(plan: SpawnPlan, options: LaunchWorkerOptions): Lau
   try {
     const process = processes.launch({
       command,
-      args: workerArgs(id, { plan, place }),
+      args: workerArgs(id, { plan, place, healthIntervalSeconds }),
       env: { ...env, RBEE_WORKER_API_KEY: apiKey, RBEE_CALLBACK_TOKEN: token },
       logPath,
     });

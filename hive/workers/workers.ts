@@ -287,6 +287,7 @@ export class Workers {
       command,
       env,
       place,
+      healthIntervalSeconds: config.health_interval,
       startedUnix: unixSeconds(this.#clock),
     });
     const worker = this.#add(record, { process, token });

@@ -71,6 +71,7 @@ const FLAGS = {
   advertise: { type: "text", default: "127.0.0.1", help: "" },
   "worker-id": { type: "text", default: "fake", help: "" },
   "callback-url": { type: "text", help: "" },
+  "orphan-timeout": { type: "integer", default: 0, help: "" },
   slots: { type: "integer", min: 1, default: 4, help: "" },
   "ctx-size": { type: "integer", default: 512, help: "" },
   detect: { type: "boolean", help: "" },
