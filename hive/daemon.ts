@@ -62,7 +62,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
   const service = serviceManager({ env: Deno.env, log });
   let server: RunningServer | undefined;
   const start = async () => {
-    await workers.adopt();
+    await hive.adopt();
     server = startServer(hive.app, { listen, log });
     bound = server.address;
     const url = `http://${localHost(listen.hostname)}:${bound.port}`;
@@ -95,7 +95,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
       },
     },
     { name: "models", timeoutMs: DOWNLOADS_CLOSE_TIMEOUT_MS, run: () => models.close() },
-    { name: "registry", timeoutMs: CLOSE_TIMEOUT_MS, run: () => hive.closeDatabase() },
+    { name: "registry", timeoutMs: CLOSE_TIMEOUT_MS, run: () => hive.database.close() },
     { name: "service manager", timeoutMs: CLOSE_TIMEOUT_MS, run: () => service.close() },
   ], { log, onHandOver: () => keepWorkers = true });
   await starting;

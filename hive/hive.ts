@@ -1,15 +1,16 @@
 /** One hive, put together from its parts. */
 import { join } from "@std/path";
+import type { DatabaseSync } from "node:sqlite";
 import type { Logger } from "../daemon/log.ts";
 import type { App } from "../daemon/serve.ts";
 import type { Config } from "../home/config_schema.ts";
-import { openDatabase } from "../home/database.ts";
+import { openOrBegin } from "../home/database.ts";
 import type { Environment } from "../home/paths.ts";
 import { createHiveApp } from "./app.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { HiveEvents } from "./events.ts";
 import { Hardware, type MachineMemory } from "./hardware.ts";
-import { ALTERNATIVES_TIMEOUT_MS } from "./limits.ts";
+import { ALTERNATIVES_TIMEOUT_MS, DATABASE_BUSY_TIMEOUT_MS } from "./limits.ts";
 import { keepLogsTidy } from "./logs/follow.ts";
 import type { HiveLogs } from "./logs/hive_logs.ts";
 import { watchMemory } from "./memory_watch.ts";
@@ -22,6 +23,8 @@ import { preload } from "./preload.ts";
 import type { WorkerPlace } from "./workers/command.ts";
 import { LoadHistory } from "./workers/load_history.ts";
 import { HIVE_MIGRATIONS, WorkerRegistry } from "./workers/registry.ts";
+import { SYSTEM_PROCESSES } from "./workers/process.ts";
+import { endStrays } from "./workers/strays.ts";
 import { Workers } from "./workers/workers.ts";
 
 /** What {@linkcode createHive} needs. */
@@ -61,12 +64,14 @@ export interface Hive {
   readonly models: Models;
   readonly workers: Workers;
   readonly registry: WorkerRegistry;
+  /** Takes over what the last hive left. */
+  adopt(): Promise<void>;
   /** What the hive does by itself once it serves: nothing of it is waited for. */
   startWork(): void;
   /** Ends that. */
   stopWork(): void;
-  /** The last step: closes the database. */
-  closeDatabase(): void;
+  /** Of the registry; closing it is the last step. */
+  readonly database: DatabaseSync;
 }
 
 /** Puts a hive together. Opens its databases, and blocks for that; starts nothing. */
@@ -87,11 +92,13 @@ export function createHive(options: HiveOptions): Hive {
     backends: config.hive.backends,
     modelsDir: models.modelsDir,
   });
-  const database = openDatabase(join(home, "hive.db"), HIVE_MIGRATIONS);
+  const { database, origin } = openOrBegin(join(home, "hive.db"), HIVE_MIGRATIONS);
+  database.exec(`PRAGMA busy_timeout = ${DATABASE_BUSY_TIMEOUT_MS}`);
+  if (origin.name === "damaged") log.error("hive.db was damaged: beginning a new one", { ...origin });
   const registry = new WorkerRegistry(database);
   const workers = new Workers({
     ...{ home, config: config.hive, hardware, command, env: options.workerEnv, log, clock },
-    ...{ registry, history: new LoadHistory(database), place: options.place },
+    ...{ registry, history: new LoadHistory(database, log), place: options.place },
     findModel: async (modelRef) => (await models.find(modelRef))?.local_path,
     readFacts: readGgufFacts,
     freeDiskMb: async () => (await diskSpace(home)).freeBytes / 1e6,
@@ -110,6 +117,13 @@ export function createHive(options: HiveOptions): Hive {
       ...{ apiKey, log, config: config.hive, hardware, models, workers, metrics, events, logs, clock },
     }),
     ...{ hardware, models, workers, registry },
+    async adopt() {
+      await workers.adopt();
+      if (origin.name === "found") return;
+      const known = new Set(workers.snapshot().map(({ worker_id }) => worker_id));
+      endStrays({ home, known, processes: SYSTEM_PROCESSES, clock, log })
+        .catch((error) => log.error("workers that no registry knows may be left", { error }));
+    },
     startWork() {
       models.resumeDownloads();
       void keepLogsTidy(logs, { clock, signal, log, ownFile: options.logFile });
@@ -123,6 +137,6 @@ export function createHive(options: HiveOptions): Hive {
       hardware.detect().catch((error) => log.warn("devices not known yet", { error }));
     },
     stopWork: () => stopping.abort(),
-    closeDatabase: () => database.close(),
+    database,
   };
 }

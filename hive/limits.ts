@@ -43,6 +43,11 @@ export const ORPHAN_TIMEOUT_MIN_SECONDS = 600;
 /** … and so many pauses between health checks. */
 export const ORPHAN_TIMEOUT_HEALTH_CHECKS = 4;
 
+/** How long the hive stands still for another program that has one of its databases. */
+export const DATABASE_BUSY_TIMEOUT_MS = 100;
+/** Pause before a registry that could not be written is tried again. */
+export const REGISTRY_RETRY_MS = 1_000;
+
 /** Pause between a worker's load and its first self-test. */
 export const SELF_TEST_DELAY_MS = 1_000;
 /** Pause between self-tests. Rare: one may cost a slot the KV cache of a conversation that nobody goes on with. */

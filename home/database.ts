@@ -1,4 +1,5 @@
 /** SQLite as every part opens it: private file, WAL, versioned migrations. */
+import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { RbeeError } from "../protocol/errors.ts";
 import { PRIVATE_FILE_MODE } from "./paths.ts";
@@ -12,29 +13,94 @@ const WAL_RETRY_MS = 5;
  * Opens (and creates) a database and brings it up to date. `migrations[i]` lifts version `i` to `i + 1`; they are
  * never edited once released, only appended to. Blocks for at most {@linkcode BUSY_TIMEOUT_MS}.
  *
- * @throws {RbeeError} `INTERNAL` naming the file, when it is no database, or was written by a newer version.
+ * @throws {RbeeError} `INTERNAL` naming the file, when it is no database, is damaged, cannot be written, or was written
+ * by a newer version.
  */
 export function openDatabase(path: string, migrations: readonly string[]): DatabaseSync {
-  // SQLite creates files by umask; making it first keeps keys from other eyes. WAL files inherit the mode.
-  Deno.openSync(path, { create: true, write: true, mode: PRIVATE_FILE_MODE }).close();
-  const database = new DatabaseSync(path);
+  let database: DatabaseSync | undefined;
   try {
+    // SQLite creates files by umask; making it first keeps keys from other eyes. WAL files inherit the mode.
+    Deno.openSync(path, { create: true, write: true, mode: PRIVATE_FILE_MODE }).close();
+    database = new DatabaseSync(path);
     database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
     enterWal(database);
     database.exec("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
     migrate(database, { path, migrations });
     return database;
   } catch (error) {
-    database.close();
+    database?.close();
     if (error instanceof RbeeError) throw error;
     throw new RbeeError(
       "INTERNAL",
-      `Cannot open the database ${path}: ${
-        (error as Error).message
-      }. If it is damaged, move it away to start anew.`,
+      `Cannot open the database ${path}: ${(error as Error).message}. ${remedyOf(error as Error)}`,
       { cause: error },
     );
   }
+}
+
+/** How a database came to be there: it was, it is new, or it is new because the old one was damaged. */
+export type DatabaseOrigin = { name: "found" } | { name: "new" } | {
+  name: "damaged";
+  movedTo: string;
+  error: unknown;
+};
+
+/**
+ * The same for what can be found out again: a damaged file is moved aside, over an earlier such one, and a new one
+ * begun.
+ *
+ * @throws {RbeeError} as {@linkcode openDatabase}, for all else that is wrong.
+ */
+export function openOrBegin(
+  path: string,
+  migrations: readonly string[],
+): { database: DatabaseSync; origin: DatabaseOrigin } {
+  const isNew = !existsSync(path);
+  let damage: unknown;
+  try {
+    const database = openDatabase(path, migrations);
+    damage = complaintOf(database);
+    if (damage === undefined) return { database, origin: { name: isNew ? "new" : "found" } };
+    database.close();
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    damage = error;
+  }
+  const movedTo = `${path}.damaged`;
+  for (const suffix of ["", "-wal", "-shm"]) {
+    if (existsSync(path + suffix)) Deno.renameSync(path + suffix, movedTo + suffix);
+  }
+  return { database: openDatabase(path, migrations), origin: { name: "damaged", movedTo, error: damage } };
+}
+
+/** What SQLite finds wrong with the content, if anything. */
+function complaintOf(database: DatabaseSync): Error | undefined {
+  try {
+    const complaint = String(database.prepare("PRAGMA quick_check(1)").get()?.quick_check);
+    return complaint === "ok" ? undefined : new Error(complaint);
+  } catch (error) {
+    if (isDamage(error)) return error as Error;
+    throw error;
+  }
+}
+
+/** SQLite's words for content that is none of its own or was changed by others; not every error brings its code. */
+const DAMAGE = /malformed|not a database/;
+
+function isDamage(error: unknown): boolean {
+  const own = error instanceof RbeeError ? error.cause : error;
+  return own instanceof Error && DAMAGE.test(own.message);
+}
+
+const REMEDIES: [problem: RegExp, remedy: string][] = [
+  [DAMAGE, "It is damaged: move it away to start anew."],
+  [/locked/, "Another program holds it: close that and try again."],
+  [/full/, "Make room on the disk and try again."],
+];
+
+function remedyOf(error: Error): string {
+  const known = REMEDIES.find(([problem]) => problem.test(error.message));
+  return known?.[1] ?? "See to it that this user can read and write the file, its folder and its disk.";
 }
 
 /** SQLite heeds no busy timeout while it changes the journal mode, and several programs may create one file. */

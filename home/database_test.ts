@@ -3,7 +3,7 @@ import { DatabaseSync } from "node:sqlite";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { raceInProcesses } from "../tests/helpers/racing.ts";
 import { eventually } from "../tests/helpers/eventually.ts";
-import { openDatabase, transaction } from "./database.ts";
+import { openDatabase, openOrBegin, transaction } from "./database.ts";
 
 const FIRST = "CREATE TABLE a (x INTEGER); INSERT INTO a VALUES (1)";
 const SECOND = "ALTER TABLE a ADD COLUMN y TEXT; UPDATE a SET y = 'moved'";
@@ -154,4 +154,50 @@ Deno.test("a transaction within a transaction is refused and does not end the ou
       assertEquals(database.isTransaction, true);
     });
     assertEquals(rows(path, [FIRST]), [{ x: 9 }]);
+  }));
+
+/** Opens and closes, and tells how the database came to be there. */
+function originOf(path: string, migrations: readonly string[]) {
+  const { database, origin } = openOrBegin(path, migrations);
+  database.close();
+  return origin;
+}
+
+Deno.test("what can be found out again is begun anew when it is damaged, and the damaged file is kept", () =>
+  inTempDir((path) => {
+    assertEquals(originOf(path, [FIRST]), { name: "new" });
+    assertEquals(originOf(path, [FIRST]), { name: "found" });
+    Deno.writeTextFileSync(path, "no database ".repeat(100));
+    const origin = originOf(path, [FIRST]);
+    assert(origin.name === "damaged");
+    assertStringIncludes(String(origin.error), "not a database");
+    assertStringIncludes(Deno.readTextFileSync(origin.movedTo), "no database");
+    assertEquals(originOf(path, [FIRST]), { name: "found" });
+    assertEquals(rows(path, [FIRST]), [{ x: 1 }]);
+  }));
+
+Deno.test("damage that nobody stumbles over when a database is opened is found all the same", () =>
+  inTempDir((path) => {
+    const pages = "CREATE TABLE a (x TEXT); CREATE INDEX i ON a (x)";
+    {
+      using database = openDatabase(path, [pages]);
+      for (let n = 0; n < 1_000; n++) database.exec(`INSERT INTO a VALUES ('${"x".repeat(100)}${n}')`);
+    }
+    using file = Deno.openSync(path, { write: true });
+    const { size } = Deno.statSync(path);
+    file.seekSync(size / 2, Deno.SeekMode.Start);
+    file.writeSync(new Uint8Array(4_096).fill(0xff));
+    assertEquals(originOf(path, [pages]).name, "damaged");
+  }));
+
+Deno.test("a database that is in use, or of a newer version, is not damaged: it stays where it is", () =>
+  inTempDir((path) => {
+    rows(path, [FIRST, SECOND]);
+    assertThrows(() => openOrBegin(path, [FIRST]), Error, "newer");
+    using other = new DatabaseSync(path);
+    other.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; UPDATE a SET x = 5");
+    assertThrows(() => openOrBegin(path, [FIRST, SECOND]), Error, "Another program holds it");
+    other.exec("ROLLBACK");
+    other.close();
+    assertEquals(rows(path, [FIRST, SECOND]), [{ x: 1, y: "moved" }]);
   }));

@@ -2,7 +2,9 @@
 import { join } from "@std/path";
 import { createHash } from "node:crypto";
 import type { DatabaseSync, SQLOutputValue } from "node:sqlite";
-import { openDatabase } from "../../home/database.ts";
+import { openOrBegin } from "../../home/database.ts";
+import type { Logger } from "../../daemon/log.ts";
+import { DATABASE_BUSY_TIMEOUT_MS } from "../limits.ts";
 import { CatalogModel } from "../../protocol/hive_schemas.ts";
 
 const MIGRATIONS = [
@@ -37,9 +39,12 @@ const SAME_FILE = `models.revision IS excluded.revision AND models.size_bytes = 
 export class Catalog {
   readonly #database: DatabaseSync;
 
-  /** Opens or creates the database in `home`, which must exist. */
-  constructor(home: string) {
-    this.#database = openDatabase(join(home, "models.db"), MIGRATIONS);
+  /** Opens or creates the database in `home`, which must exist. A damaged one is replaced: the files tell most of it. */
+  constructor(home: string, log: Logger) {
+    const { database, origin } = openOrBegin(join(home, "models.db"), MIGRATIONS);
+    database.exec(`PRAGMA busy_timeout = ${DATABASE_BUSY_TIMEOUT_MS}`);
+    if (origin.name === "damaged") log.error("models.db was damaged: beginning a new one", { ...origin });
+    this.#database = database;
   }
 
   /** The row of a reference in its normal form. */

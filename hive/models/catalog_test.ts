@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { DatabaseSync } from "node:sqlite";
+import { keptLog } from "../../tests/helpers/log_lines.ts";
 import { tempHome } from "../../tests/helpers/temp_home.ts";
 import { Catalog, type NewModel } from "./catalog.ts";
 
@@ -11,7 +12,7 @@ const MODEL: NewModel = {
 
 async function withCatalog(test: (catalog: Catalog) => void): Promise<void> {
   await using home = await tempHome();
-  const catalog = new Catalog(home.rbeeHome);
+  const catalog = new Catalog(home.rbeeHome, keptLog().log);
   try {
     test(catalog);
   } finally {
@@ -61,7 +62,7 @@ Deno.test("a catalog of the first version is read on, with nothing known of uses
     PRAGMA user_version = 1`,
   );
   database.close();
-  const catalog = new Catalog(home.rbeeHome);
+  const catalog = new Catalog(home.rbeeHome, keptLog().log);
   const [row] = catalog.all();
   assertEquals([row.reference, row.companions], ["hf:acme/tiny", []]);
   assertEquals([row.last_used_at_unix, row.verified_at_unix], [null, null]);

@@ -61,7 +61,7 @@ export class Models {
     this.#options = options;
     this.#limits = { ...MODEL_LIMITS, ...options.limits };
     this.modelsDir = cacheRoot(config, env);
-    this.#catalog = new Catalog(home);
+    this.#catalog = new Catalog(home, log);
     this.#downloads = new Downloads({
       ...{ config, env, log, root: this.modelsDir, limits: this.#limits },
       fetch: options.fetch ?? ((url, init) => fetch(url, { ...init, client: this.#httpClient })),

@@ -1,4 +1,5 @@
 /** What loads of models really took (`hive.db`), so that the next estimate is a better one. */
+import type { Logger } from "../../daemon/log.ts";
 import type { DatabaseSync } from "node:sqlite";
 import type { PastLoad } from "../../protocol/hive_schemas.ts";
 import type { BackendName } from "../../protocol/worker_schemas.ts";
@@ -32,17 +33,26 @@ export const LOADS_TABLE = `CREATE TABLE loads (
   PRIMARY KEY (model_path, backend, slots, ctx_size)
 ) STRICT`;
 
-/** The last load of each model with each set of options. Every call blocks for one small SQLite statement. */
+/**
+ * The last load of each model with each set of options. Every call blocks for one small SQLite statement and never
+ * throws: without its experience a hive estimates as well as it can.
+ */
 export class LoadHistory {
   readonly #database: DatabaseSync;
+  readonly #log: Logger;
 
   /** `database` has {@linkcode LOADS_TABLE} and stays its owner's to close. */
-  constructor(database: DatabaseSync) {
+  constructor(database: DatabaseSync, log: Logger) {
     this.#database = database;
+    this.#log = log;
   }
 
   /** Takes the place of what was known of the same load; the oldest are forgotten. */
   note(key: LoadKey, figures: LoadFigures & { nowUnix: number }): void {
+    this.#try(undefined, () => this.#note(key, figures));
+  }
+
+  #note(key: LoadKey, figures: LoadFigures & { nowUnix: number }): void {
     this.#database.prepare(
       `INSERT OR REPLACE INTO loads (model_path, backend, slots, ctx_size, model_ref, expected_mb, predicted_mb,
         actual_mb, last_unix) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -67,16 +77,19 @@ export class LoadHistory {
    * model on the same backend, else 0. What differs between two sets of options is in the estimate already.
    */
   correctionMb(key: LoadKey): number {
-    const row = this.#database.prepare(
-      `SELECT actual_mb - expected_mb AS correction FROM loads WHERE model_path = ? AND backend = ?
+    const row = this.#try(undefined, () =>
+      this.#database.prepare(
+        `SELECT actual_mb - expected_mb AS correction FROM loads WHERE model_path = ? AND backend = ?
         ORDER BY slots = ? AND ctx_size = ? DESC, last_unix DESC LIMIT 1`,
-    ).get(key.modelPath, key.backend, key.slots, key.ctxSize);
+      ).get(key.modelPath, key.backend, key.slots, key.ctxSize));
     return Number(row?.correction ?? 0);
   }
 
   /** The latest loads, at most `limit`. */
   latest(limit: number): PastLoad[] {
-    const rows = this.#database.prepare("SELECT * FROM loads ORDER BY last_unix DESC LIMIT ?").all(limit);
+    const all = () =>
+      this.#database.prepare("SELECT * FROM loads ORDER BY last_unix DESC LIMIT ?").all(limit);
+    const rows = this.#try([], all);
     return rows.map((row) => ({
       model_ref: String(row.model_ref),
       // Only this program writes the file.
@@ -87,5 +100,14 @@ export class LoadHistory {
       actual_mb: Number(row.actual_mb),
       last_unix: Number(row.last_unix),
     }));
+  }
+
+  #try<T>(otherwise: T, work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      this.#log.error("load history cannot be used", { error });
+      return otherwise;
+    }
   }
 }

@@ -50,6 +50,8 @@ export interface Processes {
   ): Promise<WorkerProcess | undefined>;
   /** See {@linkcode tailLog}. */
   tail(logPath: string): Promise<string[]>;
+  /** See {@linkcode workerProcesses}. */
+  workers(): Promise<{ pid: number; workerId: string }[]>;
 }
 
 /** What {@linkcode launchProcess} starts. */
@@ -183,7 +185,25 @@ export async function processIdentity(pid: number): Promise<string | undefined> 
 }
 
 /** The machine's processes. */
-export const SYSTEM_PROCESSES: Processes = { launch: launchProcess, attach: attachProcess, tail: tailLog };
+export const SYSTEM_PROCESSES: Processes = {
+  launch: launchProcess,
+  attach: attachProcess,
+  tail: tailLog,
+  workers: workerProcesses,
+};
+
+/** All processes of this machine that were started as a worker of some hive, by what their command lines say. */
+export async function workerProcesses(): Promise<{ pid: number; workerId: string }[]> {
+  // A shell, because only it spares a process for each file; see processIdentity for why not to read them here.
+  const look = Deno.build.os === "linux"
+    ? ["sh", "-c", "grep -a -H -e --worker-id /proc/[0-9]*/cmdline | tr '\\0' ' '"]
+    : ["ps", "-axo", "pid=,args="];
+  return (await outputOf(look)).split("\n").flatMap((line) => {
+    const pid = /^\s*(?:\/proc\/)?(\d+)/.exec(line)?.[1];
+    const workerId = / --worker-id ([0-9a-f]+) /.exec(`${line} `)?.[1];
+    return pid === undefined || workerId === undefined ? [] : [{ pid: Number(pid), workerId }];
+  });
+}
 
 /** The last lines of a log file, read within bounds; empty when there is none. Never throws. */
 export async function tailLog(path: string, lines = LOG_TAIL_LINES): Promise<string[]> {

@@ -1,6 +1,7 @@
 /** The worker registry on disk (`hive.db`): what a restarted hive needs to find its workers again. */
 import type { DatabaseSync } from "node:sqlite";
 import { LOADS_TABLE } from "./load_history.ts";
+import { transaction } from "../../home/database.ts";
 import type { BackendName } from "../../protocol/worker_schemas.ts";
 
 /** Everything that outlives the hive about one worker. */
@@ -105,6 +106,14 @@ export class WorkerRegistry {
   /** Forgets a worker; without effect when it is not there. */
   delete(id: string): void {
     this.#database.prepare("DELETE FROM workers WHERE id = ?").run(id);
+  }
+
+  /** These rows and no others, or what was there before. */
+  replaceAll(records: readonly WorkerRecord[]): void {
+    transaction(this.#database, () => {
+      this.#database.exec("DELETE FROM workers");
+      for (const record of records) this.save(record);
+    });
   }
 
   /** All rows, oldest first. */

@@ -76,7 +76,7 @@ export class Machine {
     const config = ConfigSchema.parse({ hive: { reserve_mb: RESERVE_MB } }).hive;
     const hive = new Workers({
       ...{ home: this.#home, config, clock, log, command: ["none"], env: {}, registry: this.registry },
-      history: new LoadHistory(this.#database),
+      history: new LoadHistory(this.#database, log),
       hardware: { memory, detect: () => Promise.resolve({ rbee: "", llama_cpp: "", devices: [CPU] }) },
       findModel: (modelRef) => Promise.resolve(modelRef.replace("file:", "")),
       readFacts: (path) => Promise.resolve(factsOf(path)),
@@ -139,6 +139,7 @@ export class Machine {
         return processOf(worker);
       },
       tail: () => Promise.resolve([]),
+      workers: () => Promise.resolve([]),
       attach: (pid) => {
         const worker = this.processes.get(pid);
         return Promise.resolve(worker?.alive ? processOf(worker) : undefined);

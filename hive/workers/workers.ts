@@ -22,6 +22,7 @@ import { checkMemory, type MemoryDecision, noRoomMade } from "./memory_check.ts"
 import { planSpawn, type PresentModel, type SpawnPlan } from "./preflight.ts";
 import { type Processes, SYSTEM_PROCESSES, type WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";
+import { RegistryWriter } from "./registry_writer.ts";
 import { dismiss, holdersOf, memoryFor, squeezedOut } from "./room.ts";
 import { Worker } from "./worker.ts";
 import type { WorkerEvent } from "./worker_options.ts";
@@ -38,6 +39,7 @@ export class Workers {
   readonly #processes: Processes;
   readonly #log: Logger;
   readonly #workers = new Map<string, Worker>();
+  readonly #registry: RegistryWriter;
   /** Model files of spawns on their way to a worker. */
   readonly #wanted = new Set<{ path: string }>();
   #closing = false;
@@ -49,6 +51,12 @@ export class Workers {
     this.#connect = options.connect ?? connectHttp;
     this.#processes = options.processes ?? SYSTEM_PROCESSES;
     this.#log = options.log;
+    this.#registry = new RegistryWriter({
+      registry: options.registry,
+      alive: () => [...this.#workers.values()].filter(({ alive }) => alive).map(({ record }) => record),
+      clock: this.#clock,
+      log: this.#log,
+    });
   }
 
   /**
@@ -99,7 +107,7 @@ export class Workers {
       this.#log.warn("ready callback refused", { worker_id: callback.worker_id });
       throw new RbeeError("INVALID_API_KEY", "No worker that this hive is waiting for has this token.");
     }
-    this.#save(worker.record);
+    this.#registry.save(worker.record);
   }
 
   /** RAM that other programs can get, in MB: what workers have mapped looks free and is not. */
@@ -188,6 +196,7 @@ export class Workers {
     const cancel = this.#clock.after(CLOSE_PATIENCE_MS, () => stopped.forEach((worker) => worker.hurry()));
     await Promise.all(stopped.map((worker) => worker.stop().then(() => worker.forget())));
     cancel();
+    this.#registry.close();
   }
 
   #requireOpen(): void {
@@ -270,7 +279,7 @@ export class Workers {
     worker.record.pinned = pin ?? worker.record.pinned;
     const idleTimeout = wishedIdleTimeout({ pin, idle_timeout });
     if (idleTimeout !== undefined) worker.setIdleTimeout(idleTimeout);
-    this.#save(worker.record);
+    this.#registry.save(worker.record);
   }
 
   #launch(plan: SpawnPlan, wish: { request: SpawnRequest; estimate: MemoryEstimate }): Worker {
@@ -291,7 +300,7 @@ export class Workers {
       startedUnix: unixSeconds(this.#clock),
     });
     const worker = this.#add(record, { process, token });
-    this.#save(record);
+    this.#registry.save(record);
     this.#identify(worker, process);
     this.#log.info("worker started", { worker_id: record.id, pid: process.pid, model_ref: plan.modelRef });
     return worker;
@@ -302,7 +311,7 @@ export class Workers {
     const { record } = worker;
     process.identity().then((identity = "") => {
       record.identity = identity;
-      if (worker.alive) this.#save(record);
+      if (worker.alive) this.#registry.save(record);
     }, (error) => this.#log.error("worker can't be adopted by a next hive", { worker_id: record.id, error }));
   }
 
@@ -311,7 +320,7 @@ export class Workers {
     const found = await findAgain(record, {
       ...{ clock: this.#clock, connect: this.#connect, processes: this.#processes, log },
     });
-    if (found === undefined) return this.#options.registry.delete(record.id);
+    if (found === undefined) return this.#registry.delete(record.id);
     const worker = this.#add(record, { ...found, adopted: true });
     worker.resume(record.url!, found.ready);
     if (record.identity === "") this.#identify(worker, found.process);
@@ -343,10 +352,10 @@ export class Workers {
   #follow(event: WorkerEvent): void {
     const { record } = event.worker;
     if (event.kind === "exited") {
-      this.#write(() => this.#options.registry.delete(record.id));
+      this.#registry.delete(record.id);
       return;
     }
-    if (event.kind === "measured") this.#write(() => this.#noteLoad(event.worker));
+    if (event.kind === "measured") this.#noteLoad(event.worker);
     if (event.kind !== "state") return;
     if (event.to === "gone") this.#workers.delete(record.id);
     if (event.to !== "failed") return;
@@ -362,19 +371,6 @@ export class Workers {
       actualMb: figures.takenMb,
       nowUnix: unixSeconds(this.#clock),
     });
-  }
-
-  #save(record: WorkerRecord): void {
-    this.#write(() => this.#options.registry.save(record));
-  }
-
-  /** A registry that can't be written costs the adoption by the next hive, not the worker. */
-  #write(statement: () => void): void {
-    try {
-      statement();
-    } catch (error) {
-      this.#log.error("worker registry not written", { error });
-    }
   }
 }
 

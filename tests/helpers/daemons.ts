@@ -49,15 +49,18 @@ export interface StartDaemonOptions {
   args: readonly string[];
   /** Laid over this process's environment without its RBEE_ and HF_ variables. */
   env: Readonly<Record<string, string>>;
+  /** A program and its leading arguments that start it and make way for it (`exec`). */
+  within?: readonly [string, ...string[]];
 }
 
 /** Starts a daemon with the permissions it has in earnest. Does not wait until it is ready. */
 export function startDaemon(options: StartDaemonOptions): Daemon {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "-q", "--no-prompt", `-P=${options.permissions}`, "--config", join(ROOT, "deno.json")],
-      ...[join(ROOT, options.main), ...options.args],
-    ],
+  const [program, ...args] = [
+    ...[...options.within ?? [], Deno.execPath(), "run", "-q", "--no-prompt", `-P=${options.permissions}`],
+    ...["--config", join(ROOT, "deno.json"), join(ROOT, options.main), ...options.args],
+  ];
+  const child = new Deno.Command(program, {
+    args,
     env: { ...ownEnvironment(), ...options.env },
     clearEnv: true,
     stdin: "null",
@@ -128,6 +131,8 @@ export interface StartHiveOptions {
   args?: readonly string[];
   /** Fake workers that behave like this; absent: the real worker. */
   worker?: FakeWorkerOptions;
+  /** See {@linkcode StartDaemonOptions}. */
+  within?: StartDaemonOptions["within"];
 }
 
 /** A running hive. */
@@ -154,6 +159,7 @@ export async function startHive(options: StartHiveOptions): Promise<RunningHive>
   const daemon = startDaemon({
     main: "hive/main.ts",
     permissions: "hive",
+    within: options.within,
     args: ["daemon", "--listen", "127.0.0.1:0", ...args],
     env: {
       RBEE_HIVE_WORKER_PORTS: "0-0",

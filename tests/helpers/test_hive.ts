@@ -51,6 +51,8 @@ export interface TestHive extends AsyncDisposable {
   readonly log: { message: string; [field: string]: unknown }[];
   /** Ids of the worker processes that are alive. */
   livePids(): Promise<number[]>;
+  /** From now on its workers are fake ones that behave like this. */
+  setWorker(worker: FakeWorkerOptions): void;
   /** Spawns, with the story model. */
   spawn(request?: Partial<SpawnInput>): ReturnType<HiveClient["spawn"]>;
   /** Waits until a worker is in a state, without asking the worker. */
@@ -79,7 +81,7 @@ export async function testHive(options: TestHiveOptions): Promise<TestHive> {
     write: (line) => void lines.push(JSON.parse(line)),
     alsoTo: (line) => logs.own(line),
   });
-  const command = options.command ?? fakeWorkerCommand(options.worker);
+  const command = [...options.command ?? fakeWorkerCommand(options.worker)];
   const env = workerEnvironment(Deno.env.toObject());
   let url = "";
   const hive = createHive({
@@ -113,7 +115,7 @@ export async function testHive(options: TestHiveOptions): Promise<TestHive> {
     hive.stopWork();
     await hive.hardware.close();
     await models.close();
-    hive.closeDatabase();
+    hive.database.close();
   };
   const livePids = async () => {
     const pids = lines.filter(({ message }) => message === "worker started").map(({ pid }) => Number(pid));
@@ -122,6 +124,7 @@ export async function testHive(options: TestHiveOptions): Promise<TestHive> {
   };
   return {
     ...{ key: KEY, url, client, app, parts: hive, workers, registry, log: lines, livePids },
+    setWorker: (worker) => void command.splice(0, command.length, ...fakeWorkerCommand(worker)),
     spawn: (request = {}) =>
       client.spawn({ model_ref: "builtin:stories", ...request }, { timeoutMs: 30_000 }),
     until: (workerId, state) =>
