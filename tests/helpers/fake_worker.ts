@@ -146,6 +146,7 @@ async function main(args: readonly string[]): Promise<void> {
   });
   const app = createFakeWorkerApp(state, { apiKey: Deno.env.get("RBEE_WORKER_API_KEY") ?? "fake-key", log });
   const url = `http://${flags.advertise}:${listen(app, flags)}`;
+  log.info("listening", { url });
   setTimeout(() => Deno.exit(9), LIFESPAN_MS);
   Deno.addSignalListener("SIGTERM", () => {
     if (mode !== "ignores-sigterm") state.drain();
