@@ -50,7 +50,8 @@ export interface SpawnPlan {
 /**
  * Everything up to the choice of backend and device.
  *
- * @throws {RbeeError} `MODEL_NOT_FOUND`, `INSUFFICIENT_DISK`, `BACKEND_UNAVAILABLE`, `DEVICE_NOT_FOUND`.
+ * @throws {RbeeError} `MODEL_NOT_FOUND`, `INSUFFICIENT_DISK`, `BACKEND_UNAVAILABLE`, `DEVICE_NOT_FOUND`,
+ * `INVALID_REQUEST` for a context that the model was not trained for.
  */
 export function planSpawn(request: SpawnRequest, situation: SpawnSituation): SpawnPlan {
   const { model, devices, freeDiskMb } = situation;
@@ -74,15 +75,29 @@ export function planSpawn(request: SpawnRequest, situation: SpawnSituation): Spa
       { details: { available } },
     );
   }
-  const trained = model.facts.contextLength || DEFAULT_CTX_SIZE_MAX;
+  const modelRef = parseModelRef(request.model_ref).text;
+  const { contextLength, recurrentStateLength } = model.facts;
+  const trained = contextLength || DEFAULT_CTX_SIZE_MAX;
+  // A state that does not grow with the context has no end to it.
+  const bounded = contextLength > 0 && recurrentStateLength === 0;
+  if (bounded && request.ctx_size !== undefined && request.ctx_size > trained) {
+    throw contextTooLarge(request.ctx_size, { trained, modelRef });
+  }
   return {
-    modelRef: parseModelRef(request.model_ref).text,
+    modelRef,
     modelPath: model.path,
     backend,
     device: request.device,
     slots: request.slots,
     ctxSize: request.ctx_size ?? Math.min(trained, DEFAULT_CTX_SIZE_MAX),
   };
+}
+
+function contextTooLarge(ctxSize: number, of: { trained: number; modelRef: string }): RbeeError {
+  const message = `${of.modelRef} was trained for ${of.trained} tokens, and ${ctxSize} were asked for.`;
+  return new RbeeError("INVALID_REQUEST", message, {
+    details: { errors: [{ field: "ctx_size", constraint: "max", message: `must be at most ${of.trained}` }] },
+  });
 }
 
 function modelAbsent(reference: string): RbeeError {

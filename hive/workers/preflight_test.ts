@@ -83,13 +83,20 @@ Deno.test("auto takes the best backend there is, a named one is never replaced",
 });
 
 Deno.test("the context is what was asked for, else what the model was trained for, at most 4096", () => {
-  const context = (fields: Record<string, unknown>, contextLength: number) =>
+  const context = (fields: Record<string, unknown>, contextLength: number, recurrentStateLength = 0) =>
     planSpawn(request(fields), {
       ...SITUATION,
-      model: { path: "/m.gguf", facts: { ...FACTS, contextLength } },
+      model: { path: "/m.gguf", facts: { ...FACTS, contextLength, recurrentStateLength } },
     }).ctxSize;
   assertEquals(context({}, 512), 512);
   assertEquals(context({}, 131_072), 4096);
   assertEquals(context({}, 0), 4096);
-  assertEquals(context({ ctx_size: 8192 }, 512), 8192);
+  assertEquals(context({ ctx_size: 512 }, 512), 512);
+  assertEquals(context({ ctx_size: 8192 }, 0), 8192);
+  assertEquals(context({ ctx_size: 8192 }, 512, 64), 8192);
+  const error = assertThrows(() => context({ ctx_size: 513 }, 512), RbeeError);
+  assertEquals([error.code, error.message], [
+    "INVALID_REQUEST",
+    "builtin:stories was trained for 512 tokens, and 513 were asked for.",
+  ]);
 });
