@@ -1,8 +1,10 @@
 /** How one part calls another: one request function with deadline, retries, correlation id and typed answers. */
 import { z } from "zod";
+import { concatBytes } from "./bytes.ts";
+import { cancelOn } from "./cancel_on.ts";
 import { CORRELATION_HEADER, newCorrelationId } from "./correlation.ts";
 import { ErrorEnvelopeSchema, errorFromBody, RbeeError } from "./errors.ts";
-import { CONTROL_TIMEOUT_MS } from "./limits.ts";
+import { CONTROL_TIMEOUT_MS, MAX_ANSWER_BYTES } from "./limits.ts";
 import { routePath, type RouteSpec } from "./routes.ts";
 import { readEvents } from "./sse.ts";
 
@@ -56,7 +58,7 @@ export async function callRoute<T>(
 ): Promise<T> {
   return await withRetries(call, async (signal) => {
     const response = await send(client, call, signal);
-    return await parseBody(response, { schema: call.schema, client, route: call.route });
+    return await parseBody(response, { schema: call.schema, client, route: call.route, signal });
   });
 }
 
@@ -151,7 +153,7 @@ async function send(client: ClientOptions, call: CallOptions & { route: RouteSpe
       // A daemon never redirects; following one could carry the key to a stranger.
       redirect: "manual",
     });
-    if (!response.ok) throw await errorOf(response, client);
+    if (!response.ok) throw await errorOf(response, client, signal);
     return response;
   } catch (error) {
     throw asConnectionError(error, client, call.signal);
@@ -166,13 +168,14 @@ function bearer(apiKey: string): string {
 
 async function parseBody<T>(
   response: Response,
-  context: { schema: z.ZodType<T>; client: ClientOptions; route: RouteSpec },
+  context: { schema: z.ZodType<T>; client: ClientOptions; route: RouteSpec; signal: AbortSignal },
 ): Promise<T> {
   let json: unknown;
   try {
-    json = await response.json();
+    json = JSON.parse(await textOf(response, context.signal));
   } catch (error) {
     if (error instanceof SyntaxError) throw malformed(context.client, context.route, "no JSON");
+    if (error instanceof RangeError) throw malformed(context.client, context.route, error.message);
     throw asConnectionError(error, context.client);
   }
   const result = context.schema.safeParse(json);
@@ -180,15 +183,41 @@ async function parseBody<T>(
   return result.data;
 }
 
-async function errorOf(response: Response, client: ClientOptions): Promise<RbeeError> {
-  const text = await response.text();
+/**
+ * A body as a whole. Unlike `Response.text` it heeds the signal for sure (see {@linkcode cancelOn}), and has a bound.
+ *
+ * @throws {RangeError} beyond {@linkcode MAX_ANSWER_BYTES}. The signal's reason when that aborts.
+ */
+async function textOf(response: Response, signal: AbortSignal): Promise<string> {
+  if (response.body === null) return "";
+  const reader = response.body.getReader();
+  using _canceling = cancelOn(signal, reader);
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    bytes += value.length;
+    if (bytes > MAX_ANSWER_BYTES) {
+      await reader.cancel();
+      throw new RangeError(`more than ${MAX_ANSWER_BYTES} bytes`);
+    }
+    chunks.push(value);
+  }
+  signal.throwIfAborted();
+  return new TextDecoder().decode(concatBytes(chunks));
+}
+
+async function errorOf(response: Response, client: ClientOptions, signal: AbortSignal): Promise<RbeeError> {
   try {
+    const text = await textOf(response, signal);
     const retryAfter = /^\d{1,9}$/.exec(response.headers.get("Retry-After") ?? "");
     return errorFromBody(
       ErrorEnvelopeSchema.parse(JSON.parse(text)).error,
       retryAfter ? Number(retryAfter[0]) : undefined,
     );
   } catch {
+    signal.throwIfAborted();
     return new RbeeError(
       "INTERNAL",
       `${client.baseUrl} answered with HTTP ${response.status} and no error envelope. Is this a daemon of rbee?`,

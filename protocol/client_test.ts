@@ -284,3 +284,30 @@ Deno.test("a call whose success has no body takes any, and throws the peer's err
   const error = await failure(() => callRouteEmpty(server.client, { route: POST }));
   assertEquals(error.code, "WORKER_NOT_FOUND");
 });
+
+/** An answer whose body is begun and then made of what `pull` gives. */
+function begun(
+  pull: (controller: ReadableStreamDefaultController<Uint8Array>) => void | Promise<void>,
+  status = 200,
+) {
+  const start = (controller: ReadableStreamDefaultController<Uint8Array>) =>
+    controller.enqueue(new TextEncoder().encode('{"ok": "'));
+  return new Response(new ReadableStream({ start, pull }), { status });
+}
+
+Deno.test("a body that stalls in its middle is given up in time, and when the caller has enough", async () => {
+  for (const status of [200, 500]) {
+    await using server = serve(() => begun(() => new Promise(() => {}), status));
+    assertEquals((await failure(() => get(server.client, { timeoutMs: 200 }))).code, "CONNECTION_TIMEOUT");
+    const caller = new AbortController();
+    const call = get(server.client, { signal: caller.signal });
+    setTimeout(() => caller.abort(new Error("enough")), 50);
+    await assertRejects(() => call, Error, "enough");
+  }
+});
+
+Deno.test("a body without an end is not read to the end of memory", async () => {
+  const chunk = new Uint8Array(1024 * 1024).fill(0x20);
+  await using server = serve(() => begun((controller) => controller.enqueue(chunk)));
+  assertStringIncludes((await failure(() => get(server.client))).message, "more than 67108864 bytes");
+});

@@ -10,6 +10,8 @@ export const MAX_STATE_BYTES = 1024 * 1024 * 1024;
 export const MAX_AUTH_HEADER_BYTES = 8 * 1024;
 /** Largest single server-sent event a client accepts. */
 export const MAX_EVENT_BYTES = 16 * 1024 * 1024;
+/** Largest answer to a call that a client reads. */
+export const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 /** What the reader of an event stream may leave unread before it is cut off. */
 export const MAX_UNREAD_BYTES = 16 * 1024 * 1024;
 /** A comment line at least this often on every event stream. */
