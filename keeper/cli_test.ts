@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { parseCommandLine, UsageError } from "./cli.ts";
-import { COMMANDS, INFER_FLAGS } from "./command_table.ts";
+import { COMMANDS } from "./command_table.ts";
+import { INFER_FLAGS } from "./table/infer.ts";
 import { checkInferFlags, spawnRequest } from "./commands/infer_input.ts";
 import { InferenceRequest } from "../protocol/worker_schemas.ts";
 import { SpawnRequest } from "../protocol/hive_schemas.ts";

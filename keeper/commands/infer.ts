@@ -4,7 +4,7 @@ import { newCorrelationId } from "../../protocol/correlation.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { DoneEvent, TokenEvent } from "../../protocol/worker_schemas.ts";
 import type { LoadedCommand } from "../cli.ts";
-import type { InferFlags } from "../command_table.ts";
+import type { InferFlags } from "../table/infer.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
 import type { Place } from "../explain.ts";
 import { withPlace } from "../failure.ts";

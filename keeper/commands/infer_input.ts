@@ -3,7 +3,7 @@ import { SpawnRequest } from "../../protocol/hive_schemas.ts";
 import { MAX_STOP_STRINGS } from "../../protocol/limits.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
 import type { InferenceInput, ModelFacts } from "../../protocol/worker_schemas.ts";
-import type { InferFlags } from "../command_table.ts";
+import type { InferFlags } from "../table/infer.ts";
 import { MAX_INPUT_BYTES } from "../limits.ts";
 import type { Output } from "../output.ts";
 import { UsageError } from "../cli.ts";

@@ -2,7 +2,7 @@
 import type { PruneResponse } from "../../protocol/hive_schemas.ts";
 import { ago } from "../ago.ts";
 import type { LoadedCommand } from "../cli.ts";
-import type { ModelsPruneFlags } from "../command_table.ts";
+import type { ModelsPruneFlags } from "../table/models.ts";
 import type { CommandContext } from "../context.ts";
 import { withHive } from "../phases/with_hive.ts";
 import { bytes } from "../progress.ts";

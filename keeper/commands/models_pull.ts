@@ -1,6 +1,6 @@
 /** `models pull`: a download for its own sake. */
 import type { LoadedCommand } from "../cli.ts";
-import type { OneModelFlags } from "../command_table.ts";
+import type { OneModelFlags } from "../table/models.ts";
 import type { CommandContext } from "../context.ts";
 import { fetchModel } from "../phases/fetch_model.ts";
 import { withHive } from "../phases/with_hive.ts";

@@ -1,6 +1,6 @@
 /** `models rm`: one model less. */
 import type { LoadedCommand } from "../cli.ts";
-import type { OneModelFlags } from "../command_table.ts";
+import type { OneModelFlags } from "../table/models.ts";
 import type { CommandContext } from "../context.ts";
 import { referenceOf, unknownModel } from "../known_models.ts";
 import { withHive } from "../phases/with_hive.ts";

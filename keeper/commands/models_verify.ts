@@ -2,7 +2,7 @@
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { LoadedCommand } from "../cli.ts";
-import type { ModelsVerifyFlags } from "../command_table.ts";
+import type { ModelsVerifyFlags } from "../table/models.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
 import { explain } from "../explain.ts";
 import { referenceOf, unknownModel } from "../known_models.ts";

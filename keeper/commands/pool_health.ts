@@ -3,7 +3,7 @@ import { loadConfig } from "../../home/config.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { VERSION } from "../../protocol/version.ts";
 import type { LoadedCommand } from "../cli.ts";
-import type { PoolHealthFlags } from "../command_table.ts";
+import type { PoolHealthFlags } from "../table/pool.ts";
 import type { CommandContext } from "../context.ts";
 import type { Place } from "../explain.ts";
 import { withPlace } from "../failure.ts";

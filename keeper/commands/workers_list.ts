@@ -5,7 +5,7 @@ import { RbeeError } from "../../protocol/errors.ts";
 import type { WorkerInfo } from "../../protocol/hive_schemas.ts";
 import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
 import type { LoadedCommand } from "../cli.ts";
-import type { WorkersListFlags } from "../command_table.ts";
+import type { WorkersListFlags } from "../table/workers.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
 import type { Place } from "../explain.ts";
 import { withPlace } from "../failure.ts";
