@@ -97,6 +97,12 @@ export const ConfigSchema = z.strictObject({
     tls_cert: z.string().optional(),
     tls_key: z.string().optional(),
   }).prefault({}),
+  keeper: z.strictObject({
+    /** What `--model` is when it is not given. */
+    model: ModelRefText.default("builtin:stories"),
+    /** What `--node` is when it is not given. */
+    node: z.string().min(1).default("localhost"),
+  }).prefault({}),
   queen: z.strictObject({}).prefault({}),
   log: z.strictObject({
     level: z.enum(LOG_LEVELS).default("info"),
@@ -121,6 +127,8 @@ export const ENVIRONMENT_KEYS: Readonly<Record<string, readonly [string, ...stri
   RBEE_HIVE_LOAD_TIMEOUT: ["hive", "load_timeout"],
   RBEE_HIVE_HEALTH_INTERVAL: ["hive", "health_interval"],
   RBEE_HIVE_RESERVE_MB: ["hive", "reserve_mb"],
+  RBEE_MODEL: ["keeper", "model"],
+  RBEE_NODE: ["keeper", "node"],
   RBEE_LOG_LEVEL: ["log", "level"],
   RBEE_LOG_FORMAT: ["log", "format"],
 };

@@ -68,6 +68,8 @@ Deno.test("every environment variable sets its key, as text that is read like th
     RBEE_HIVE_LOAD_TIMEOUT: ["7", "hive.load_timeout", 7],
     RBEE_HIVE_HEALTH_INTERVAL: ["2", "hive.health_interval", 2],
     RBEE_HIVE_RESERVE_MB: ["2048", "hive.reserve_mb", 2048],
+    RBEE_MODEL: ["hf:a/b", "keeper.model", "hf:a/b"],
+    RBEE_NODE: ["mac", "keeper.node", "mac"],
     RBEE_LOG_LEVEL: ["debug", "log.level", "debug"],
     RBEE_LOG_FORMAT: ["json", "log.format", "json"],
   };

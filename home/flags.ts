@@ -17,6 +17,8 @@ export interface FlagSpec {
   readonly default?: string | number;
   /** Said in the help where another part chooses the default. */
   readonly otherwise?: string;
+  /** The environment variable that says it where the flag does not; the configuration reads it. */
+  readonly environment?: string;
   /** The command can't run without it. */
   readonly required?: true;
   /** May be given several times. */

@@ -26,6 +26,8 @@ export interface Command {
   readonly flags: FlagTable;
   /** The flag whose value may stand without its name: `models rm REF`. */
   readonly bare?: string;
+  /** Another name for a command that is listed; found, completed and explained, but not listed itself. */
+  readonly unlisted?: true;
   /** Command lines worth showing, without the program's name. */
   readonly examples: readonly string[];
   /** Loads the code. Its flags are of the type that {@linkcode flags} gives, see {@linkcode defineCommand}. */
@@ -88,14 +90,20 @@ export function parseCommandLine(args: readonly string[], commands: readonly Com
     if (args[0] === "--version" || args[0] === "-V") return { kind: "version" };
     throw new UsageError([`"${args[0]}" came before any command. Name the command first.`]);
   }
-  const group = commands.filter((each) => each.path.length > 1 && each.path[0] === words[0]);
-  if (group.length > 0) {
-    if (words.length === 1 && wantsHelp) return { kind: "help", path: [words[0]] };
-    const known = group.map((each) => each.path[1]);
-    if (words.length > 1) throw new UsageError([unknown("command", words.slice(0, 2), known)], [words[0]]);
-    throw new UsageError([`"${words[0]}" needs one of: ${known.join(", ")}.`], [words[0]]);
+  let depth = 0;
+  let below = commands;
+  for (; depth < words.length; depth++) {
+    const next = below.filter((each) => each.path[depth] === words[depth]);
+    if (next.length === 0) break;
+    below = next;
   }
-  throw new UsageError([unknown("command", [words[0]], [...new Set(commands.map((each) => each.path[0]))])]);
+  const group = words.slice(0, depth);
+  const known = [...new Set(below.map((each) => each.path[depth]))];
+  if (depth < words.length) {
+    throw new UsageError([unknown("command", words.slice(0, depth + 1), known)], group);
+  }
+  if (wantsHelp) return { kind: "help", path: group };
+  throw new UsageError([`"${group.join(" ")}" needs one of: ${known.join(", ")}.`], group);
 }
 
 /** Up to `--`: what comes after is never a flag. */

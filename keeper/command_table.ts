@@ -3,6 +3,7 @@ import type { Command } from "./cli.ts";
 import { INFER_COMMANDS } from "./table/infer.ts";
 import { MODELS_COMMANDS } from "./table/models.ts";
 import { POOL_COMMANDS } from "./table/pool.ts";
+import { SYSTEM_COMMANDS } from "./table/system.ts";
 import { WORKERS_COMMANDS } from "./table/workers.ts";
 
 /** What the program is called. */
@@ -17,4 +18,5 @@ export const COMMANDS: readonly Command[] = [
   ...MODELS_COMMANDS,
   ...POOL_COMMANDS,
   ...WORKERS_COMMANDS,
+  ...SYSTEM_COMMANDS,
 ];

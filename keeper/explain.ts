@@ -123,7 +123,7 @@ function upgrade({ details }: RbeeError, { node }: Place): string[] {
   const name = node?.name ?? "that machine";
   if (node?.local) {
     return [
-      "The hive of this machine was started by another version. Stop it (its pid is in hive.json in rbee's home):",
+      "The hive of this machine was started by another version. Stop it with rbee-keeper daemon stop:",
       "the next command starts the present one.",
     ];
   }

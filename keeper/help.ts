@@ -4,12 +4,15 @@ import type { Command } from "./cli.ts";
 import { PROGRAM, PROGRAM_SUMMARY } from "./command_table.ts";
 
 const WIDTH = 100;
+/** Of a list of commands, the first ones. */
+const MAX_LISTED_EXAMPLES = 6;
 /** A name longer than this puts its text on the next line. */
 const MAX_NAME_CHARS = 26;
 
 /** Help for the whole program (`path` empty), a group of commands, or one command. */
 export function renderHelp(path: readonly string[], commands: readonly Command[]): string {
-  const below = commands.filter((command) => path.every((word, i) => word === command.path[i]));
+  const under = commands.filter((command) => path.every((word, i) => word === command.path[i]));
+  const below = path.length > 0 ? under : under.filter(({ unlisted }) => !unlisted);
   return below.length === 1 && below[0].path.length === path.length
     ? commandHelp(below[0])
     : listHelp(path, below);
@@ -30,7 +33,7 @@ function listHelp(path: readonly string[], commands: readonly Command[]): string
     ...table(general),
     "",
     "Examples",
-    ...commands.map((command) => `  ${PROGRAM} ${command.examples[0]}`),
+    ...commands.slice(0, MAX_LISTED_EXAMPLES).map((command) => `  ${PROGRAM} ${command.examples[0]}`),
     "",
     `${program} COMMAND --help tells more.`,
   ].join("\n");
@@ -71,6 +74,7 @@ function flagText(spec: FlagSpec): string {
   if (spec.required) notes.push("required");
   if (spec.choices !== undefined) notes.push(spec.choices.join(", "));
   const otherwise = spec.default ?? spec.otherwise;
+  if (spec.environment !== undefined) notes.push(`environment: ${spec.environment}`);
   if (otherwise !== undefined) notes.push(`default: ${otherwise}`);
   return notes.length === 0 ? spec.help : `${spec.help} (${notes.join("; ")})`;
 }

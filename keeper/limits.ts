@@ -30,6 +30,10 @@ export const HIVE_START_TIMEOUT_MS = 20_000;
 export const HIVE_RIVAL_TIMEOUT_MS = 5_000;
 /** How often a starting hive is looked at. */
 export const HIVE_START_POLL_MS = 50;
+/** Longest wait for a hive to stop: it gives its workers 30 s. */
+export const HIVE_STOP_TIMEOUT_MS = 45_000;
+/** How often a log that is followed and broke off is joined again. */
+export const LOG_FOLLOW_REJOINS = 5;
 /** How much of a log is shown when something did not start. */
 export const LOG_TAIL_LINES = 20;
 /** How much of a log is read for that. */

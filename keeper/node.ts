@@ -28,12 +28,13 @@ export interface ResolvedNode {
 
 /**
  * Finds a node: a name under `nodes`, `localhost`, or `host[:port]`. A bare word is a name and never a host, so that
- * a slip is told from an unreachable machine.
+ * a slip is told from an unreachable machine. Undefined is the one that the configuration names.
  *
  * @throws {RbeeError} `NODE_NOT_FOUND` with the names there are; `INVALID_REQUEST` for an unusable key file.
  */
-export async function resolveNode(name: string, place: LoadedConfig): Promise<ResolvedNode> {
+export async function resolveNode(wanted: string | undefined, place: LoadedConfig): Promise<ResolvedNode> {
   const { config, home } = place;
+  const name = wanted ?? config.keeper.node;
   const configured = Object.hasOwn(config.nodes, name) ? config.nodes[name] : undefined;
   if (configured !== undefined) {
     const url = new URL(configured.url).origin;

@@ -64,6 +64,16 @@ export class Output {
     await this.text(`${text}\n`);
   }
 
+  /** Whether results may have colours. */
+  get colors(): boolean {
+    return this.#stdout.terminal;
+  }
+
+  /** A line of a result with this program's own colours in it; what others have said in it must be printable. */
+  async coloredLine(text: string): Promise<void> {
+    await this.#stdout.write(`${text}\n`);
+  }
+
   /** One JSON document on one line. */
   async document(value: unknown): Promise<void> {
     await this.#stdout.write(`${JSON.stringify(value)}\n`);

@@ -6,3 +6,5 @@ export declare function dim(text: string): string;
 export declare function green(text: string): string;
 /** Red, unless `NO_COLOR` is set. */
 export declare function red(text: string): string;
+/** Yellow, unless `NO_COLOR` is set. */
+export declare function yellow(text: string): string;

@@ -1,2 +1,2 @@
 // @ts-types="./fmt.d.ts"
-export { bold, dim, green, red } from "deno-std/fmt/colors.js";
+export { bold, dim, green, red, yellow } from "deno-std/fmt/colors.js";

@@ -50,7 +50,7 @@ async function runInfer(context: CommandContext, flags: InferFlags): Promise<num
     const input = await readInferInput(flags);
     using registry = await openRegistry(config.home);
     watch.lap("config and registry");
-    const wish = { node: node.name, request: spawnRequest(flags) };
+    const wish = { node: node.name, request: spawnRequest(flags, config.config.keeper.model) };
     const signal = withTimeout(context.signal, flags.timeout);
     const phases = { ...context, signal, correlationId: newCorrelationId() };
     const done = await answer({ flags, input, wish, node, config, registry, watch }, phases);

@@ -1,9 +1,11 @@
 /** From `infer`'s flags to what the worker and the hive are asked. */
+import { basename } from "@std/path";
 import { SpawnRequest } from "../../protocol/hive_schemas.ts";
 import { MAX_STOP_STRINGS } from "../../protocol/limits.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
 import type { InferenceInput, ModelFacts } from "../../protocol/worker_schemas.ts";
 import type { InferFlags } from "../table/infer.ts";
+import type { WorkerFlags } from "../table/shared.ts";
 import { MAX_INPUT_BYTES } from "../limits.ts";
 import type { Output } from "../output.ts";
 import { UsageError } from "../cli.ts";
@@ -46,14 +48,21 @@ export async function readInferInput(flags: InferFlags): Promise<InferInput> {
     ? undefined
     : await readJsonSchema(flags["json-schema"]).catch(collect);
   const prompt = flags.prompt === "-" ? await readPrompt(Deno.stdin.readable).catch(collect) : flags.prompt;
+  const files = await Promise.all(flags.file.map((path) => readTextFile("--file", path).catch(collect)));
   if (problems.length > 0 || prompt === undefined) throw new UsageError(problems, ["infer"]);
-  return { prompt, jsonSchema };
+  const attached = files.map((text, i) => flags.raw ? text : attachment(flags.file[i], text!));
+  return { prompt: [...attached, prompt].join(""), jsonSchema };
+}
+
+/** A file's text as part of a message, so that the model can tell it from what it is asked. */
+export function attachment(path: string, text: string): string {
+  return `${basename(path)}:\n\`\`\`\n${text.replace(/\n$/, "")}\n\`\`\`\n\n`;
 }
 
 /** What is asked of the hive, defaults filled in, so that two wishes can be compared. */
-export function spawnRequest(flags: InferFlags): SpawnRequest {
+export function spawnRequest(flags: WorkerFlags & { model?: string }, defaultModel: string): SpawnRequest {
   return SpawnRequest.parse({
-    model_ref: parseModelRef(flags.model).text,
+    model_ref: parseModelRef(flags.model ?? defaultModel).text,
     backend: flags.backend,
     device: flags.device,
     slots: flags.slots,
@@ -105,30 +114,42 @@ export async function readPrompt(stream: ReadableStream<Uint8Array>): Promise<st
 }
 
 async function readJsonSchema(path: string): Promise<Record<string, unknown>> {
-  const fail = (why: string): never => {
-    throw new UsageError([`--json-schema ${path}: ${why}.`], ["infer"]);
-  };
+  const flag = "--json-schema";
+  const text = await readTextFile(flag, path);
+  let schema: unknown;
+  try {
+    schema = JSON.parse(text);
+  } catch (error) {
+    throw unusable(flag, path, `is no JSON: ${(error as Error).message}`);
+  }
+  if (typeof schema === "object" && schema !== null && !Array.isArray(schema)) {
+    return schema as Record<string, unknown>;
+  }
+  throw unusable(flag, path, "must hold a JSON object");
+}
+
+/**
+ * A file that a flag names, bounded.
+ *
+ * @throws {UsageError} when it can't be used.
+ */
+export async function readTextFile(flag: string, path: string): Promise<string> {
   let bytes: Uint8Array;
   try {
     if ((await Deno.stat(path)).size > MAX_INPUT_BYTES) {
-      return fail(`is larger than ${MAX_INPUT_BYTES} bytes`);
+      throw unusable(flag, path, `is larger than ${MAX_INPUT_BYTES} bytes`);
     }
     bytes = await Deno.readFile(path);
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    return fail(error instanceof Deno.errors.NotFound ? "there is no such file" : "cannot be read");
+    const absent = error instanceof Deno.errors.NotFound;
+    throw unusable(flag, path, absent ? "there is no such file" : "cannot be read");
   }
-  let schema: unknown;
-  try {
-    schema = JSON.parse(decode(bytes, `--json-schema ${path}`));
-  } catch (error) {
-    if (error instanceof SyntaxError) return fail(`is no JSON: ${error.message}`);
-    throw error;
-  }
-  if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
-    return fail("must hold a JSON object");
-  }
-  return schema as Record<string, unknown>;
+  return decode(bytes, `${flag} ${path}`);
+}
+
+function unusable(flag: string, path: string, why: string): UsageError {
+  return new UsageError([`${flag} ${path}: ${why}.`], ["infer"]);
 }
 
 function decode(bytes: Uint8Array, what: string): string {

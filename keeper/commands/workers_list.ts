@@ -1,98 +1,83 @@
-/** `workers list`: what runs where, asked of the hives themselves. */
-import { loadConfig, type LoadedConfig } from "../../home/config.ts";
+/** `workers list` and `workers health`: what runs where, asked of the hives themselves. */
+import { loadConfig } from "../../home/config.ts";
+import { hiveLogPath } from "../../home/paths.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
-import { RbeeError } from "../../protocol/errors.ts";
 import type { WorkerInfo } from "../../protocol/hive_schemas.ts";
-import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
+import { ago } from "../ago.ts";
 import type { LoadedCommand } from "../cli.ts";
-import type { WorkersListFlags } from "../table/workers.ts";
-import type { CommandContext, PhaseContext } from "../context.ts";
+import type { CommandContext } from "../context.ts";
+import { askNodes, silenceOf } from "../every_node.ts";
 import type { Place } from "../explain.ts";
 import { withPlace } from "../failure.ts";
-import { hiveLogPath } from "../../home/paths.ts";
-import { knownNodes, LOCALHOST, resolveNode } from "../node.ts";
-import { hiveClient, hiveHealth } from "../phases/reach_hive.ts";
+import { nowUnix } from "../registry.ts";
+import type { WorkersListFlags } from "../table/workers.ts";
 import { textTable } from "../text_table.ts";
+import { workerColumns } from "../worker_columns.ts";
 
-/** The command. */
-export const WORKERS_LIST: LoadedCommand<WorkersListFlags> = { run: runWorkersList };
+/** A worker and the machine it is on. */
+type PlacedWorker = WorkerInfo & { node: string };
 
-/** What one node said. */
-interface NodeReport {
-  node: string;
-  workers: WorkerInfo[];
-  /** Why there is no answer. */
-  error?: RbeeError;
-}
+/** `workers list`. */
+export const WORKERS_LIST: LoadedCommand<WorkersListFlags> = {
+  run: (context, flags) => runList(context, flags, { columns: workerColumns, exitCode: () => 0 }),
+};
 
-async function runWorkersList({ output, signal }: CommandContext, flags: WorkersListFlags): Promise<number> {
+/** `workers health`. */
+export const WORKERS_HEALTH: LoadedCommand<WorkersListFlags> = {
+  run: (context, flags) =>
+    runList(context, flags, {
+      columns: healthColumns,
+      exitCode: (workers) => workers.some(({ state }) => state === "failed") ? 1 : 0,
+    }),
+};
+
+async function runList(
+  { output, signal }: CommandContext,
+  flags: WorkersListFlags,
+  as: {
+    columns: (worker: WorkerInfo) => Record<string, string>;
+    exitCode: (workers: readonly PlacedWorker[]) => number;
+  },
+): Promise<number> {
   const place: Place = {};
   return await withPlace(place, async () => {
     const config = await loadConfig();
     Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
     const context = { output, signal, correlationId: newCorrelationId() };
-    const reports = flags.node === undefined
-      ? await Promise.all(knownNodes(config.config).map((name) => askQuickly(name, config, context)))
-      : [await askOne(flags.node, { config, place }, context)];
-    const workers = reports.flatMap(({ node, workers }) => workers.map((worker) => ({ node, ...worker })));
-    const silent = reports.filter((report) => report.error !== undefined);
+    const answers = await askNodes(flags.node, {
+      ...{ config, place },
+      ask: async (client, options) => (await client.workers(options)).workers,
+    }, context);
+    const workers = answers.flatMap((each): PlacedWorker[] =>
+      "answer" in each ? each.answer.map((worker) => ({ node: each.node, ...worker })) : []
+    );
+    const silent = answers.filter((each) => "error" in each);
     if (output.json) {
       const unreachable = silent.map(({ node, error }) => ({
         node,
-        error: error?.toBody(context.correlationId),
+        error: error.toBody(context.correlationId),
       }));
       await output.document({ workers, unreachable });
-      return 0;
+      return as.exitCode(workers);
     }
-    for (const { node, error } of silent) output.say(silenceOf(node, error));
+    for (const each of silent) output.say(silenceOf(each));
     if (workers.length === 0) output.say("No workers run.");
-    else await output.text(textTable(workers.map(columns)));
-    return 0;
+    else {await output.text(
+        textTable(workers.map((worker) => ({ NODE: worker.node, ...as.columns(worker) }))),
+      );}
+    return as.exitCode(workers);
   });
 }
 
-/** The node that was named: it has to answer, with EC1's patience. */
-async function askOne(
-  name: string,
-  from: { config: LoadedConfig; place: Place },
-  context: PhaseContext,
-): Promise<NodeReport> {
-  const node = await resolveNode(name, from.config);
-  from.place.node = node;
-  await hiveHealth(node, context);
-  return { node: name, ...await hiveClient(node, context).workers({ signal: context.signal }) };
-}
-
-/** One of many: a machine that is off must not spoil the list, nor hold it up. */
-async function askQuickly(name: string, config: LoadedConfig, context: PhaseContext): Promise<NodeReport> {
-  try {
-    const node = await resolveNode(name, config);
-    const answer = await hiveClient(node, context).workers({
-      signal: context.signal,
-      timeoutMs: HEALTH_TIMEOUT_MS,
-    });
-    return { node: name, ...answer };
-  } catch (error) {
-    context.signal.throwIfAborted();
-    if (!(error instanceof RbeeError)) throw error;
-    return { node: name, workers: [], error };
-  }
-}
-
-function silenceOf(node: string, error: RbeeError | undefined): string {
-  // Nothing is wrong with a machine that has not been used yet.
-  if (node === LOCALHOST && error?.code === "NODE_UNREACHABLE") return "No hive runs on this machine.";
-  return `${node} did not answer: ${error?.message}`;
-}
-
-function columns(worker: WorkerInfo & { node: string }): Record<string, string> {
+function healthColumns(worker: WorkerInfo): Record<string, string> {
+  const { error, memory } = worker;
   return {
-    NODE: worker.node,
     WORKER: worker.worker_id,
     MODEL: worker.model_ref,
-    BACKEND: `${worker.backend}:${worker.device}`,
     STATE: worker.state,
-    "FREE SLOTS": `${worker.slots_available}/${worker.slots_total}`,
-    URL: worker.url,
+    "LAST HEALTHY": ago(worker.last_health_unix || null, nowUnix()),
+    "LAST USED": ago(worker.last_activity_unix, nowUnix()),
+    MEMORY: memory?.actual_mb == null ? "?" : `${Math.round(memory.actual_mb)} MB`,
+    PROBLEM: error?.message ?? "",
   };
 }

@@ -35,6 +35,16 @@ export async function reachHive(
   return { client: hiveClient(node, context), node };
 }
 
+/**
+ * Reaches a node's hive as it is.
+ *
+ * @throws {RbeeError} as {@linkcode reachHive}, but for the version.
+ */
+export async function runningHive(node: ResolvedNode, context: PhaseContext): Promise<ReachedHive> {
+  await hiveHealth(node, context);
+  return { client: hiveClient(node, context), node };
+}
+
 /** `GET /v1/health` with EC1's attempts, each failure told in one line. */
 export async function hiveHealth(node: ResolvedNode, context: PhaseContext): Promise<HealthResponse> {
   const address = new URL(node.url).host;

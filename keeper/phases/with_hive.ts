@@ -1,21 +1,22 @@
 /** What every command about one machine's models begins with: the node is found, and its hive reached. */
-import { loadConfig } from "../../home/config.ts";
+import { loadConfig, type LoadedConfig } from "../../home/config.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
 import type { Place } from "../explain.ts";
 import { withPlace } from "../failure.ts";
 import { hiveLogPath } from "../../home/paths.ts";
 import { resolveNode } from "../node.ts";
-import { type ReachedHive, reachHive } from "./reach_hive.ts";
+import { type ReachedHive, reachHive, runningHive } from "./reach_hive.ts";
 
 /**
- * Runs `work` with a node's hive, which is started when it is this machine's and does not run. Errors say where they
- * happened.
+ * Runs `work` with a node's hive, which is started when it is this machine's and does not run. With `onlyRunning` it is
+ * taken as it is: not started, and of whatever version. Errors say where they happened.
  */
 export async function withHive<T>(
-  nodeName: string,
+  nodeName: string | undefined,
   context: CommandContext,
-  work: (hive: ReachedHive, context: PhaseContext) => Promise<T>,
+  work: (hive: ReachedHive, context: PhaseContext, config: LoadedConfig) => Promise<T>,
+  options: { onlyRunning?: boolean } = {},
 ): Promise<T> {
   const place: Place = {};
   return await withPlace(place, async () => {
@@ -23,8 +24,10 @@ export async function withHive<T>(
     Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
     place.node = await resolveNode(nodeName, config);
     const phases = { ...context, correlationId: newCorrelationId() };
-    const hive = await reachHive(place.node, config, phases);
+    const hive = options.onlyRunning
+      ? await runningHive(place.node, phases)
+      : await reachHive(place.node, config, phases);
     place.node = hive.node;
-    return await work(hive, phases);
+    return await work(hive, phases, config);
   });
 }

@@ -2,118 +2,24 @@
 import type { FlagsOf } from "../../home/flags.ts";
 import { type Command, defineCommand } from "../cli.ts";
 import { DEFAULT_BUSY_RETRIES, MAX_BUSY_RETRIES } from "../limits.ts";
-import { MODEL_HELP, NODE_HELP, QUIET } from "./shared.ts";
+import { MODEL, NODE, QUIET, SAMPLING, WORKER } from "./shared.ts";
 
-/** Flags of `infer`. Their bounds are those of the worker's own schema. */
+/** Flags of `infer`. */
 export const INFER_FLAGS = {
   prompt: { type: "text", value: "TEXT|-", required: true, help: "what to say; - reads it from stdin" },
-  system: { type: "text", value: "TEXT", help: "what the model is told beforehand" },
-  model: {
+  file: {
     type: "text",
-    value: "REF",
-    default: "builtin:stories",
-    help: MODEL_HELP,
-  },
-  node: { type: "text", value: "NAME", default: "localhost", help: `where to run it: ${NODE_HELP}` },
-  "max-tokens": {
-    type: "integer",
-    value: "N",
-    min: 1,
-    max: 1_048_576,
-    otherwise: "512, or what the context leaves",
-    help: "most tokens to generate",
-  },
-  temperature: {
-    type: "number",
-    value: "T",
-    min: 0,
-    max: 2,
-    otherwise: "0.7",
-    help: "0 always takes the likeliest token, higher is wilder",
-  },
-  "top-p": {
-    type: "number",
-    value: "P",
-    min: 0,
-    max: 1,
-    otherwise: "0.95",
-    help: "only the likeliest tokens that make up this share",
-  },
-  "top-k": {
-    type: "integer",
-    value: "K",
-    min: 0,
-    max: 1_000_000,
-    otherwise: "40",
-    help: "only the K likeliest tokens; 0 is all of them",
-  },
-  "min-p": {
-    type: "number",
-    value: "P",
-    min: 0,
-    max: 1,
-    otherwise: "0.05",
-    help: "only tokens at least this likely, measured by the likeliest",
-  },
-  seed: {
-    type: "integer",
-    value: "N",
-    min: 0,
-    max: 0xffff_fffe,
-    otherwise: "chosen",
-    help: "the same seed and prompt give the same answer",
-  },
-  stop: {
-    type: "text",
-    value: "TEXT",
+    value: "FILE",
     repeatable: true,
-    help: "end the answer before this text; may be given several times",
+    help: "put this file's text before the prompt; may be given several times",
   },
+  system: { type: "text", value: "TEXT", help: "what the model is told beforehand" },
+  model: MODEL,
+  node: NODE,
+  ...SAMPLING,
   "json-schema": { type: "text", value: "FILE", help: "the answer will be JSON that fits this schema" },
   raw: { type: "boolean", help: "continue the prompt as it stands, without the model's chat template" },
-  backend: {
-    type: "text",
-    value: "NAME",
-    choices: ["auto", "cpu", "cuda", "metal", "vulkan"],
-    otherwise: "auto, the best there is",
-    help: "what to run the model on",
-  },
-  device: {
-    type: "integer",
-    value: "N",
-    min: 0,
-    max: 255,
-    otherwise: "0",
-    help: "which device of that backend",
-  },
-  slots: {
-    type: "integer",
-    value: "N",
-    min: 1,
-    max: 64,
-    otherwise: "4",
-    help: "how many answers a new worker can give at once",
-  },
-  "ctx-size": {
-    type: "integer",
-    value: "N",
-    min: 16,
-    max: 1_048_576,
-    otherwise: "the model's own, at most 4096",
-    help: "tokens that prompt and answer may have together",
-  },
-  "idle-timeout": {
-    type: "number",
-    value: "SECONDS",
-    min: 0,
-    max: 31_536_000,
-    otherwise: "the hive's own, 300",
-    help: "how long the worker stays without a request; 0 is for ever",
-  },
-  pin: {
-    type: "boolean",
-    help: "keep the worker: it never leaves to make room, nor by itself unless --idle-timeout says so",
-  },
+  ...WORKER,
   timeout: {
     type: "number",
     value: "SECONDS",

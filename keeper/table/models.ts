@@ -1,10 +1,10 @@
 /** `models …`: what a machine has on its disk. */
 import type { FlagsOf } from "../../home/flags.ts";
 import { type Command, defineCommand } from "../cli.ts";
-import { JSON_DOCUMENT, MODEL_HELP, NODE_HELP, QUIET } from "./shared.ts";
+import { JSON_DOCUMENT, MODEL_HELP, NODE, QUIET } from "./shared.ts";
 
 const MODELS_FLAGS = {
-  node: { type: "text", value: "NAME", default: "localhost", help: `on which machine: ${NODE_HELP}` },
+  node: NODE,
   json: JSON_DOCUMENT,
   quiet: QUIET,
 } as const;

@@ -1,15 +1,18 @@
 /** `workers …`: what runs where. */
 import type { FlagsOf } from "../../home/flags.ts";
 import { type Command, defineCommand } from "../cli.ts";
-import { JSON_DOCUMENT, NODE_HELP, QUIET } from "./shared.ts";
+import { JSON_DOCUMENT, QUIET, SOME_NODE } from "./shared.ts";
 
-const WORKERS_LIST_FLAGS = {
-  node: { type: "text", value: "NAME", otherwise: "all nodes", help: `only this machine: ${NODE_HELP}` },
-  json: JSON_DOCUMENT,
-  quiet: QUIET,
-} as const;
-/** Values of `workers list`'s flags. */
+const WORKERS_LIST_FLAGS = { node: SOME_NODE, json: JSON_DOCUMENT, quiet: QUIET } as const;
+/** Values of the flags of `workers list` and `workers health`. */
 export type WorkersListFlags = FlagsOf<typeof WORKERS_LIST_FLAGS>;
+
+const WORKERS_SHUTDOWN_FLAGS = {
+  id: { type: "text", value: "ID", required: true, help: "which worker; the beginning of its id is enough" },
+  ...WORKERS_LIST_FLAGS,
+} as const;
+/** Values of the flags of `workers shutdown`. */
+export type WorkersShutdownFlags = FlagsOf<typeof WORKERS_SHUTDOWN_FLAGS>;
 
 /** See the file's head. */
 export const WORKERS_COMMANDS: readonly Command[] = [
@@ -21,5 +24,21 @@ export const WORKERS_COMMANDS: readonly Command[] = [
     flags: WORKERS_LIST_FLAGS,
     examples: ["workers list", "workers list --node localhost --json"],
     load: () => import("../commands/workers_list.ts").then((module) => module.WORKERS_LIST),
+  }),
+  defineCommand({
+    path: ["workers", "health"],
+    summary: "show how the workers are, when they were last used, and what failed",
+    details: "Exit code 1 when one has failed.",
+    flags: WORKERS_LIST_FLAGS,
+    examples: ["workers health", "workers health --node mac"],
+    load: () => import("../commands/workers_list.ts").then((module) => module.WORKERS_HEALTH),
+  }),
+  defineCommand({
+    path: ["workers", "shutdown"],
+    summary: "stop a worker; what it generates is finished first",
+    flags: WORKERS_SHUTDOWN_FLAGS,
+    bare: "id",
+    examples: ["workers shutdown 3f9a", "workers shutdown --id 3f9a --node mac"],
+    load: () => import("../commands/worker_stop.ts").then((module) => module.WORKER_STOP),
   }),
 ];

@@ -1,0 +1,127 @@
+/** `daemon start|stop|status`: this machine's hive. */
+import process from "node:process";
+import { delay } from "@std/async";
+import { loadConfig, type LoadedConfig } from "../../home/config.ts";
+import { type HiveFile, readHiveFile } from "../../home/hive_file.ts";
+import { hiveLogPath } from "../../home/paths.ts";
+import { newCorrelationId } from "../../protocol/correlation.ts";
+import { RbeeError } from "../../protocol/errors.ts";
+import type { WorkerInfo } from "../../protocol/hive_schemas.ts";
+import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
+import type { LoadedCommand } from "../cli.ts";
+import type { CommandContext, PhaseContext } from "../context.ts";
+import type { Place } from "../explain.ts";
+import { withPlace } from "../failure.ts";
+import { HIVE_START_POLL_MS, HIVE_STOP_TIMEOUT_MS } from "../limits.ts";
+import { LOCALHOST, resolveNode } from "../node.ts";
+import { hiveClient, reachHive } from "../phases/reach_hive.ts";
+import type { DaemonFlags } from "../table/system.ts";
+import { textTable } from "../text_table.ts";
+import { workerColumns } from "../worker_columns.ts";
+
+/** `daemon start`. */
+export const DAEMON_START: LoadedCommand<DaemonFlags> = { run: here(start) };
+/** `daemon stop`. */
+export const DAEMON_STOP: LoadedCommand<DaemonFlags> = { run: here(stop) };
+/** `daemon status`. */
+export const DAEMON_STATUS: LoadedCommand<DaemonFlags> = { run: here(status) };
+
+/** What a running hive is like. */
+interface Running extends HiveFile {
+  workers: WorkerInfo[];
+}
+
+function here(work: (config: LoadedConfig, context: PhaseContext) => Promise<number>) {
+  return async (context: CommandContext): Promise<number> => {
+    const place: Place = {};
+    return await withPlace(place, async () => {
+      const config = await loadConfig();
+      Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
+      place.node = await resolveNode(LOCALHOST, config);
+      return await work(config, { ...context, correlationId: newCorrelationId() });
+    });
+  };
+}
+
+async function start(config: LoadedConfig, context: PhaseContext): Promise<number> {
+  const { output } = context;
+  const before = await running(config, context);
+  if (before === undefined) await reachHive(await resolveNode(LOCALHOST, config), config, context);
+  else output.say(`The hive runs already, at ${before.url} (pid ${before.pid}).`);
+  if (output.json) await output.document(shown(before ?? await running(config, context)));
+  return 0;
+}
+
+async function stop(config: LoadedConfig, context: PhaseContext): Promise<number> {
+  const { output, signal } = context;
+  const hive = await running(config, context);
+  if (hive !== undefined) {
+    const { length } = hive.workers;
+    output.say(
+      `Stopping the hive${
+        length === 0 ? "" : ` and its ${length === 1 ? "worker" : `${length} workers`}`
+      } ...`,
+    );
+    // It has just answered to this home's key: the pid it wrote down is its own.
+    Deno.kill(hive.pid, "SIGTERM");
+    const deadlineMs = performance.now() + HIVE_STOP_TIMEOUT_MS;
+    while (isAlive(hive.pid)) {
+      if (performance.now() > deadlineMs) {
+        throw new RbeeError(
+          "INTERNAL",
+          `The hive (pid ${hive.pid}) did not stop within ${HIVE_STOP_TIMEOUT_MS / 1000} s`,
+          {
+            details: { advice: [`Its log: ${hiveLogPath(config.home)}`] },
+          },
+        );
+      }
+      await delay(HIVE_START_POLL_MS, { signal });
+    }
+  }
+  if (output.json) await output.document({ running: false, stopped: hive !== undefined });
+  else output.say(hive === undefined ? "No hive runs on this machine." : "The hive is stopped.");
+  return 0;
+}
+
+async function status(config: LoadedConfig, context: PhaseContext): Promise<number> {
+  const { output } = context;
+  const hive = await running(config, context);
+  if (output.json) await output.document(shown(hive));
+  else if (hive === undefined) output.say("No hive runs on this machine.");
+  else {
+    await output.line(`The hive runs at ${hive.url} (pid ${hive.pid}, version ${hive.version}).`);
+    if (hive.workers.length > 0) await output.text(`\n${textTable(hive.workers.map(workerColumns))}`);
+  }
+  return hive === undefined ? 1 : 0;
+}
+
+function shown(hive: Running | undefined) {
+  if (hive === undefined) return { running: false };
+  const { pid, url, version, workers } = hive;
+  return { running: true, pid, url, version, workers };
+}
+
+/** This home's hive, if it answers to this home's key. */
+async function running(config: LoadedConfig, context: PhaseContext): Promise<Running | undefined> {
+  const file = await readHiveFile(config.home);
+  if (file === undefined) return undefined;
+  const client = hiveClient(await resolveNode(LOCALHOST, config), context);
+  try {
+    const { workers } = await client.workers({ signal: context.signal, timeoutMs: HEALTH_TIMEOUT_MS });
+    return { ...file, workers };
+  } catch (error) {
+    context.signal.throwIfAborted();
+    // What a hive that was killed left behind.
+    if (error instanceof RbeeError && error.code === "NODE_UNREACHABLE") return undefined;
+    throw error;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    // Signal 0 asks without doing anything; Deno's own kill does not know it.
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}

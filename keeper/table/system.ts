@@ -1,0 +1,89 @@
+/** What concerns the programs themselves: their logs, this machine's hive, the shell. */
+import type { FlagsOf } from "../../home/flags.ts";
+import { type Command, defineCommand } from "../cli.ts";
+import { JSON_DOCUMENT, NODE, QUIET } from "./shared.ts";
+
+const LOGS_FLAGS = {
+  node: NODE,
+  worker: { type: "text", value: "ID", help: "only what this worker says and what is said of it" },
+  follow: { type: "boolean", help: "go on with the lines that come, until Ctrl+C or the end of the worker" },
+  since: {
+    type: "text",
+    value: "SPAN|TIME",
+    help: "only lines of the last 10m (s, m, h, d), or from this time on",
+  },
+  tail: { type: "integer", value: "N", min: 0, max: 10_000, help: "only the last of the lines there are" },
+  json: { type: "boolean", help: "print one JSON object per line" },
+  quiet: QUIET,
+} as const;
+/** Values of the flags of `logs`. */
+export type LogsFlags = FlagsOf<typeof LOGS_FLAGS>;
+
+const DAEMON_FLAGS = { json: JSON_DOCUMENT, quiet: QUIET } as const;
+/** Values of the flags of `daemon …`. */
+export type DaemonFlags = FlagsOf<typeof DAEMON_FLAGS>;
+
+const COMPLETIONS_FLAGS = {
+  shell: {
+    type: "text",
+    value: "SHELL",
+    required: true,
+    choices: ["bash", "zsh", "fish"],
+    help: "for which shell",
+  },
+} as const;
+/** Values of the flags of `completions`. */
+export type CompletionsFlags = FlagsOf<typeof COMPLETIONS_FLAGS>;
+
+/** See the file's head. */
+export const SYSTEM_COMMANDS: readonly Command[] = [
+  defineCommand({
+    path: ["logs"],
+    summary: "show what a machine's hive and its workers write",
+    flags: LOGS_FLAGS,
+    examples: ["logs --tail 20 --follow", "logs --node mac --since 10m", "logs --worker 3f9a12bc4d5e"],
+    load: () => import("../commands/logs.ts").then((module) => module.LOGS),
+  }),
+  defineCommand({
+    path: ["daemon", "start"],
+    summary: "start this machine's hive in the background",
+    details: "Commands that need it start it by themselves.",
+    flags: DAEMON_FLAGS,
+    examples: ["daemon start"],
+    load: () => import("../commands/daemon.ts").then((module) => module.DAEMON_START),
+  }),
+  defineCommand({
+    path: ["daemon", "stop"],
+    summary: "stop this machine's hive and its workers",
+    details: "What they generate is finished first, for at most 30 s.",
+    flags: DAEMON_FLAGS,
+    examples: ["daemon stop"],
+    load: () => import("../commands/daemon.ts").then((module) => module.DAEMON_STOP),
+  }),
+  defineCommand({
+    path: ["daemon", "status"],
+    summary: "say whether this machine's hive runs, and what on it",
+    details: "Exit code 1 when none runs.",
+    flags: DAEMON_FLAGS,
+    examples: ["daemon status", "daemon status --json"],
+    load: () => import("../commands/daemon.ts").then((module) => module.DAEMON_STATUS),
+  }),
+  defineCommand({
+    path: ["completions"],
+    summary: "print what makes a shell complete this program's commands and flags",
+    details:
+      "bash: put it into ~/.local/share/bash-completion/completions/rbee-keeper. zsh: into a file _rbee-keeper in a " +
+      "folder of $fpath. fish: into ~/.config/fish/completions/rbee-keeper.fish.",
+    flags: COMPLETIONS_FLAGS,
+    bare: "shell",
+    examples: ["completions bash"],
+    load: () => import("../commands/completions.ts").then((module) => module.COMPLETIONS),
+  }),
+  defineCommand({
+    path: ["man"],
+    summary: "print the manual page",
+    flags: {},
+    examples: ["man"],
+    load: () => import("../commands/man.ts").then((module) => module.MAN),
+  }),
+];
