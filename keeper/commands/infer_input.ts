@@ -5,7 +5,7 @@ import { MAX_STOP_STRINGS } from "../../protocol/limits.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
 import type { InferenceInput, ModelFacts } from "../../protocol/worker_schemas.ts";
 import type { InferFlags } from "../table/infer.ts";
-import type { WorkerFlags } from "../table/shared.ts";
+import type { SamplingFlags, WorkerFlags } from "../table/shared.ts";
 import { MAX_INPUT_BYTES } from "../limits.ts";
 import type { Output } from "../output.ts";
 import { UsageError } from "../cli.ts";
@@ -78,16 +78,7 @@ export function requestFor(
   from: { flags: InferFlags; model: ModelFacts; output: Output },
 ): InferenceInput {
   const { flags, model, output } = from;
-  const options = {
-    max_tokens: flags["max-tokens"],
-    temperature: flags.temperature,
-    top_p: flags["top-p"],
-    top_k: flags["top-k"],
-    min_p: flags["min-p"],
-    seed: flags.seed,
-    stop: flags.stop,
-    json_schema: input.jsonSchema,
-  };
+  const options = { ...samplingOf(flags), json_schema: input.jsonSchema };
   if (!flags.raw && model.chat_template) {
     const system = flags.system === undefined ? [] : [{ role: "system" as const, content: flags.system }];
     return { ...options, messages: [...system, { role: "user", content: input.prompt }] };
@@ -96,6 +87,24 @@ export function requestFor(
   output.say("The model has no chat template: the system text is put before the prompt as it stands.");
   return { ...options, prompt: `${flags.system}\n\n${input.prompt}` };
 }
+
+/** How it is to be generated, as the worker calls it. */
+export function samplingOf(flags: Partial<SamplingFlags>): GenerationInput {
+  return {
+    max_tokens: flags["max-tokens"],
+    temperature: flags.temperature,
+    top_p: flags["top-p"],
+    top_k: flags["top-k"],
+    min_p: flags["min-p"],
+    seed: flags.seed,
+    stop: flags.stop,
+  };
+}
+
+type GenerationInput = Pick<
+  InferenceInput,
+  "max_tokens" | "temperature" | "top_p" | "top_k" | "min_p" | "seed" | "stop"
+>;
 
 /** All of a text stream, bounded; one line end at its end is not part of the prompt. */
 export async function readPrompt(stream: ReadableStream<Uint8Array>): Promise<string> {
