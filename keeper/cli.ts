@@ -10,6 +10,8 @@ import type { CommandContext } from "./context.ts";
 export interface LoadedCommand<Flags> {
   /** What the table can't say about the flags: one line per mistake. Flags that are wrong already are undefined. */
   check?(flags: Partial<Flags>): string[] | Promise<string[]>;
+  /** Ctrl+C is its own business: the context's signal never aborts. */
+  ownInterrupts?: true;
   /** Does it; resolves to the exit code. */
   run(context: CommandContext, flags: Flags): Promise<number>;
 }

@@ -1,5 +1,6 @@
 /** Every command there is: parsing, help, completions and near misses all read this one table. */
 import type { Command } from "./cli.ts";
+import { CHAT_COMMANDS } from "./table/chat.ts";
 import { INFER_COMMANDS } from "./table/infer.ts";
 import { MODELS_COMMANDS } from "./table/models.ts";
 import { POOL_COMMANDS } from "./table/pool.ts";
@@ -15,6 +16,7 @@ export const PROGRAM_SUMMARY = "run language models on this machine and on other
 /** All commands, in the order the help shows them. */
 export const COMMANDS: readonly Command[] = [
   ...INFER_COMMANDS,
+  ...CHAT_COMMANDS,
   ...MODELS_COMMANDS,
   ...POOL_COMMANDS,
   ...WORKERS_COMMANDS,

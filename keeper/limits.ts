@@ -61,3 +61,8 @@ export const STREAM_WATCH_INTERVAL_MS = 250;
 export const MAX_INPUT_BYTES = 8 * 1024 * 1024;
 /** Longest run of names shown by an error. */
 export const MAX_NAMES_SHOWN = 20;
+
+/** Lines of earlier chats that the arrow keys bring back. */
+export const MAX_HISTORY_LINES = 1_000;
+/** Longest line that is remembered for them. */
+export const MAX_HISTORY_CHARS = 10_000;

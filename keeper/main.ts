@@ -22,12 +22,13 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     const { command, flags } = asked;
     output = new Output({ json: flags.json === true, quiet: flags.quiet === true });
-    const { check, run } = await command.load();
+    const { check, run, ownInterrupts } = await command.load();
     // The parser made the flags from the table that the command's type comes from.
     const problems = [...asked.problems, ...await check?.(flags as never) ?? []];
     if (problems.length > 0) throw new UsageError(problems, command.path);
-    using interrupts = watchInterrupts(() => output.restore());
-    return await run({ output, signal: interrupts.signal }, flags as never);
+    using interrupts = ownInterrupts ? undefined : watchInterrupts(() => output.restore());
+    const signal = interrupts?.signal ?? new AbortController().signal;
+    return await run({ output, signal }, flags as never);
   } catch (error) {
     const { reportFailure } = await import("./failure.ts");
     return await reportFailure(error, output);

@@ -50,18 +50,32 @@ export interface KeeperOptions {
   closeStdoutAfter?: string;
 }
 
+/** The command line of the keeper, without its arguments. */
+export function keeperCommand(): [string, ...string[]] {
+  const config = join(ROOT, "deno.json");
+  const main = join(ROOT, "keeper", "main.ts");
+  return [
+    Deno.execPath(),
+    "run",
+    "-q",
+    "--no-prompt",
+    "--cached-only",
+    "-P=keeper",
+    "--config",
+    config,
+    main,
+  ];
+}
+
 /** Starts `rbee-keeper ARGS`. */
 export function startKeeper(args: readonly string[], options: KeeperOptions): KeeperProcess {
   const inherited = ["PATH", "HOME", "DENO_DIR"].flatMap((name) => {
     const value = Deno.env.get(name);
     return value === undefined ? [] : [[name, value]];
   });
-  const child = new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "-q", "--no-prompt", "--cached-only", "-P=keeper", "--config", join(ROOT, "deno.json")],
-      join(ROOT, "keeper", "main.ts"),
-      ...args,
-    ],
+  const [program, ...before] = keeperCommand();
+  const child = new Deno.Command(program, {
+    args: [...before, ...args],
     clearEnv: true,
     env: {
       ...Object.fromEntries(inherited),
