@@ -4,7 +4,7 @@ import { modelPath } from "./models.ts";
 import { compared, type EntrantResult, type RowResult } from "./results.ts";
 
 /** What a figure counts. MB are 1,000,000 bytes. */
-export type Unit = "tokens/s" | "MB/s" | "ms" | "MB";
+export type Unit = "tokens/s" | "MB/s" | "ms" | "MB" | "%";
 
 /**
  * What is asked of the row's subject: of its own `figure`, of its `ratio` to a peer's figure, or of the `difference`

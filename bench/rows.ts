@@ -2,11 +2,18 @@
 import type { Row } from "./row.ts";
 import { DOWNLOAD_ROWS } from "./rows_download.ts";
 import { GENERATION_ROWS } from "./rows_generation.ts";
+import { HIVE_ROWS } from "./rows_hive.ts";
 import { LATENCY_ROWS } from "./rows_latency.ts";
 import { PROCESS_ROWS } from "./rows_process.ts";
 
 /** See the file's head. */
-export const ROWS: readonly Row[] = [...GENERATION_ROWS, ...LATENCY_ROWS, ...PROCESS_ROWS, ...DOWNLOAD_ROWS];
+export const ROWS: readonly Row[] = [
+  ...GENERATION_ROWS,
+  ...LATENCY_ROWS,
+  ...PROCESS_ROWS,
+  ...DOWNLOAD_ROWS,
+  ...HIVE_ROWS,
+];
 
 /** The rows of a list of names, `all` of them without one, and the names that no row has. */
 export function rowsNamed(only?: string): { rows: Row[]; unknown: string[] } {

@@ -1,6 +1,7 @@
 /** Rows about a whole process: its memory and its start. Every figure is of a process of its own. */
 import { timedAnswer } from "./answer.ts";
 import { RANDOM_1B } from "./models.ts";
+import { kilobytes } from "./process_figures.ts";
 import { prompt } from "./prompts.ts";
 import { atMostAbove, type Entrant, type Row, type Target } from "./row.ts";
 import {
@@ -56,10 +57,6 @@ const rss = (pid: number) => kilobytes(`/proc/${pid}/status`, /^VmRSS:\s+(\d+) k
 
 /** Bytes resident, those shared with other processes by share. */
 const pss = (pid: number) => kilobytes(`/proc/${pid}/smaps_rollup`, /^Pss:\s+(\d+) kB/m);
-
-async function kilobytes(path: string, pattern: RegExp): Promise<number> {
-  return Number(pattern.exec(await Deno.readTextFile(path))![1]) * 1024;
-}
 
 const untilFirstToken: Measure = async (server, startMs) => {
   const { firstMs } = await timedAnswer(server, { prompt: prompt(8), maxTokens: 2 });
