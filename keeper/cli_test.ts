@@ -76,7 +76,10 @@ Deno.test("an unknown command names the near one, or all there are", () => {
   assertEquals(problemsOf("pool", "worker", "spwan"), [
     'Unknown command "pool worker spwan". Did you mean "pool worker spawn"?',
   ]);
-  assertMatch(problemsOf("xyzzy")[0], /^Unknown command "xyzzy". Known: infer, models, pool, workers, /);
+  assertMatch(
+    problemsOf("xyzzy")[0],
+    /^Unknown command "xyzzy". Known: infer, chat, models, pool, workers, /,
+  );
   assertEquals(problemsOf("pool", "models"), ['"pool models" needs one of: download, list, remove.']);
   assertEquals(problemsOf("--json", "infer"), ['"--json" came before any command. Name the command first.']);
 });

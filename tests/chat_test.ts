@@ -42,7 +42,7 @@ function keeperEnv(home: TestHome): Record<string, string> {
 function succeeded({ code, stdout, stderr }: Finished): string {
   assertEquals([
     code,
-    stderr.replace(/^.*(Saved|Going on|Model|Node|comes before|  \w+ = |tokens\/s).*\n/gm, ""),
+    stderr.replace(/^.*(Saved|Going on|Model|Node|comes before|^ +\w+ = |tokens\/s).*\n/gm, ""),
   ], [0, ""]);
   return stdout;
 }
