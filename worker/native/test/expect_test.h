@@ -10,3 +10,4 @@ void expect(bool condition, const char* what, const std::string& got);
 void text_stream_tests();
 void step_plan_tests();
 void governor_tests();
+void process_memory_tests();

@@ -16,6 +16,7 @@ int main() {
   text_stream_tests();
   step_plan_tests();
   governor_tests();
+  process_memory_tests();
   std::printf("%d failures\n", failures);
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
