@@ -66,3 +66,14 @@ export const MAX_NAMES_SHOWN = 20;
 export const MAX_HISTORY_LINES = 1_000;
 /** Longest line that is remembered for them. */
 export const MAX_HISTORY_CHARS = 10_000;
+
+/** Longest that any one of the doctor's looks takes. */
+export const DOCTOR_LOOK_TIMEOUT_MS = 5_000;
+/** Longest wait for this machine's devices: the engine is loaded to ask it. */
+export const DOCTOR_DETECT_TIMEOUT_MS = 25_000;
+/** Difference between two machines' clocks that deserves a word; their answers tell whole seconds only. */
+export const CLOCK_SKEW_SECONDS = 5;
+/** Free disk below which the doctor warns: less than a small model. */
+export const DISK_LOW_MB = 5_000;
+/** Free memory below which the doctor warns. */
+export const MEMORY_LOW_MB = 1_000;

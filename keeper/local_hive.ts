@@ -1,6 +1,5 @@
 /** This machine's hive, started in the background when a command needs it and none runs. It stays afterwards. */
 import { delay } from "@std/async";
-import { dirname, fromFileUrl, join } from "@std/path";
 import type { LoadedConfig } from "../home/config.ts";
 import { ensureHome, hiveLogPath, PRIVATE_FILE_MODE } from "../home/paths.ts";
 import { callRouteEmpty } from "../protocol/client.ts";
@@ -8,6 +7,7 @@ import { RbeeError } from "../protocol/errors.ts";
 import { HEALTH_TIMEOUT_MS } from "../protocol/limits.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import type { PhaseContext } from "./context.ts";
+import { hiveCommand } from "./hive_command.ts";
 import { type HiveFile, readHiveFile } from "../home/hive_file.ts";
 import {
   HIVE_RIVAL_TIMEOUT_MS,
@@ -36,7 +36,7 @@ export async function ensureLocalHive(
   const log = hiveLogPath(place.home);
   context.output.say(`No hive runs on this machine: starting one in the background (log: ${log}).`);
   const logBefore = await sizeOf(log);
-  const child = await startDetached(context.command ?? hiveCommand(), log);
+  const child = await startDetached(context.command ?? hiveCommand("daemon"), log);
   const running = await untilRunning(place, child.exited, context);
   if (running !== undefined) {
     context.output.say(
@@ -82,13 +82,6 @@ async function answers(url: string, context: PhaseContext): Promise<boolean> {
     if (error instanceof RbeeError) return error.code !== "NODE_UNREACHABLE";
     throw error;
   }
-}
-
-function hiveCommand(): [string, ...string[]] {
-  const root = dirname(dirname(fromFileUrl(import.meta.url)));
-  const config = join(root, "deno.json");
-  const main = join(root, "hive", "main.ts");
-  return [Deno.execPath(), "run", "-q", "--no-prompt", "-P=hive", "--config", config, main, "daemon"];
 }
 
 /** Starts a program of its own session, so that neither this terminal's Ctrl+C nor its end reaches it. */

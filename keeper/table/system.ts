@@ -23,6 +23,10 @@ const DAEMON_FLAGS = { json: JSON_DOCUMENT, quiet: QUIET } as const;
 /** Values of the flags of `daemon …`. */
 export type DaemonFlags = FlagsOf<typeof DAEMON_FLAGS>;
 
+const DOCTOR_FLAGS = { json: JSON_DOCUMENT, quiet: QUIET } as const;
+/** Values of the flags of `doctor`. */
+export type DoctorFlags = FlagsOf<typeof DOCTOR_FLAGS>;
+
 const COMPLETIONS_FLAGS = {
   shell: {
     type: "text",
@@ -67,6 +71,14 @@ export const SYSTEM_COMMANDS: readonly Command[] = [
     flags: DAEMON_FLAGS,
     examples: ["daemon status", "daemon status --json"],
     load: () => import("../commands/daemon.ts").then((module) => module.DAEMON_STATUS),
+  }),
+  defineCommand({
+    path: ["doctor"],
+    summary: "look for what is wrong, here and on every node, and say what to do about it",
+    details: "Changes nothing and starts no hive. Exit code 1 when something is wrong.",
+    flags: DOCTOR_FLAGS,
+    examples: ["doctor", "doctor --json"],
+    load: () => import("../commands/doctor.ts").then((module) => module.DOCTOR),
   }),
   defineCommand({
     path: ["completions"],

@@ -1,0 +1,85 @@
+/** What the doctor found, and how facts are judged. Pure. */
+import { printable } from "../../protocol/printable.ts";
+import { CLOCK_SKEW_SECONDS, DISK_LOW_MB, MEMORY_LOW_MB } from "../limits.ts";
+import { bytes } from "../progress.ts";
+
+/** One of them. */
+export interface Finding {
+  /** What was looked at: `home`, `engine`, `node mac`. */
+  check: string;
+  level: "ok" | "warning" | "problem";
+  /** What is so. */
+  what: string;
+  /** What to do about it; absent when all is well. */
+  remedy?: string;
+}
+
+/** All is well. */
+export function ok(check: string, what: string): Finding {
+  return { check, level: "ok", what: printable(what) };
+}
+
+/** It works, but perhaps not for long, or not as one would wish. */
+export function warning(check: string, what: string, remedy: string): Finding {
+  return { check, level: "warning", what: printable(what), remedy: printable(remedy) };
+}
+
+/** It does not work. */
+export function problem(check: string, what: string, remedy: string): Finding {
+  return { check, level: "problem", what: printable(what), remedy: printable(remedy) };
+}
+
+const BYTES_PER_MB = 1e6;
+
+/** Free memory of a machine. */
+export function judgeMemory(check: string, memory: { free_mb: number; total_mb: number }): Finding {
+  const what = `${bytes(memory.free_mb * BYTES_PER_MB)} of ${
+    bytes(memory.total_mb * BYTES_PER_MB)
+  } of memory are free`;
+  if (memory.free_mb >= MEMORY_LOW_MB) return ok(check, what);
+  return warning(check, what, "Close other programs, or use small models and a small --ctx-size.");
+}
+
+/** Free disk where models lie. */
+export function judgeDisk(check: string, disk: { free_mb: number; models_dir: string }): Finding {
+  const what = `${bytes(disk.free_mb * BYTES_PER_MB)} are free for models in ${disk.models_dir}`;
+  if (disk.free_mb >= DISK_LOW_MB) return ok(check, what);
+  return warning(
+    check,
+    what,
+    "Make room: rbee-keeper models prune --keep-gb N removes what was not used for longest.",
+  );
+}
+
+/** Another machine's clock, by what it and we say at the same moment. */
+export function judgeClock(check: string, clocks: { theirsMs: number; oursMs: number }): Finding {
+  const seconds = Math.round((clocks.theirsMs - clocks.oursMs) / 1000);
+  if (Math.abs(seconds) <= CLOCK_SKEW_SECONDS) return ok(check, "its clock and this machine's agree");
+  const how = seconds > 0 ? "ahead of" : "behind";
+  return warning(
+    check,
+    `its clock is ${Math.abs(seconds)} s ${how} this machine's`,
+    "Let both follow a time server (on Linux: timedatectl set-ntp true).",
+  );
+}
+
+/** A hive's version beside this keeper's. */
+export function judgeVersion(check: string, versions: { theirs: string; ours: string }): Finding {
+  if (versions.theirs === versions.ours) return ok(check, `version ${versions.theirs}`);
+  return problem(
+    check,
+    `its version is ${versions.theirs}, this keeper's is ${versions.ours}`,
+    "Upgrade the older one and restart its hive.",
+  );
+}
+
+/** The mode of what only its owner may open. */
+export function judgeMode(check: string, file: { path: string; mode: number | null }): Finding {
+  const { path, mode } = file;
+  if (mode === null || (mode & 0o077) === 0) return ok(check, `${path} is closed to others`);
+  return problem(
+    check,
+    `${path} is open to others (mode 0${(mode & 0o777).toString(8)})`,
+    `Run: chmod go= ${path}`,
+  );
+}
