@@ -10,7 +10,7 @@ import { projectFiles, projectRoot } from "./project_files.ts";
 import { closingLine, countTests, type TestCounts } from "./test_report.ts";
 
 /** Tests of these folders share nothing and load no engine; they run side by side. */
-const PARALLEL_FOLDERS = ["std", "protocol", "home", "daemon", "keeper", "tools"];
+const PARALLEL_FOLDERS = ["std", "protocol", "home", "daemon", "keeper", "hive", "tools"];
 
 /** Compiled into `engine_test`. */
 const NATIVE_TESTS = "worker/native/test/";

@@ -63,9 +63,9 @@ Deno.test("only what is below the given paths is wanted, whole folder names comp
 });
 
 Deno.test("only tests run, and those that need a machine to themselves one after the other", () => {
-  assertEquals(testGroups(["hive/a.ts", "hive/a_test.ts", "protocol/b_test.ts", "README.md"]), [
+  assertEquals(testGroups(["worker/a.ts", "worker/a_test.ts", "protocol/b_test.ts", "README.md"]), [
     { files: ["protocol/b_test.ts"], parallel: true },
-    { files: ["hive/a_test.ts"], parallel: false },
+    { files: ["worker/a_test.ts"], parallel: false },
   ]);
   assertEquals(testGroups(["README.md"]), []);
 });
