@@ -41,11 +41,21 @@ function numeric(expected: string) {
 
 const Seconds = numeric("expected a number of seconds").pipe(z.number().min(0).max(31_536_000));
 
+/** Nothing that ssh(1) could take for an option, nor a shell for anything but a word. */
+const SSH = /^(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_[][A-Za-z0-9._:[\]-]*$/;
+const INSTALL_PATH = /^[A-Za-z0-9._/][A-Za-z0-9._/-]{0,255}$/;
+
+/** Names of machines. */
+export const NodeName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "not a valid node name");
+
 /** One machine that can be named with `--node`. */
 export const NodeConfig = z.strictObject({
   url: z.url({ protocol: /^https?$/, error: "expected http://HOST:PORT" }),
   api_key_file: z.string().optional(),
-  ssh: z.string().optional(),
+  /** USER@HOST or USER@HOST:PORT, for `nodes install`, `start` and `stop`. */
+  ssh: z.string().regex(SSH, "expected USER@HOST or USER@HOST:PORT").optional(),
+  /** Where rbee is installed there, below the user's home folder unless absolute. */
+  install_path: z.string().regex(INSTALL_PATH, "expected a path of letters, digits, . _ - and /").optional(),
 });
 /** See {@linkcode NodeConfig}. */
 export type NodeConfig = z.infer<typeof NodeConfig>;
@@ -63,7 +73,7 @@ const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
 export const ConfigSchema = z.strictObject({
   api_key: z.string().min(1).optional(),
   api_key_file: z.string().min(1).optional(),
-  nodes: z.record(z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "not a valid node name"), NodeConfig)
+  nodes: z.record(NodeName, NodeConfig)
     .prefault({}),
   hub: z.strictObject({
     endpoint: z.url({ protocol: /^https?$/, error: "expected an http(s) URL" }).default(

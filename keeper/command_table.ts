@@ -3,6 +3,7 @@ import type { Command } from "./cli.ts";
 import { CHAT_COMMANDS } from "./table/chat.ts";
 import { INFER_COMMANDS } from "./table/infer.ts";
 import { MODELS_COMMANDS } from "./table/models.ts";
+import { NODES_COMMANDS } from "./table/nodes.ts";
 import { POOL_COMMANDS } from "./table/pool.ts";
 import { SYSTEM_COMMANDS } from "./table/system.ts";
 import { WORKERS_COMMANDS } from "./table/workers.ts";
@@ -20,5 +21,6 @@ export const COMMANDS: readonly Command[] = [
   ...MODELS_COMMANDS,
   ...POOL_COMMANDS,
   ...WORKERS_COMMANDS,
+  ...NODES_COMMANDS,
   ...SYSTEM_COMMANDS,
 ];

@@ -1,11 +1,18 @@
 /** `docs/metrics.md` against what a real hive and a real worker show. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { join } from "@std/path";
 import { isErrorCode } from "../protocol/errors.ts";
 import { WorkerClient } from "../protocol/worker_client.ts";
 import { BackendName } from "../protocol/worker_schemas.ts";
+import { type LlamaShape, writeLlamaGguf } from "./helpers/gguf_writer.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { testHive } from "./helpers/test_hive.ts";
 import { workerCommand } from "../hive/workers/command.ts";
+
+/** Never ends an answer by itself, and takes seconds for a long one: time for a cancel. */
+const CHAIN: LlamaShape = {
+  ...{ layers: 4, embd: 512, heads: 8, ff: 1_024, type: "Q8_0", vocab: 6_000, ctx: 2_500, chain: true },
+};
 
 /** What the list says of one metric. */
 interface Listed {
@@ -60,11 +67,13 @@ function assertAsListed(what: Awaited<ReturnType<typeof shown>>, list: readonly 
 Deno.test("the list of metrics is what hive and worker show, and their labels have no other values", async () => {
   await using home = await tempHome();
   await using hive = await testHive({ home: home.rbeeHome, command: workerCommand(new Map()) });
-  const { worker_id, url, api_key } = await hive.spawn({ slots: 2 });
+  const path = join(home.path, "chain.gguf");
+  await writeLlamaGguf(path, CHAIN);
+  const { worker_id, url, api_key } = await hive.spawn({ model_ref: `file:${path}`, slots: 2 });
   await hive.until(worker_id, "idle");
   const client = new WorkerClient({ baseUrl: url, apiKey: api_key });
-  await Array.fromAsync((await client.infer({ prompt: "Once", max_tokens: 50 })).events);
-  const { events } = await client.infer({ prompt: "Once", request_id: "a", max_tokens: 400 });
+  await Array.fromAsync((await client.infer({ prompt: "a", max_tokens: 50 })).events);
+  const { events } = await client.infer({ prompt: "a", request_id: "a", max_tokens: 2_000 });
   await events.next();
   await client.cancel("a");
   await Array.fromAsync(events);

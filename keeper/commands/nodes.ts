@@ -1,0 +1,143 @@
+/** `nodes list`, `add` and `remove`: which machines are known. */
+import { loadConfig, type LoadedConfig } from "../../home/config.ts";
+import { editConfig } from "../../home/config_file.ts";
+import { NodeConfig, NodeName } from "../../home/config_schema.ts";
+import { newCorrelationId } from "../../protocol/correlation.ts";
+import { RbeeError } from "../../protocol/errors.ts";
+import { DEFAULT_HIVE_PORT, HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
+import { resolve } from "@std/path";
+import { type LoadedCommand, UsageError } from "../cli.ts";
+import type { CommandContext, PhaseContext } from "../context.ts";
+import { knownNodes, LOCALHOST, resolveNode } from "../node.ts";
+import { hiveClient } from "../phases/reach_hive.ts";
+import { openRegistry } from "../registry.ts";
+import { sshDestination } from "../ssh.ts";
+import type { NodesAddFlags, NodesListFlags, OneNodeFlags } from "../table/nodes.ts";
+import { textTable } from "../text_table.ts";
+
+/** `nodes list`. */
+export const NODES_LIST: LoadedCommand<NodesListFlags> = { run: runList };
+/** `nodes add`. */
+export const NODES_ADD: LoadedCommand<NodesAddFlags> = { check: checkAdd, run: runAdd };
+/** `nodes remove`. */
+export const NODES_REMOVE: LoadedCommand<OneNodeFlags> = { run: runRemove };
+
+/** What is known of a machine. */
+interface NodeReport {
+  name: string;
+  url: string;
+  ssh?: string;
+  version?: string;
+  /** Why there is no version. */
+  error?: string;
+}
+
+async function runList({ output, signal }: CommandContext): Promise<number> {
+  const place = await loadConfig();
+  const context = { output, signal, correlationId: newCorrelationId() };
+  const reports = await Promise.all(knownNodes(place.config).map((name) => look(name, place, context)));
+  if (output.json) await output.document({ nodes: reports });
+  else {
+    await output.text(textTable(reports.map(({ name, url, ssh, version, error }) => ({
+      NODE: name,
+      URL: url,
+      SSH: ssh ?? "",
+      HIVE: version === undefined ? error ?? "" : `version ${version}`,
+    }))));
+  }
+  return 0;
+}
+
+async function look(name: string, place: LoadedConfig, context: PhaseContext): Promise<NodeReport> {
+  const configured = Object.hasOwn(place.config.nodes, name) ? place.config.nodes[name] : undefined;
+  const report: NodeReport = { name, url: configured?.url ?? "", ssh: configured?.ssh };
+  try {
+    const node = await resolveNode(name, place);
+    report.url = node.url;
+    const health = await hiveClient(node, context).health({
+      signal: context.signal,
+      timeoutMs: HEALTH_TIMEOUT_MS,
+    });
+    report.version = health.version;
+  } catch (error) {
+    context.signal.throwIfAborted();
+    if (!(error instanceof RbeeError)) throw error;
+    const off = error.code === "NODE_UNREACHABLE" || error.code === "CONNECTION_TIMEOUT";
+    report.error = off ? (name === LOCALHOST ? "not running" : "does not answer") : error.message;
+  }
+  return report;
+}
+
+function checkAdd(flags: Partial<NodesAddFlags>): string[] {
+  const problems: string[] = [];
+  if (flags.name !== undefined && (!NodeName.safeParse(flags.name).success || flags.name === LOCALHOST)) {
+    problems.push(
+      `"${flags.name.slice(0, 80)}" can't be a machine's name: letters, digits, . _ -, and not localhost.`,
+    );
+  }
+  if (flags.url === undefined && flags.ssh === undefined) problems.push("--url or --ssh is required.");
+  for (const [flag, field] of [["url", "url"], ["ssh", "ssh"], ["install-path", "install_path"]] as const) {
+    const value = flags[flag];
+    if (value === undefined) continue;
+    const result = NodeConfig.shape[field].safeParse(value);
+    if (!result.success) {
+      problems.push(`--${flag}: ${result.error.issues[0].message}, not "${value.slice(0, 80)}".`);
+    }
+  }
+  return problems;
+}
+
+async function runAdd({ output, signal }: CommandContext, flags: NodesAddFlags): Promise<number> {
+  const place = await loadConfig();
+  const known = Object.hasOwn(place.config.nodes, flags.name) ? place.config.nodes[flags.name] : undefined;
+  const keyFile = flags["api-key-file"];
+  const node = {
+    url: flags.url ?? known?.url ?? urlOf(flags.ssh!),
+    api_key_file: keyFile === undefined ? known?.api_key_file : resolve(keyFile),
+    ssh: flags.ssh ?? known?.ssh,
+    install_path: flags["install-path"] ?? known?.install_path,
+  };
+  await editConfig(place, (document) => {
+    for (const [field, value] of Object.entries(node)) {
+      if (value !== undefined) document.setIn(["nodes", flags.name, field], value);
+    }
+  });
+  const report = await look(flags.name, await loadConfig(), {
+    output,
+    signal,
+    correlationId: newCorrelationId(),
+  });
+  if (output.json) await output.document(report);
+  else {
+    output.say(`${known === undefined ? "Added" : "Changed"} ${flags.name} in ${place.path}.`);
+    if (report.version === undefined) output.say(`Its hive at ${report.url}: ${report.error}.`);
+    else output.say(`Its hive answers, version ${report.version}.`);
+  }
+  return 0;
+}
+
+/** Where a hive listens on a machine that is known by its ssh destination alone. */
+function urlOf(ssh: string): string {
+  const host = sshDestination(ssh).at(-1)!.replace(/^.*@/, "");
+  return `http://${host.includes(":") ? `[${host}]` : host}:${DEFAULT_HIVE_PORT}`;
+}
+
+async function runRemove({ output }: CommandContext, flags: OneNodeFlags): Promise<number> {
+  const place = await loadConfig();
+  if (!Object.hasOwn(place.config.nodes, flags.name)) {
+    const names = Object.keys(place.config.nodes).join(", ") || "none";
+    throw new UsageError(
+      [`There is no node "${flags.name.slice(0, 80)}" in ${place.path}. Known: ${names}.`],
+      ["nodes"],
+    );
+  }
+  await editConfig(place, (document) => {
+    document.deleteIn(["nodes", flags.name]);
+    if (Object.keys(place.config.nodes).length === 1) document.deleteIn(["nodes"]);
+  });
+  using registry = await openRegistry(place.home);
+  for (const worker of registry.list(flags.name)) registry.forget(worker);
+  if (output.json) await output.document({ removed: flags.name });
+  else output.say(`Removed ${flags.name} from ${place.path}. Its hive, if one runs, runs on.`);
+  return 0;
+}

@@ -1,0 +1,146 @@
+/** `nodes …`, and the same under the older names `setup …`: the machines that are known. */
+import type { FlagsOf } from "../../home/flags.ts";
+import { type Command, defineCommand } from "../cli.ts";
+import { JSON_DOCUMENT, QUIET } from "./shared.ts";
+
+const NODES_LIST_FLAGS = { json: JSON_DOCUMENT, quiet: QUIET } as const;
+/** Values of the flags of `nodes list`. */
+export type NodesListFlags = FlagsOf<typeof NODES_LIST_FLAGS>;
+
+const NAME = { type: "text", value: "NAME", required: true, help: "what the machine is called" } as const;
+
+const NODES_ADD_FLAGS = {
+  name: NAME,
+  url: { type: "text", value: "URL", otherwise: "http://HOST:9200 of --ssh", help: "where its hive listens" },
+  "api-key-file": {
+    type: "text",
+    value: "FILE",
+    otherwise: "this machine's own key",
+    help: "holds its hive's key",
+  },
+  ssh: { type: "text", value: "USER@HOST[:PORT]", help: "for nodes install, start and stop" },
+  "install-path": {
+    type: "text",
+    value: "PATH",
+    otherwise: ".local/share/rbee",
+    help: "where rbee lies there",
+  },
+  ...NODES_LIST_FLAGS,
+} as const;
+/** Values of the flags of `nodes add`. */
+export type NodesAddFlags = FlagsOf<typeof NODES_ADD_FLAGS>;
+
+const NODE_FLAGS = { name: NAME, ...NODES_LIST_FLAGS } as const;
+/** Values of the flags of `nodes remove`, `start` and `stop`. */
+export type OneNodeFlags = FlagsOf<typeof NODE_FLAGS>;
+
+const NODES_INSTALL_FLAGS = {
+  name: NAME,
+  "no-start": { type: "boolean", help: "don't start its hive afterwards" },
+  ...NODES_LIST_FLAGS,
+} as const;
+/** Values of the flags of `nodes install`. */
+export type NodesInstallFlags = FlagsOf<typeof NODES_INSTALL_FLAGS>;
+
+const SETUP_INSTALL_FLAGS = {
+  node: { ...NAME, help: "which machine" },
+  "no-start": NODES_INSTALL_FLAGS["no-start"],
+  ...NODES_LIST_FLAGS,
+} as const;
+
+const list = () => import("../commands/nodes.ts").then((module) => module.NODES_LIST);
+const add = () => import("../commands/nodes.ts").then((module) => module.NODES_ADD);
+const remove = () => import("../commands/nodes.ts").then((module) => module.NODES_REMOVE);
+const remote = () => import("../commands/nodes_remote.ts");
+
+/** See the file's head. */
+export const NODES_COMMANDS: readonly Command[] = [
+  defineCommand({
+    path: ["nodes", "list"],
+    summary: "show the machines that are known, and which of them answer",
+    flags: NODES_LIST_FLAGS,
+    examples: ["nodes list"],
+    load: list,
+  }),
+  defineCommand({
+    path: ["nodes", "add"],
+    summary: "add a machine to config.yaml, or change what is known of it",
+    flags: NODES_ADD_FLAGS,
+    bare: "name",
+    examples: [
+      "nodes add mac --url http://mac.local:9200 --api-key-file ~/.rbee/mac.key",
+      "nodes add gpu --ssh me@gpu.local",
+    ],
+    load: add,
+  }),
+  defineCommand({
+    path: ["nodes", "remove"],
+    summary: "take a machine out of config.yaml; nothing is changed on it",
+    flags: NODE_FLAGS,
+    bare: "name",
+    examples: ["nodes remove mac"],
+    load: remove,
+  }),
+  defineCommand({
+    path: ["nodes", "install"],
+    summary: "put this version of rbee on a machine over ssh, and start its hive",
+    details:
+      "Copies this installation, makes a key, builds the engine for that machine (minutes, the first time), and brings " +
+      "the key here. Run again it upgrades. Needs Deno, CMake and a C++ compiler there.",
+    flags: NODES_INSTALL_FLAGS,
+    bare: "name",
+    examples: ["nodes install gpu"],
+    load: () => remote().then((module) => module.NODES_INSTALL),
+  }),
+  defineCommand({
+    path: ["nodes", "start"],
+    summary: "start a machine's hive over ssh",
+    flags: NODE_FLAGS,
+    bare: "name",
+    examples: ["nodes start gpu"],
+    load: () => remote().then((module) => module.NODES_START),
+  }),
+  defineCommand({
+    path: ["nodes", "stop"],
+    summary: "stop a machine's hive and its workers over ssh",
+    flags: NODE_FLAGS,
+    bare: "name",
+    examples: ["nodes stop gpu"],
+    load: () => remote().then((module) => module.NODES_STOP),
+  }),
+  defineCommand({
+    path: ["setup", "add-node"],
+    summary: "the same as nodes add",
+    flags: NODES_ADD_FLAGS,
+    bare: "name",
+    unlisted: true,
+    examples: ["setup add-node mac --url http://mac.local:9200"],
+    load: add,
+  }),
+  defineCommand({
+    path: ["setup", "list-nodes"],
+    summary: "the same as nodes list",
+    flags: NODES_LIST_FLAGS,
+    unlisted: true,
+    examples: ["setup list-nodes"],
+    load: list,
+  }),
+  defineCommand({
+    path: ["setup", "remove-node"],
+    summary: "the same as nodes remove",
+    flags: NODE_FLAGS,
+    bare: "name",
+    unlisted: true,
+    examples: ["setup remove-node mac"],
+    load: remove,
+  }),
+  defineCommand({
+    path: ["setup", "install"],
+    summary: "the same as nodes install",
+    flags: SETUP_INSTALL_FLAGS,
+    bare: "node",
+    unlisted: true,
+    examples: ["setup install --node gpu"],
+    load: () => remote().then((module) => module.SETUP_INSTALL),
+  }),
+];
