@@ -131,7 +131,7 @@ function unreachable(destination: string, said: readonly string[]): RbeeError {
   const last = said.at(-1);
   return new RbeeError(
     "NODE_UNREACHABLE",
-    `ssh cannot reach ${destination}${last === undefined ? "" : `: ${last}`}`,
+    `Cannot reach ${destination} by ssh${last === undefined ? "" : `: ${last}`}`,
     {
       details: { ssh: destination, advice: advice === undefined ? said.slice(0, -1) : [advice] },
     },
