@@ -156,7 +156,10 @@ Deno.test("EC6: a busy worker is asked again after a pause, and that is told", a
   await using home = await testHome(hive);
   const { code, stdout, stderr } = await runKeeper(INFER, { home });
   assertEquals([code, stdout], [0, "Once upon a time\n"]);
-  assertEquals(stderr.split("\n").slice(3), ["All 4 slots are busy. Trying again in 1 s (1/3).", ""]);
+  assertEquals(stderr.split("\n").slice(3), [
+    "All 4 slots of the worker are busy. Trying again in 1 s (1/3).",
+    "",
+  ]);
   assert(at[1] - at[0] >= 950);
 });
 

@@ -258,7 +258,9 @@ function asConnectionError(error: unknown, client: ClientOptions, caller?: Abort
 function rootMessage(error: Error): string {
   let at: Error = error;
   while (at.cause instanceof Error) at = at.cause;
-  return at.message;
+  // What is left says again whom it was sent to, and through which layers.
+  return at.message.replace(/^error sending request( from \S+)? for url \(.*?\): /, "")
+    .replace(/^client error \(\w+\): /, "").replace(/^tcp connect error: /, "");
 }
 
 async function abortableDelay(ms: number, signal?: AbortSignal): Promise<void> {

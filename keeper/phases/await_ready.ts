@@ -64,7 +64,7 @@ export async function awaitReady(
         return ready;
       }
       if (ready?.state === "failed") throw errorFromBody(ready.error);
-      if (ready?.state === "draining") throw new WorkerGone(leaving(worker.id));
+      if (ready?.state === "draining") throw await whyLeaving(worker.id, { hive: options.hive, signal });
       if (performance.now() > deadlineMs) throw loadingTimeout(options.timeoutMs, news.figures);
       // The stream's end is news once: after a poll that did not bear it out, time decides.
       await pauseUntil(acted ? undefined : news.over, signal);
@@ -145,8 +145,13 @@ function unreachableWorker({ worker_id, url }: WorkerInfo): RbeeError {
   );
 }
 
-function leaving(id: string): RbeeError {
-  return new RbeeError("SHUTTING_DOWN", `Worker ${id} is being stopped`, { details: { worker_id: id } });
+/** It was stopped: by its hive, which may have had enough of its load and says so, or by somebody. */
+async function whyLeaving(id: string, from: { hive: HiveClient; signal: AbortSignal }): Promise<Error> {
+  const info = await from.hive.worker(id, { signal: from.signal }).catch(endedIfUnknown);
+  if (info?.error !== undefined) return errorFromBody(info.error);
+  return new WorkerGone(
+    new RbeeError("SHUTTING_DOWN", `Worker ${id} is being stopped`, { details: { worker_id: id } }),
+  );
 }
 
 function loadingTimeout(timeoutMs: number, at: LoadingFigures | undefined): RbeeError {

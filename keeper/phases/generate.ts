@@ -126,22 +126,27 @@ async function untilFree<T>(
       if (!(error instanceof RbeeError)) throw error;
       if (GONE.has(error.code)) throw new WorkerGone(error);
       if (error.code !== "ALL_SLOTS_BUSY") throw error;
-      const slots = typeof error.details.slots_total === "number" ? `${error.details.slots_total} ` : "";
+      const busy = busySlots(error.details.slots_total);
       if (retry >= retries) {
         const tries = `${retry + 1} ${retry === 0 ? "try" : "tries"} in ${waitedMs / 1000} s`;
-        throw new RbeeError("ALL_SLOTS_BUSY", `All ${slots}slots of the worker are busy, after ${tries}`, {
+        throw new RbeeError("ALL_SLOTS_BUSY", `${busy}, after ${tries}`, {
           details: error.details,
           cause: error,
         });
       }
       const delayMs = busyDelayMs(retry);
       output.say(
-        `All ${slots}slots are busy. Trying again in ${delayMs / 1000} s (${retry + 1}/${retries}).`,
+        `${busy}. Trying again in ${delayMs / 1000} s (${retry + 1}/${retries}).`,
       );
       await delay(delayMs, { signal: stop });
       waitedMs += delayMs;
     }
   }
+}
+
+function busySlots(total: unknown): string {
+  if (total === 1) return "The worker's only slot is busy";
+  return `All ${typeof total === "number" ? `${total} ` : ""}slots of the worker are busy`;
 }
 
 /** 1, 2, 4 … s, up to a limit. */

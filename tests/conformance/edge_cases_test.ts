@@ -1,0 +1,261 @@
+/** The edge cases of SPEC §8, one scenario each. */
+import { assert, assertEquals } from "@std/assert";
+import { join } from "@std/path";
+import { HIVE_KEY, on, standInHive, standInWorker } from "../../keeper/testing/stand_in.ts";
+import { HIVE_ROUTES } from "../../protocol/routes.ts";
+import { VERSION } from "../../protocol/version.ts";
+import { eventually } from "../helpers/eventually.ts";
+import { given, masked, saw } from "./scenario.ts";
+
+const INFER = ["infer", "--prompt", "tell me a story", "--max-tokens", "20"];
+const STARTING = "Starting worker WORKER on mac (cpu device 0, chosen automatically).";
+const LOADING = ["Loading model to VRAM...", "Model ready!"];
+
+Deno.test("EC1: given a machine that is off, infer tries three times and says what to check", () =>
+  given({}, async ({ type, knowMac }) => {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr as Deno.NetAddr;
+    listener.close();
+    await knowMac({ url: `http://127.0.0.1:${port}` });
+    saw(await type(...INFER), {
+      code: 1,
+      stderr: [
+        "Attempt 1/3: Cannot connect to HOST:PORT: Connection refused (os error N); next in N ms",
+        "Attempt 2/3: Cannot connect to HOST:PORT: Connection refused (os error N); next in N ms",
+        "Attempt 3/3: Cannot connect to HOST:PORT: Connection refused (os error N)",
+        "Error: Cannot connect to HOST:PORT after 3 attempts",
+        "  Check that a hive runs there (on that machine: rbee-hive daemon --listen 0.0.0.0:PORT),",
+        "  that no firewall is in between, and that the address is right (nodes.mac.url in TMP/config.yaml).",
+      ],
+    });
+  }));
+
+Deno.test("EC2: given a hub whose downloads break off, infer shows each retry and the last error", () =>
+  given({}, async ({ hub, type }) => {
+    hub.faults.add({ kind: "reset", afterBytes: 10 }, { times: 1000 });
+    saw(await type(...INFER, "--model", "hf:acme/bee"), {
+      code: 1,
+      stderr: [
+        "Downloading model...",
+        "The download broke off: error reading a body from connection. Retry 2/6 in N ms.",
+        "The download broke off: error reading a body from connection. Retry 3/6 in N ms.",
+        "The download broke off: error reading a body from connection. Retry 4/6 in N ms.",
+        "The download broke off: error reading a body from connection. Retry 5/6 in N ms.",
+        "The download broke off: error reading a body from connection. Retry 6/6 in N ms.",
+        "Error: Cannot fetch bee-Q4_K_M.gguf of acme/bee from HOST:PORT: error reading a body from connection. Check the connection.",
+      ],
+    });
+  }));
+
+Deno.test("EC3: given too little memory, infer shows what is required and available, and what would fit", () =>
+  given({ hive: { RBEE_HIVE_RESERVE_MB: "1000000" } }, async ({ type }) => {
+    saw(await type(...INFER), {
+      code: 1,
+      stderr: [
+        "Error: builtin:stories with 4 slots of 512 tokens needs N MB and N MB are free on cpu device 0; N MB are kept for other programs. Stop another program, or use a smaller model or quantisation.",
+        "  Required: N MB, available: N MB",
+      ],
+    });
+  }));
+
+Deno.test("EC4: given a worker that dies in mid-answer, what came stays on screen and in a private file", () =>
+  given({ worker: { mode: "dies-mid-answer" } }, async ({ hive, home, type }) => {
+    const seen = await type(...INFER);
+    saw(seen, {
+      code: 1,
+      stdout: "Once upon a time there \n",
+      stderr: [
+        STARTING,
+        ...LOADING,
+        "Error: The worker died or the connection to it was lost in the middle of its answer",
+        "  Partial answer saved to TMP/rbee-partial-ID.txt",
+        "  Tokens generated: 5 / 20",
+        "  Run the same command again: a new worker will be started.",
+      ],
+    });
+    const [path] = /\/\S+rbee-partial-\S+\.txt/.exec(seen.stderr)!;
+    assertEquals([await Deno.readTextFile(path), (await Deno.stat(path)).mode! & 0o777], [
+      "Once upon a time there ",
+      0o600,
+    ]);
+    assert(path.startsWith(home.path));
+    assertEquals((await hive.client.workers()).workers, []);
+  }));
+
+Deno.test("EC5: given an answer that is coming, Ctrl+C cancels it at the worker", () =>
+  given({ worker: { tokenMs: 50 } }, async ({ hive, start }) => {
+    const infer = start(...INFER);
+    await infer.shows("stdout", "Once upon");
+    infer.signal("SIGINT");
+    const { code, stderr } = await infer.finished;
+    assertEquals([code, masked(stderr).split("\n")], [130, [STARTING, ...LOADING, "Canceled.", ""]]);
+    await eventually("a free worker", async () => (await hive.client.workers()).workers[0].state === "idle");
+  }));
+
+Deno.test("EC6: given a worker whose slots are all busy, infer waits, says so, and gives up with advice", () =>
+  given({ worker: { mode: "stalls-mid-answer" } }, async ({ start, type }) => {
+    const first = start(...INFER, "--slots", "1");
+    await first.shows("stdout", "Once");
+    saw(await type(...INFER, "--slots", "1", "--retry", "2"), {
+      code: 1,
+      stderr: [
+        "The worker's only slot is busy. Trying again in 1 s (1/2).",
+        "The worker's only slot is busy. Trying again in 2 s (2/2).",
+        "Error: The worker's only slot is busy, after 3 tries in 3 s",
+        "  Try again later or with a larger --retry, use another --node, or start a worker of its own with other --slots.",
+      ],
+    });
+    first.signal("SIGINT");
+    await first.finished;
+  }));
+
+Deno.test("EC7: given a load that never ends, infer says where it stuck and where the log is", () =>
+  given({ worker: { mode: "stuck-load" }, hive: { RBEE_HIVE_LOAD_TIMEOUT: "2" } }, async ({ type }) => {
+    saw(await type(...INFER), {
+      code: 1,
+      stderr: [
+        STARTING,
+        "Loading model to VRAM...",
+        "Error: builtin:stories was not loaded within 2 s: it stuck at layer 4 of 8. The log is TMP/rbee/logs/worker-WORKER.log.",
+        "  Use a smaller model or quantisation, or raise hive.load_timeout in the node's config.yaml.",
+      ],
+    });
+  }));
+
+Deno.test("EC8: given a hive of another version, infer names both and what to upgrade", () =>
+  given({}, async ({ type, knowMac, home }) => {
+    await using worker = standInWorker();
+    await using older = standInHive(worker, {
+      [on(HIVE_ROUTES.v1Health)]: () =>
+        Response.json({ status: "alive", version: "0.0.9", api_version: "v1" }),
+    });
+    const path = join(home.path, "older.key");
+    await Deno.writeTextFile(path, `${HIVE_KEY}\n`, { mode: 0o600 });
+    await knowMac({ url: older.url, api_key_file: path });
+    saw(await type(...INFER), {
+      code: 1,
+      stderr: [
+        `Error: The versions differ: this keeper is ${VERSION}, the hive on mac is 0.0.9`,
+        `  Upgrade rbee on mac to ${VERSION} and restart its hive there: rbee-hive daemon`,
+      ],
+    });
+  }));
+
+Deno.test("EC9: given a wrong key, infer names the machine, the configuration and where the key is from", () =>
+  given({}, async ({ type, knowMac, home }) => {
+    const path = join(home.path, "wrong.key");
+    await Deno.writeTextFile(path, "not-the-key-at-all\n", { mode: 0o600 });
+    await knowMac({ api_key_file: path });
+    const seen = await type(...INFER);
+    saw(seen, {
+      code: 1,
+      stderr: [
+        "Error: Authentication failed",
+        "  Node: mac (http://HOST:PORT)",
+        "  Config: TMP/config.yaml",
+        "  Key: TMP/wrong.key",
+        "  Put that node's key into a file (mode 0600) and name it as nodes.mac.api_key_file in the config.",
+      ],
+    });
+    assert(!seen.stderr.includes("not-the-key"));
+  }));
+
+Deno.test("EC10: given a worker that left because it was idle, the next infer starts another and downloads nothing", () =>
+  given({ hive: { RBEE_HIVE_IDLE_TIMEOUT: "1" } }, async ({ hive, hub, type }) => {
+    const ask = () => type(...INFER, "--model", "hf:acme/bee");
+    assertEquals((await ask()).code, 0);
+    await eventually("no worker", async () => (await hive.client.workers()).workers.length === 0);
+    const requests = hub.requests.length;
+    saw(await ask(), {
+      code: 0,
+      stdout: "Once upon a time there was a little bee who lived in a hive by the sea. One day she \n",
+      stderr: [STARTING, ...LOADING],
+    });
+    assertEquals(hub.requests.length, requests);
+  }));
+
+Deno.test("given a model that the hub does not have, infer says so", () =>
+  given(
+    {},
+    async ({ type }) =>
+      saw(await type(...INFER, "--model", "hf:acme/none"), {
+        code: 1,
+        stderr: [
+          "Error: http://HOST:PORT refuses acme/none: it does not exist, or is private. Check the name; if it is right, give a token: set HF_TOKEN, or put it in a file and name that as hub.token_file in config.yaml.",
+          "  Accept the model's terms at the hub, then start the hive on mac with HF_TOKEN set.",
+        ],
+      }),
+  ));
+
+Deno.test("given a damaged file at the hub, infer refuses it", () =>
+  given({}, async ({ hub, type }) => {
+    hub.faults.add({ kind: "flip", atByte: 5_000 }, { times: 1000 });
+    saw(await type(...INFER, "--model", "hf:acme/bee"), {
+      code: 1,
+      stderr: [
+        "Downloading model...",
+        "The download broke off: bee-Q4_K_M.gguf came with a wrong checksum. Retry 2/6 in N ms.",
+        "Error: bee-Q4_K_M.gguf of acme/bee came with a wrong checksum. It was discarded; try again later.",
+      ],
+    });
+  }));
+
+Deno.test("given no such backend or device, infer names those there are", () =>
+  given({}, async ({ type }) => {
+    saw(await type(...INFER, "--backend", "cuda"), {
+      code: 1,
+      stderr: [
+        "Error: This machine can't compute on cuda; it can on cpu.",
+        "  Choose one of those with --backend, or leave it to auto.",
+      ],
+    });
+    saw(await type(...INFER, "--device", "7"), {
+      code: 1,
+      stderr: [
+        "Error: There is no cpu device 7 on this machine; there is 0 (CPU).",
+        "  Choose one of those with --device.",
+      ],
+    });
+  }));
+
+Deno.test("given no worker program, infer names it", () =>
+  given(
+    { hive: { RBEE_WORKER_COMMAND: '["/no/such/worker"]' } },
+    async ({ type }) =>
+      saw(await type(...INFER), {
+        code: 1,
+        stderr: [
+          "Error: The worker program /no/such/worker can't be started: Failed to spawn '/no/such/worker': No such file or directory (os error N)",
+        ],
+      }),
+  ));
+
+Deno.test("given a worker that dies before it is there, infer shows its last words", () =>
+  given(
+    { worker: { mode: "dies-before-callback" } },
+    async ({ type }) =>
+      saw(await type(...INFER), {
+        code: 1,
+        stderr: [
+          "Error: The worker for builtin:stories ended with exit code 3 before it was ready. Its log ends with: fake worker in mode dies-before-callback | fake worker: something terrible happened The log is TMP/rbee/logs/worker-WORKER.log.",
+          "  The log ends with:",
+          "    fake worker in mode dies-before-callback",
+          "    fake worker: something terrible happened",
+        ],
+      }),
+  ));
+
+Deno.test("given bad flags, every one is named with what was probably meant, and nothing is started", () =>
+  given({}, async ({ hive, type }) => {
+    saw(await type("infer", "--promt", "x", "--temperature", "3", "--max-tokens", "none"), {
+      code: 2,
+      stderr: [
+        "Error: Unknown flag --promt. Did you mean --prompt?",
+        "  --prompt is required.",
+        '  --max-tokens takes a whole number from 1 to 1048576, not "none".',
+        '  --temperature takes a number from 0 to 2, not "3".',
+        "  See: rbee-keeper infer --help",
+      ],
+    });
+    assertEquals((await hive.client.workers()).workers, []);
+  }));
