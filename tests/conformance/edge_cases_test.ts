@@ -93,7 +93,7 @@ Deno.test("EC5: given an answer that is coming, Ctrl+C cancels it at the worker"
   }));
 
 Deno.test("EC6: given a worker whose slots are all busy, infer waits, says so, and gives up with advice", () =>
-  given({ worker: { mode: "stalls-mid-answer" } }, async ({ start, type }) => {
+  given({ worker: { tokenMs: 500 } }, async ({ start, type }) => {
     const first = start(...INFER, "--slots", "1");
     await first.shows("stdout", "Once");
     saw(await type(...INFER, "--slots", "1", "--retry", "2"), {
