@@ -3,6 +3,7 @@ import type { Row } from "./row.ts";
 import { DOWNLOAD_ROWS } from "./rows_download.ts";
 import { GENERATION_ROWS } from "./rows_generation.ts";
 import { HIVE_ROWS } from "./rows_hive.ts";
+import { KEEPER_ROWS } from "./rows_keeper.ts";
 import { LATENCY_ROWS } from "./rows_latency.ts";
 import { PROCESS_ROWS } from "./rows_process.ts";
 
@@ -13,6 +14,7 @@ export const ROWS: readonly Row[] = [
   ...PROCESS_ROWS,
   ...DOWNLOAD_ROWS,
   ...HIVE_ROWS,
+  ...KEEPER_ROWS,
 ];
 
 /** The rows of a list of names, `all` of them without one, and the names that no row has. */
