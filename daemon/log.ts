@@ -63,8 +63,9 @@ export function createLogger(options: LoggerOptions): Logger {
         ...inherited,
         ...fields,
       };
-      write(written(line));
-      options.alsoTo?.(asJson(line));
+      const text = written(line);
+      write(text);
+      options.alsoTo?.(format === "json" ? text : asJson(line));
     };
     return {
       error: at("error"),

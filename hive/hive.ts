@@ -4,13 +4,13 @@ import type { DatabaseSync } from "node:sqlite";
 import type { Logger } from "../daemon/log.ts";
 import type { App } from "../daemon/serve.ts";
 import type { Config } from "../home/config_schema.ts";
-import { openOrBegin } from "../home/database.ts";
 import type { Environment } from "../home/paths.ts";
 import { createHiveApp } from "./app.ts";
 import { type Clock, systemClock } from "./clock.ts";
+import { openHiveDatabase } from "./database.ts";
 import { HiveEvents } from "./events.ts";
 import { Hardware, type MachineMemory } from "./hardware.ts";
-import { ALTERNATIVES_TIMEOUT_MS, DATABASE_BUSY_TIMEOUT_MS } from "./limits.ts";
+import { ALTERNATIVES_TIMEOUT_MS } from "./limits.ts";
 import { keepLogsTidy } from "./logs/follow.ts";
 import type { HiveLogs } from "./logs/hive_logs.ts";
 import { watchMemory } from "./memory_watch.ts";
@@ -92,9 +92,7 @@ export function createHive(options: HiveOptions): Hive {
     backends: config.hive.backends,
     modelsDir: models.modelsDir,
   });
-  const { database, origin } = openOrBegin(join(home, "hive.db"), HIVE_MIGRATIONS);
-  database.exec(`PRAGMA busy_timeout = ${DATABASE_BUSY_TIMEOUT_MS}`);
-  if (origin.name === "damaged") log.error("hive.db was damaged: beginning a new one", { ...origin });
+  const { database, isNew } = openHiveDatabase(join(home, "hive.db"), { migrations: HIVE_MIGRATIONS, log });
   const registry = new WorkerRegistry(database);
   const workers = new Workers({
     ...{ home, config: config.hive, hardware, command, env: options.workerEnv, log, clock },
@@ -119,7 +117,7 @@ export function createHive(options: HiveOptions): Hive {
     ...{ hardware, models, workers, registry },
     async adopt() {
       await workers.adopt();
-      if (origin.name === "found") return;
+      if (!isNew) return;
       const known = new Set(workers.snapshot().map(({ worker_id }) => worker_id));
       endStrays({ home, known, processes: SYSTEM_PROCESSES, clock, log })
         .catch((error) => log.error("workers that no registry knows may be left", { error }));

@@ -2,9 +2,8 @@
 import { join } from "@std/path";
 import { createHash } from "node:crypto";
 import type { DatabaseSync, SQLOutputValue } from "node:sqlite";
-import { openOrBegin } from "../../home/database.ts";
 import type { Logger } from "../../daemon/log.ts";
-import { DATABASE_BUSY_TIMEOUT_MS } from "../limits.ts";
+import { openHiveDatabase } from "../database.ts";
 import { CatalogModel } from "../../protocol/hive_schemas.ts";
 
 const MIGRATIONS = [
@@ -41,10 +40,7 @@ export class Catalog {
 
   /** Opens or creates the database in `home`, which must exist. A damaged one is replaced: the files tell most of it. */
   constructor(home: string, log: Logger) {
-    const { database, origin } = openOrBegin(join(home, "models.db"), MIGRATIONS);
-    database.exec(`PRAGMA busy_timeout = ${DATABASE_BUSY_TIMEOUT_MS}`);
-    if (origin.name === "damaged") log.error("models.db was damaged: beginning a new one", { ...origin });
-    this.#database = database;
+    this.#database = openHiveDatabase(join(home, "models.db"), { migrations: MIGRATIONS, log }).database;
   }
 
   /** The row of a reference in its normal form. */
