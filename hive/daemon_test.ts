@@ -5,6 +5,7 @@ import { RbeeError } from "../protocol/errors.ts";
 import { VERSION } from "../protocol/version.ts";
 import { fakeWorkerEnv, startDaemon, startHive } from "../tests/helpers/daemons.ts";
 import { eventually } from "../tests/helpers/eventually.ts";
+import { isPortFree } from "../tests/helpers/recovery.ts";
 import { type TempHome, tempHome } from "../tests/helpers/temp_home.ts";
 import { processIdentity } from "./workers/process.ts";
 
@@ -12,16 +13,6 @@ const FAKE = { mode: "normal" } as const;
 
 async function waitIdle(hive: { client: { worker(id: string): Promise<{ state: string }> } }, id: string) {
   await eventually("an idle worker", async () => (await hive.client.worker(id)).state === "idle");
-}
-
-async function isPortFree(url: string): Promise<boolean> {
-  try {
-    (await Deno.connect({ hostname: "127.0.0.1", port: Number(new URL(url).port) })).close();
-    return false;
-  } catch (error) {
-    if (error instanceof Deno.errors.ConnectionRefused) return true;
-    throw error;
-  }
 }
 
 /** Runs the hive's program to its end. */

@@ -11,6 +11,7 @@ import { type RunningHive, startHive } from "./helpers/daemons.ts";
 import { eventually } from "./helpers/eventually.ts";
 import { cachedLlamaGguf } from "./helpers/gguf_writer.ts";
 import { startHub } from "./helpers/hub.ts";
+import { isPortFree } from "./helpers/recovery.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { STORIES } from "./helpers/test_models.ts";
 
@@ -44,16 +45,6 @@ function isAlive(pid: number): boolean {
     return true;
   } catch {
     return false;
-  }
-}
-
-async function isPortFree(url: string): Promise<boolean> {
-  try {
-    const { hostname, port } = new URL(url);
-    (await Deno.connect({ hostname, port: Number(port) })).close();
-    return false;
-  } catch {
-    return true;
   }
 }
 

@@ -1,5 +1,5 @@
 /** `chat`: many prompts in, as many answers out, until Ctrl+D (SPEC §8). */
-import { loadConfig, type LoadedConfig } from "../../home/config.ts";
+import type { LoadedConfig } from "../../home/config.ts";
 import { hiveLogPath, PRIVATE_FILE_MODE } from "../../home/paths.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
@@ -20,15 +20,13 @@ import { openRegistry, type Registry } from "../registry.ts";
 import type { ChatFlags } from "../table/chat.ts";
 import { attachment, readTextFile, spawnRequest } from "./infer_input.ts";
 import { checkModelFlag } from "./model_flag.ts";
+import { withConfig } from "../with_config.ts";
 
 /** The command. */
 export const CHAT: LoadedCommand<ChatFlags> = { check: checkModelFlag, run: runChat, ownInterrupts: true };
 
 async function runChat({ output }: CommandContext, flags: ChatFlags): Promise<number> {
-  const place: Place = {};
-  return await withPlace(place, async () => {
-    const config = await loadConfig();
-    Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
+  return await withConfig(async (config) => {
     const node = await resolveNode(flags.node, config);
     const conversation = new Conversation({
       model: parseModelRef(flags.model ?? config.config.keeper.model).text,

@@ -1,7 +1,7 @@
 /** `daemon start|stop|status`: this machine's hive. */
 import process from "node:process";
 import { delay } from "@std/async";
-import { loadConfig, type LoadedConfig } from "../../home/config.ts";
+import type { LoadedConfig } from "../../home/config.ts";
 import { type HiveFile, readHiveFile } from "../../home/hive_file.ts";
 import { hiveLogPath } from "../../home/paths.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
@@ -10,14 +10,13 @@ import type { WorkerInfo } from "../../protocol/hive_schemas.ts";
 import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
-import type { Place } from "../explain.ts";
-import { withPlace } from "../failure.ts";
 import { HIVE_START_POLL_MS, HIVE_STOP_TIMEOUT_MS } from "../limits.ts";
 import { LOCALHOST, resolveNode } from "../node.ts";
 import { hiveClient, reachHive } from "../phases/reach_hive.ts";
 import type { DaemonFlags } from "../table/system.ts";
 import { textTable } from "../text_table.ts";
 import { workerColumns } from "../worker_columns.ts";
+import { withConfig } from "../with_config.ts";
 
 /** `daemon start`. */
 export const DAEMON_START: LoadedCommand<DaemonFlags> = { run: here(start) };
@@ -33,10 +32,7 @@ interface Running extends HiveFile {
 
 function here(work: (config: LoadedConfig, context: PhaseContext) => Promise<number>) {
   return async (context: CommandContext): Promise<number> => {
-    const place: Place = {};
-    return await withPlace(place, async () => {
-      const config = await loadConfig();
-      Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
+    return await withConfig(async (config, place) => {
       place.node = await resolveNode(LOCALHOST, config);
       return await work(config, { ...context, correlationId: newCorrelationId() });
     });

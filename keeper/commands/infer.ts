@@ -1,13 +1,9 @@
 /** `infer`: a prompt in, an answer out (SPEC §8). */
-import { loadConfig } from "../../home/config.ts";
-import { hiveLogPath } from "../../home/paths.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { DoneEvent, TokenEvent } from "../../protocol/worker_schemas.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { CommandContext } from "../context.ts";
-import type { Place } from "../explain.ts";
-import { withPlace } from "../failure.ts";
 import { resolveNode } from "../node.ts";
 import type { Output } from "../output.ts";
 import { answer, type AnswerJob } from "../phases/answer.ts";
@@ -15,6 +11,7 @@ import { openRegistry } from "../registry.ts";
 import { Stopwatch } from "../stopwatch.ts";
 import type { InferFlags } from "../table/infer.ts";
 import { checkInferFlags, readInferInput, requestFor, spawnRequest } from "./infer_input.ts";
+import { withConfig } from "../with_config.ts";
 
 /** The command. */
 export const INFER: LoadedCommand<InferFlags> = { check: checkInferFlags, run: runInfer };
@@ -22,10 +19,7 @@ export const INFER: LoadedCommand<InferFlags> = { check: checkInferFlags, run: r
 async function runInfer(context: CommandContext, flags: InferFlags): Promise<number> {
   const watch = new Stopwatch();
   watch.lap("process start");
-  const place: Place = {};
-  return await withPlace(place, async () => {
-    const config = await loadConfig();
-    Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
+  return await withConfig(async (config, place) => {
     const node = await resolveNode(flags.node, config);
     place.node = node;
     const input = await readInferInput(flags);

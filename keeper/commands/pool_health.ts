@@ -1,24 +1,18 @@
 /** `pool health`: is a machine's hive well? */
-import { loadConfig } from "../../home/config.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { VERSION } from "../../protocol/version.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { PoolHealthFlags } from "../table/pool.ts";
 import type { CommandContext } from "../context.ts";
-import type { Place } from "../explain.ts";
-import { withPlace } from "../failure.ts";
-import { hiveLogPath } from "../../home/paths.ts";
 import { resolveNode } from "../node.ts";
 import { hiveHealth } from "../phases/reach_hive.ts";
+import { withConfig } from "../with_config.ts";
 
 /** The command. */
 export const POOL_HEALTH: LoadedCommand<PoolHealthFlags> = { run: runPoolHealth };
 
 async function runPoolHealth({ output, signal }: CommandContext, flags: PoolHealthFlags): Promise<number> {
-  const place: Place = {};
-  return await withPlace(place, async () => {
-    const config = await loadConfig();
-    Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
+  return await withConfig(async (config, place) => {
     const node = await resolveNode(flags.host, config);
     place.node = node;
     const health = await hiveHealth(node, { output, signal, correlationId: newCorrelationId() });

@@ -1,17 +1,14 @@
 /** `workers shutdown` and `pool worker stop`: one worker less, wherever it runs. */
-import { loadConfig } from "../../home/config.ts";
-import { hiveLogPath } from "../../home/paths.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { printable } from "../../protocol/printable.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { CommandContext } from "../context.ts";
 import { askNodes, silenceOf } from "../every_node.ts";
-import type { Place } from "../explain.ts";
-import { withPlace } from "../failure.ts";
 import { MAX_NAMES_SHOWN } from "../limits.ts";
 import { openRegistry } from "../registry.ts";
 import type { WorkersShutdownFlags } from "../table/workers.ts";
+import { withConfig } from "../with_config.ts";
 
 /** The command. */
 export const WORKER_STOP: LoadedCommand<WorkersShutdownFlags> = { run: runWorkerStop };
@@ -20,10 +17,7 @@ async function runWorkerStop(
   { output, signal }: CommandContext,
   flags: WorkersShutdownFlags,
 ): Promise<number> {
-  const place: Place = {};
-  return await withPlace(place, async () => {
-    const config = await loadConfig();
-    Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
+  return await withConfig(async (config, place) => {
     const context = { output, signal, correlationId: newCorrelationId() };
     const answers = await askNodes(flags.node, {
       ...{ config, place },

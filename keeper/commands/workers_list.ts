@@ -1,18 +1,15 @@
 /** `workers list` and `workers health`: what runs where, asked of the hives themselves. */
-import { loadConfig } from "../../home/config.ts";
-import { hiveLogPath } from "../../home/paths.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import type { WorkerInfo } from "../../protocol/hive_schemas.ts";
 import { ago } from "../ago.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { CommandContext } from "../context.ts";
 import { askNodes, silenceOf } from "../every_node.ts";
-import type { Place } from "../explain.ts";
-import { withPlace } from "../failure.ts";
 import { nowUnix } from "../registry.ts";
 import type { WorkersListFlags } from "../table/workers.ts";
 import { textTable } from "../text_table.ts";
 import { workerColumns } from "../worker_columns.ts";
+import { withConfig } from "../with_config.ts";
 
 /** A worker and the machine it is on. */
 type PlacedWorker = WorkerInfo & { node: string };
@@ -39,10 +36,7 @@ async function runList(
     exitCode: (workers: readonly PlacedWorker[]) => number;
   },
 ): Promise<number> {
-  const place: Place = {};
-  return await withPlace(place, async () => {
-    const config = await loadConfig();
-    Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
+  return await withConfig(async (config, place) => {
     const context = { output, signal, correlationId: newCorrelationId() };
     const answers = await askNodes(flags.node, {
       ...{ config, place },

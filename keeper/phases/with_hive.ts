@@ -1,12 +1,10 @@
 /** What every command about one machine's models begins with: the node is found, and its hive reached. */
-import { loadConfig, type LoadedConfig } from "../../home/config.ts";
+import type { LoadedConfig } from "../../home/config.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
-import type { Place } from "../explain.ts";
-import { withPlace } from "../failure.ts";
-import { hiveLogPath } from "../../home/paths.ts";
 import { resolveNode } from "../node.ts";
 import { type ReachedHive, reachHive, runningHive } from "./reach_hive.ts";
+import { withConfig } from "../with_config.ts";
 
 /**
  * Runs `work` with a node's hive, which is started when it is this machine's and does not run. With `onlyRunning` it is
@@ -18,10 +16,7 @@ export async function withHive<T>(
   work: (hive: ReachedHive, context: PhaseContext, config: LoadedConfig) => Promise<T>,
   options: { onlyRunning?: boolean } = {},
 ): Promise<T> {
-  const place: Place = {};
-  return await withPlace(place, async () => {
-    const config = await loadConfig();
-    Object.assign(place, { configPath: config.path, hiveLog: hiveLogPath(config.home) });
+  return await withConfig(async (config, place) => {
     place.node = await resolveNode(nodeName, config);
     const phases = { ...context, correlationId: newCorrelationId() };
     const hive = options.onlyRunning
