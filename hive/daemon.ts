@@ -68,7 +68,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
     const url = `http://${localHost(listen.hostname)}:${bound.port}`;
     const { pid } = Deno;
     await writeHiveFile(home, { pid, url, version: VERSION, started_unix: unixSeconds(systemClock) });
-    log.info("hive ready", { url, version: VERSION, pid, home, key_fp6: fingerprint(apiKey) });
+    log.info("hive ready", { url, version: VERSION, pid, home, key_fp6: await fingerprint(apiKey) });
     service.ready(`Serving at ${url}`);
     hive.startWork();
   };

@@ -1,5 +1,4 @@
 /** SQLite as every part opens it: private file, WAL, versioned migrations. */
-import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { RbeeError } from "../protocol/errors.ts";
 import { PRIVATE_FILE_MODE } from "./paths.ts";
@@ -55,7 +54,7 @@ export function openOrBegin(
   path: string,
   migrations: readonly string[],
 ): { database: DatabaseSync; origin: DatabaseOrigin } {
-  const isNew = !existsSync(path);
+  const isNew = !exists(path);
   let damage: unknown;
   try {
     const database = openDatabase(path, migrations);
@@ -68,9 +67,19 @@ export function openOrBegin(
   }
   const movedTo = `${path}.damaged`;
   for (const suffix of ["", "-wal", "-shm"]) {
-    if (existsSync(path + suffix)) Deno.renameSync(path + suffix, movedTo + suffix);
+    if (exists(path + suffix)) Deno.renameSync(path + suffix, movedTo + suffix);
   }
   return { database: openDatabase(path, migrations), origin: { name: "damaged", movedTo, error: damage } };
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 /** What SQLite finds wrong with the content, if anything. */

@@ -1,5 +1,4 @@
 /** API keys: where they come from and what may be shown of them. */
-import { createHash, randomBytes } from "node:crypto";
 import { dirname, join } from "@std/path";
 import { RbeeError } from "../protocol/errors.ts";
 import type { Config } from "./config_schema.ts";
@@ -10,12 +9,15 @@ const MAX_KEY_FILE_BYTES = 8192;
 
 /** A fresh random key, 256 bits. */
 export function newKey(): string {
-  return `rbee-${randomBytes(32).toString("base64url")}`;
+  return `rbee-${
+    crypto.getRandomValues(new Uint8Array(32)).toBase64({ alphabet: "base64url", omitPadding: true })
+  }`;
 }
 
 /** All that logs may show of a key: the first six hex digits of its SHA-256. */
-export function fingerprint(key: string): string {
-  return createHash("sha256").update(key).digest("hex").slice(0, 6);
+export async function fingerprint(key: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(key));
+  return new Uint8Array(digest).toHex().slice(0, 6);
 }
 
 /**

@@ -36,8 +36,8 @@ Deno.test("a fresh key is long, printable, fit for its own file and never the sa
   assert(newKey() !== newKey());
 });
 
-Deno.test("a fingerprint is the first six hex digits of the SHA-256", () => {
-  assertEquals(fingerprint("abc"), "ba7816");
+Deno.test("a fingerprint is the first six hex digits of the SHA-256", async () => {
+  assertEquals(await fingerprint("abc"), "ba7816");
 });
 
 Deno.test("a key is read from a private file with one line, blank lines and line ends aside", () =>

@@ -12,5 +12,3 @@ export declare function isAbsolute(path: string): boolean;
 export declare function relative(from: string, to: string): string;
 /** The path of a `file:` URL. */
 export declare function fromFileUrl(url: string | URL): string;
-/** The `file:` URL of a path. */
-export declare function toFileUrl(path: string): URL;
