@@ -3,7 +3,7 @@
  * the tests hold against the record. Every case names a seed, greedy ones too: then a prompt is read from its start, as
  * llama-server reads it, whatever a slot still holds of it.
  */
-import type { ChatMessage, InferenceInput } from "../protocol/worker_schemas.ts";
+import type { ChatMessage, InferenceInput } from "../protocol/worker_requests.ts";
 
 /** Context of one slot, in tokens: what the models were trained for. The prompts of given lengths depend on it. */
 export const CONTEXT = 512;

@@ -5,7 +5,7 @@
  */
 import { fromFileUrl } from "@std/path";
 import { DEFAULT_MAX_TOKENS } from "../protocol/limits.ts";
-import { InferenceRequest } from "../protocol/worker_schemas.ts";
+import { InferenceRequest } from "../protocol/worker_requests.ts";
 import {
   answerIds,
   type IdAnswer,

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { z } from "zod";
 import { RbeeError } from "../protocol/errors.ts";
 import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES } from "../protocol/limits.ts";
-import { InferenceRequest } from "../protocol/worker_schemas.ts";
+import { InferenceRequest } from "../protocol/worker_requests.ts";
 import { keptLog } from "../tests/helpers/log_lines.ts";
 import { readBody } from "./body.ts";
 import { createApp } from "./serve.ts";

@@ -2,9 +2,10 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { z } from "zod";
 import { ERROR_STATUS, ErrorEnvelopeSchema, isErrorCode } from "../protocol/errors.ts";
-import { DownloadRequest, ReadyCallback, SpawnRequest } from "../protocol/hive_schemas.ts";
+import { DownloadRequest, ReadyCallback } from "../protocol/hive_schemas.ts";
 import { HIVE_ROUTES, type RouteSpec, WORKER_ROUTES } from "../protocol/routes.ts";
-import { CancelRequest, InferenceRequest, ShutdownRequest } from "../protocol/worker_schemas.ts";
+import { CancelRequest, InferenceRequest, ShutdownRequest } from "../protocol/worker_requests.ts";
+import { SpawnRequest } from "../protocol/spawn_request.ts";
 import { keptLog } from "../tests/helpers/log_lines.ts";
 import { createApp, type Route } from "./serve.ts";
 

@@ -13,12 +13,11 @@ import {
   type HiveEvent,
   type ListedModel,
   LogsQuery,
-  MAX_SLOTS,
   PruneRequest,
   ReadyCallback,
-  SpawnRequest,
   VerifyRequest,
 } from "../protocol/hive_schemas.ts";
+import { MAX_SLOTS, SpawnRequest } from "../protocol/spawn_request.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import { eventStream, type EventWriter } from "../protocol/sse.ts";
 import { API_VERSION, VERSION } from "../protocol/version.ts";

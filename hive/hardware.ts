@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Logger } from "../daemon/log.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { Device } from "../protocol/hive_schemas.ts";
-import type { BackendName } from "../protocol/worker_schemas.ts";
+import type { BackendName } from "../protocol/spawn_request.ts";
 import { DETECT_MAX_AGE_MS, DETECT_TIMEOUT_MS, LOG_TAIL_LINES } from "./limits.ts";
 import { diskSpace } from "./models/disk.ts";
 import { notStartable } from "./workers/start_errors.ts";

@@ -2,7 +2,7 @@
 import { Histogram, metricsResponse, Tally } from "../daemon/metrics.ts";
 import { type ErrorCode, isErrorCode } from "../protocol/errors.ts";
 import { type DownloadEvent, type WorkerInfo, WorkerState } from "../protocol/hive_schemas.ts";
-import { BackendName } from "../protocol/worker_schemas.ts";
+import { BackendName } from "../protocol/spawn_request.ts";
 import type { MachineMemory } from "./hardware.ts";
 import { type ExitCause, isCrash, type WorkerEvent } from "./workers/worker_options.ts";
 

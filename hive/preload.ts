@@ -1,7 +1,7 @@
 /** The workers that are started with the hive (`hive.preload`). */
 import type { Logger } from "../daemon/log.ts";
 import { type ErrorCode, toRbeeError } from "../protocol/errors.ts";
-import type { SpawnRequest } from "../protocol/hive_schemas.ts";
+import type { SpawnRequest } from "../protocol/spawn_request.ts";
 import { type Clock, sleep } from "./clock.ts";
 import { PRELOAD_RETRY_MAX_MS, PRELOAD_RETRY_MS } from "./limits.ts";
 import type { Models } from "./models/models.ts";

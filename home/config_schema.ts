@@ -1,7 +1,6 @@
 /** The shape of `config.yaml` (SPEC §2), with every default in one place. */
 import { z } from "zod";
-import { BackendName } from "../protocol/worker_schemas.ts";
-import { SpawnRequest } from "../protocol/hive_schemas.ts";
+import { BackendName, SpawnRequest } from "../protocol/spawn_request.ts";
 import { ModelRefText } from "../protocol/model_ref.ts";
 import { DEFAULT_HIVE_PORT, LOAD_TIMEOUT_MS } from "../protocol/limits.ts";
 

@@ -3,8 +3,8 @@ import { parseCommandLine, UsageError } from "./cli.ts";
 import { COMMANDS } from "./command_table.ts";
 import { INFER_FLAGS } from "./table/infer.ts";
 import { checkInferFlags, spawnRequest } from "./commands/infer_input.ts";
-import { InferenceRequest } from "../protocol/worker_schemas.ts";
-import { SpawnRequest } from "../protocol/hive_schemas.ts";
+import { InferenceRequest } from "../protocol/worker_requests.ts";
+import { SpawnRequest } from "../protocol/spawn_request.ts";
 
 function parse(...args: string[]) {
   return parseCommandLine(args, COMMANDS);

@@ -3,7 +3,7 @@ import type { DatabaseSync } from "node:sqlite";
 import { join } from "@std/path";
 import { ensureHome } from "../home/paths.ts";
 import { openDatabase } from "../home/database.ts";
-import type { SpawnRequest } from "../protocol/hive_schemas.ts";
+import type { SpawnRequest } from "../protocol/spawn_request.ts";
 import { REGISTRY_KEEP_SECONDS } from "./limits.ts";
 
 /** What the keeper knows of a worker: `ready` once it has loaded, `idle` once it has answered. */

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { SpawnRequest } from "../protocol/hive_schemas.ts";
+import { SpawnRequest } from "../protocol/spawn_request.ts";
 import { nowUnix, openRegistry, type RegisteredWorker } from "./registry.ts";
 
 async function tempRegistry() {

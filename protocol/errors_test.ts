@@ -14,7 +14,7 @@ import {
   RbeeError,
   toRbeeError,
 } from "./errors.ts";
-import { InferenceRequest } from "./worker_schemas.ts";
+import { InferenceRequest } from "./worker_requests.ts";
 
 const CODES = Object.keys(ERROR_STATUS) as ErrorCode[];
 

@@ -18,7 +18,6 @@ import {
   type PruneInput,
   PruneResponse,
   type ReadyCallback,
-  type SpawnInput,
   SpawnResponse,
   VerifyEvent,
   WorkerInfo,
@@ -28,6 +27,7 @@ import type { z } from "zod";
 import { HIVE_ROUTES } from "./routes.ts";
 import type { WaitOptions } from "./worker_client.ts";
 import { HealthResponse } from "./worker_schemas.ts";
+import type { SpawnInput } from "./spawn_request.ts";
 
 /** Time for files to be removed: large ones take some file systems a while. */
 const REMOVAL_TIMEOUT_MS = 120_000;

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { ErrorBodySchema } from "./errors.ts";
 import { ModelRefText } from "./model_ref.ts";
-import { BackendName } from "./worker_schemas.ts";
+import { BackendName } from "./spawn_request.ts";
 
 /** Something a model can run on. Memory in MB of 1,000,000 bytes. */
 export const Device = z.object({
@@ -190,30 +190,6 @@ export const ModelOffer = z.object({
 });
 /** See {@linkcode ModelOffer}. */
 export type ModelOffer = z.infer<typeof ModelOffer>;
-
-/** Most slots one worker may have. */
-export const MAX_SLOTS = 64;
-/** Largest context of one slot. */
-export const MAX_CTX_SIZE = 1_048_576;
-
-/** `POST /v1/workers/spawn`. */
-export const SpawnRequest = z.strictObject({
-  model_ref: ModelRefText,
-  /** `auto` (the default) takes the best backend there is and says which. */
-  backend: z.enum(["auto", ...BackendName.options]).default("auto"),
-  device: z.int().min(0).max(255).default(0),
-  slots: z.int().min(1).max(MAX_SLOTS).default(4),
-  /** Tokens per slot; absent: what the model was trained for, at most 4096. */
-  ctx_size: z.int().min(16).max(MAX_CTX_SIZE).optional(),
-  /** Seconds without a request until the worker goes; 0 = never; absent: never if pinned, else the hive's setting. */
-  idle_timeout: z.number().min(0).max(31_536_000).optional(),
-  /** Never evicted to make room; absent: as it was, else false. */
-  pin: z.boolean().optional(),
-});
-/** A checked request. */
-export type SpawnRequest = z.infer<typeof SpawnRequest>;
-/** A request as a caller writes it. */
-export type SpawnInput = z.input<typeof SpawnRequest>;
 
 /** 202 for a new worker, 200 with `reused: true` for one that was there. */
 export const SpawnResponse = z.object({

@@ -3,13 +3,11 @@ import { fieldErrors } from "./errors.ts";
 import {
   DownloadRequest,
   DownloadResponse,
-  MAX_CTX_SIZE,
-  MAX_SLOTS,
   PruneRequest,
   ReadyCallback,
-  SpawnRequest,
   VerifyRequest,
 } from "./hive_schemas.ts";
+import { MAX_CTX_SIZE, MAX_SLOTS, SpawnRequest } from "./spawn_request.ts";
 import type { z } from "zod";
 
 function badFields(schema: z.ZodType, value: unknown): string[] {

@@ -7,10 +7,10 @@ import {
   SELF_TEST_TIMEOUT_MS,
 } from "./limits.ts";
 import { WORKER_ROUTES } from "./routes.ts";
+import type { InferenceInput } from "./worker_requests.ts";
 import {
   HealthResponse,
   InferenceEvent,
-  type InferenceInput,
   InferenceResponse,
   LoadingEvent,
   ReadyResponse,

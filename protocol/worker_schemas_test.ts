@@ -3,15 +3,13 @@ import fc from "fast-check";
 import { fieldErrors } from "./errors.ts";
 import { MAX_JSON_SCHEMA_DEPTH, MAX_STOP_STRINGS } from "./limits.ts";
 import {
-  InferenceEvent,
   type InferenceInput,
   InferenceRequest,
-  LoadingEvent,
   MAX_SEED,
-  ReadyResponse,
   RequestId,
   ShutdownRequest,
-} from "./worker_schemas.ts";
+} from "./worker_requests.ts";
+import { InferenceEvent, LoadingEvent, ReadyResponse } from "./worker_schemas.ts";
 
 /** Any UTF-16 there is, half characters included. */
 const anyText = (constraints: fc.ArrayConstraints = {}) =>

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { isErrorCode } from "../protocol/errors.ts";
 import { WorkerClient } from "../protocol/worker_client.ts";
-import { BackendName } from "../protocol/worker_schemas.ts";
+import { BackendName } from "../protocol/spawn_request.ts";
 import { type LlamaShape, writeLlamaGguf } from "./helpers/gguf_writer.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { testHive } from "./helpers/test_hive.ts";

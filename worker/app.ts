@@ -11,8 +11,8 @@ import {
   RequestId,
   SelfTestRequest,
   ShutdownRequest,
-  type ShutdownResponse,
-} from "../protocol/worker_schemas.ts";
+} from "../protocol/worker_requests.ts";
+import type { ShutdownResponse } from "../protocol/worker_schemas.ts";
 import { invalidRequest } from "../protocol/errors.ts";
 import { answerInference } from "./inference.ts";
 import type { WorkerMetrics } from "./metrics.ts";

@@ -4,14 +4,8 @@
  */
 import { type ErrorCode, isErrorCode, RbeeError } from "../protocol/errors.ts";
 import { DEFAULT_MAX_TOKENS } from "../protocol/limits.ts";
-import type {
-  ChatMessage,
-  GenerationOptions,
-  InferenceRequest,
-  ModelFacts,
-  StopReason,
-  TokenEvent,
-} from "../protocol/worker_schemas.ts";
+import type { ChatMessage, GenerationOptions, InferenceRequest } from "../protocol/worker_requests.ts";
+import type { ModelFacts, StopReason, TokenEvent } from "../protocol/worker_schemas.ts";
 import type { InferenceStats, LoadingEvent } from "../protocol/worker_schemas.ts";
 import {
   loadAddon,

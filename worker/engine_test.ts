@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { RbeeError } from "../protocol/errors.ts";
-import type { InferenceInput } from "../protocol/worker_schemas.ts";
+import type { InferenceInput } from "../protocol/worker_requests.ts";
 import { answer, loadEngine } from "../tests/helpers/engine.ts";
 import { sharedModel, STORIES } from "../tests/helpers/test_models.ts";
 import type { Engine } from "./engine.ts";

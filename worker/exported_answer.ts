@@ -7,7 +7,8 @@ import { z } from "zod";
 import { concatBytes } from "../protocol/bytes.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { VERSION } from "../protocol/version.ts";
-import { GenerationOptions, MAX_SEED, TokenLogprob } from "../protocol/worker_schemas.ts";
+import { GenerationOptions, MAX_SEED } from "../protocol/worker_requests.ts";
+import { TokenLogprob } from "../protocol/worker_schemas.ts";
 import type { NativeSequence } from "./native/addon.ts";
 
 const MAGIC = new TextEncoder().encode("RBEESEQ\n");

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { RbeeError } from "../protocol/errors.ts";
-import { GenerationOptions, type InferenceInput, InferenceRequest } from "../protocol/worker_schemas.ts";
+import { GenerationOptions, type InferenceInput, InferenceRequest } from "../protocol/worker_requests.ts";
 import { type Answer, answer, complete, loadEngine } from "../tests/helpers/engine.ts";
 import { sharedModel, STORIES } from "../tests/helpers/test_models.ts";
 import type { Engine } from "./engine.ts";

@@ -1,7 +1,6 @@
 /** The worker's command line and the secrets it gets by environment. */
 import { type FlagTable, readFlags } from "../home/flags.ts";
-import { MAX_CTX_SIZE, MAX_SLOTS } from "../protocol/hive_schemas.ts";
-import { BackendName } from "../protocol/worker_schemas.ts";
+import { BackendName, MAX_CTX_SIZE, MAX_SLOTS } from "../protocol/spawn_request.ts";
 import { CACHE_TYPES, type CacheType } from "./engine.ts";
 
 const FLASH_ATTENTION = ["auto", "on", "off"] as const;

@@ -7,7 +7,7 @@ import { RbeeError } from "../protocol/errors.ts";
 import { HiveClient } from "../protocol/hive_client.ts";
 import type { Device } from "../protocol/hive_schemas.ts";
 import { VERSION } from "../protocol/version.ts";
-import { BackendName } from "../protocol/worker_schemas.ts";
+import { BackendName } from "../protocol/spawn_request.ts";
 import { createWorkerApp } from "./app.ts";
 import { Engine } from "./engine.ts";
 import { modelFingerprint } from "./exported_answer.ts";

@@ -1,6 +1,6 @@
 /** One greedy token for a prompt that never changes: whether the engine still generates, and still the same. */
 import { RbeeError } from "../protocol/errors.ts";
-import { GenerationOptions } from "../protocol/worker_schemas.ts";
+import { GenerationOptions } from "../protocol/worker_requests.ts";
 import type { Engine } from "./engine.ts";
 
 const PROMPT = "Once upon a time";

@@ -2,7 +2,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { createLogger } from "../daemon/log.ts";
 import { RbeeError } from "../protocol/errors.ts";
-import { InferenceRequest, type InferenceStats } from "../protocol/worker_schemas.ts";
+import { InferenceRequest } from "../protocol/worker_requests.ts";
+import type { InferenceStats } from "../protocol/worker_schemas.ts";
 import { loadEngine } from "../tests/helpers/engine.ts";
 import { STORIES } from "../tests/helpers/test_models.ts";
 import { WorkerMetrics } from "./metrics.ts";

@@ -12,13 +12,12 @@
 import type { Logger } from "../daemon/log.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import { newCorrelationId } from "../protocol/correlation.ts";
-import {
-  type ExportRequest,
-  GenerationOptions,
-  type LoadingEvent,
-  type ReadyResponse,
-  type SelfTestResponse,
-  type WorkerMemory,
+import { type ExportRequest, GenerationOptions } from "../protocol/worker_requests.ts";
+import type {
+  LoadingEvent,
+  ReadyResponse,
+  SelfTestResponse,
+  WorkerMemory,
 } from "../protocol/worker_schemas.ts";
 import { WORKER_ROUTES } from "../protocol/routes.ts";
 import type { Engine, Generation, GenerationSink, Work } from "./engine.ts";

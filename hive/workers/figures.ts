@@ -1,6 +1,7 @@
 /** What a worker has told of itself, as last known. */
 import type { WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
-import type { BackendName, ReadyResponse, WorkerMemory } from "../../protocol/worker_schemas.ts";
+import type { ReadyResponse, WorkerMemory } from "../../protocol/worker_schemas.ts";
+import type { BackendName } from "../../protocol/spawn_request.ts";
 import { type Clock, unixSeconds } from "../clock.ts";
 import type { WorkerRecord } from "./registry.ts";
 

@@ -2,7 +2,7 @@
 import type { Logger } from "../../daemon/log.ts";
 import type { DatabaseSync } from "node:sqlite";
 import type { PastLoad } from "../../protocol/hive_schemas.ts";
-import type { BackendName } from "../../protocol/worker_schemas.ts";
+import type { BackendName } from "../../protocol/spawn_request.ts";
 import { LOAD_HISTORY_MAX } from "../limits.ts";
 import type { SpawnPlan } from "./preflight.ts";
 

@@ -4,9 +4,9 @@
  * memory_check.ts.
  */
 import { RbeeError } from "../../protocol/errors.ts";
-import type { Device, SpawnRequest } from "../../protocol/hive_schemas.ts";
+import type { Device } from "../../protocol/hive_schemas.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
-import type { BackendName } from "../../protocol/worker_schemas.ts";
+import type { BackendName, SpawnRequest } from "../../protocol/spawn_request.ts";
 import { DEFAULT_CTX_SIZE_MAX, SPAWN_DISK_MIN_MB } from "../limits.ts";
 import type { GgufFacts } from "../models/gguf.ts";
 

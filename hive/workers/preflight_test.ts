@@ -1,6 +1,7 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { RbeeError } from "../../protocol/errors.ts";
-import { type Device, SpawnRequest } from "../../protocol/hive_schemas.ts";
+import type { Device } from "../../protocol/hive_schemas.ts";
+import { SpawnRequest } from "../../protocol/spawn_request.ts";
 import type { GgufFacts } from "../models/gguf.ts";
 import { planSpawn, type SpawnSituation } from "./preflight.ts";
 

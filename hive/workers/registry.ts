@@ -2,7 +2,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { LOADS_TABLE } from "./load_history.ts";
 import { transaction } from "../../home/database.ts";
-import type { BackendName } from "../../protocol/worker_schemas.ts";
+import type { BackendName } from "../../protocol/spawn_request.ts";
 
 /** Everything that outlives the hive about one worker. */
 export interface WorkerRecord {

@@ -2,7 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { Random } from "../../tests/soak/random.ts";
 import { tempHome } from "../../tests/helpers/temp_home.ts";
-import { SpawnRequest, type WorkerInfo, type WorkerState } from "../../protocol/hive_schemas.ts";
+import type { WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
+import { SpawnRequest } from "../../protocol/spawn_request.ts";
 import { FAULTS, RUNTIME_MB, type SimulatedWorker } from "./simulated_worker_test_bed.ts";
 import { Machine, RESERVE_MB, TOTAL_MB } from "./simulation_test_bed.ts";
 import { CRASH_CAUSES, isCrash, type WorkerEvent } from "./worker_options.ts";

@@ -5,10 +5,10 @@ import type {
   Device,
   PastLoad,
   ReadyCallback,
-  SpawnRequest,
   SpawnResponse,
   WorkerInfo,
 } from "../../protocol/hive_schemas.ts";
+import type { SpawnRequest } from "../../protocol/spawn_request.ts";
 import { type Clock, systemClock, unixSeconds } from "../clock.ts";
 import { CLOSE_PATIENCE_MS, EVICTION_ROUNDS_MAX, FAILED_KEPT_MAX, LOAD_HISTORY_SHOWN } from "../limits.ts";
 import type { GgufFacts } from "../models/gguf.ts";

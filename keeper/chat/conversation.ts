@@ -2,7 +2,8 @@
 import { z } from "zod";
 import { readFlags } from "../../home/flags.ts";
 import { ModelRefText } from "../../protocol/model_ref.ts";
-import type { ChatMessage, InferenceInput, ModelFacts } from "../../protocol/worker_schemas.ts";
+import type { ChatMessage, InferenceInput } from "../../protocol/worker_requests.ts";
+import type { ModelFacts } from "../../protocol/worker_schemas.ts";
 import { UsageError } from "../cli.ts";
 import { samplingOf } from "../commands/infer_input.ts";
 import { MAX_INPUT_BYTES } from "../limits.ts";

@@ -1,9 +1,10 @@
 /** From `infer`'s flags to what the worker and the hive are asked. */
 import { basename } from "@std/path";
-import { SpawnRequest } from "../../protocol/hive_schemas.ts";
+import { SpawnRequest } from "../../protocol/spawn_request.ts";
 import { MAX_STOP_STRINGS } from "../../protocol/limits.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
-import type { InferenceInput, ModelFacts } from "../../protocol/worker_schemas.ts";
+import type { InferenceInput } from "../../protocol/worker_requests.ts";
+import type { ModelFacts } from "../../protocol/worker_schemas.ts";
 import type { InferFlags } from "../table/infer.ts";
 import type { SamplingFlags, WorkerFlags } from "../table/shared.ts";
 import { MAX_INPUT_BYTES } from "../limits.ts";

@@ -1,16 +1,13 @@
 /** All phases of one answer (SPEC §8): from a wish to the last token, whatever that takes in between. */
 import type { LoadedConfig } from "../../home/config.ts";
 import { RbeeError } from "../../protocol/errors.ts";
-import type { DoneEvent, InferenceInput, ModelFacts, TokenEvent } from "../../protocol/worker_schemas.ts";
+import type { InferenceInput } from "../../protocol/worker_requests.ts";
+import type { DoneEvent, ModelFacts, TokenEvent } from "../../protocol/worker_schemas.ts";
 import type { PhaseContext } from "../context.ts";
 import type { ResolvedNode } from "../node.ts";
 import type { Registry, WorkerWish } from "../registry.ts";
 import type { Stopwatch } from "../stopwatch.ts";
-import { fetchModel } from "./fetch_model.ts";
 import { findWorker, type LiveWorker } from "./find_worker.ts";
-import { generate } from "./generate.ts";
-import { reachHive } from "./reach_hive.ts";
-import { spawnWorker } from "./spawn_worker.ts";
 import { WorkerGone } from "./worker_gone.ts";
 
 /** How often a worker that left just before the request is replaced. */
@@ -39,10 +36,12 @@ export interface AnswerJob {
  * @throws whatever the phases throw.
  */
 export async function answer(job: AnswerJob, context: PhaseContext): Promise<DoneEvent> {
+  // Loads while the probe of phase 1 is on its way.
+  const generating = import("./generate.ts");
   for (let attempt = 1;; attempt++) {
     try {
       const worker = await knownWorker(job, context) ?? await newWorker(job, context);
-      return await ask(worker, job, context);
+      return await ask(worker, job, { ...context, ...await generating });
     } catch (error) {
       if (!(error instanceof WorkerGone)) throw error;
       if (attempt === MAX_WORKERS) throw error.cause;
@@ -57,21 +56,18 @@ async function knownWorker(job: AnswerJob, context: PhaseContext): Promise<LiveW
   return worker;
 }
 
-/** Phases 2 to 7. */
+/** Phases 2 to 7. Loaded when they are needed: a keeper whose worker is there waits a third less for its start. */
 async function newWorker(job: AnswerJob, context: PhaseContext): Promise<LiveWorker> {
-  const { wish, registry, config, watch } = job;
-  const hive = await reachHive(job.node, config, context);
-  watch?.lap("hive");
-  await fetchModel(hive.client, { modelRef: wish.request.model_ref, hiveUrl: hive.node.url }, context);
-  watch?.lap("model");
-  const loadTimeoutMs = config.config.hive.load_timeout * 1000;
-  const worker = await spawnWorker(hive, { request: wish.request, registry, loadTimeoutMs }, context);
-  watch?.lap("worker");
-  return worker;
+  const { startWorker } = await import("./new_worker.ts");
+  return await startWorker(job, context);
 }
 
 /** Phase 8. */
-async function ask(worker: LiveWorker, job: AnswerJob, context: PhaseContext): Promise<DoneEvent> {
+async function ask(
+  worker: LiveWorker,
+  job: AnswerJob,
+  { generate, ...context }: PhaseContext & Pick<typeof import("./generate.ts"), "generate">,
+): Promise<DoneEvent> {
   const { registry, watch, retries, onEvent } = job;
   try {
     const done = await generate(worker, job.requestFor(worker.model), {

@@ -1,5 +1,6 @@
 /** Phases 4 to 7: a worker is started, entered into the registry, and waited for. */
-import type { SpawnRequest, SpawnResponse } from "../../protocol/hive_schemas.ts";
+import type { SpawnResponse } from "../../protocol/hive_schemas.ts";
+import type { SpawnRequest } from "../../protocol/spawn_request.ts";
 import { ago } from "../ago.ts";
 import type { PhaseContext } from "../context.ts";
 import { Interrupted } from "../interrupt.ts";

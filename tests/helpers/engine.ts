@@ -1,10 +1,6 @@
 /** The real engine in this process, for tests and benchmarks that are about tokens, not about HTTP. */
-import {
-  type InferenceInput,
-  InferenceRequest,
-  type InferenceStats,
-  type TokenEvent,
-} from "../../protocol/worker_schemas.ts";
+import { type InferenceInput, InferenceRequest } from "../../protocol/worker_requests.ts";
+import type { InferenceStats, TokenEvent } from "../../protocol/worker_schemas.ts";
 import { Engine, type EngineOptions, type Generation, type Work } from "../../worker/engine.ts";
 
 const DEFAULTS: Omit<EngineOptions, "model"> = {

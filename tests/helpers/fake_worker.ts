@@ -12,7 +12,7 @@ import { RbeeError } from "../../protocol/errors.ts";
 import { HiveClient } from "../../protocol/hive_client.ts";
 import type { Device } from "../../protocol/hive_schemas.ts";
 import { VERSION } from "../../protocol/version.ts";
-import { BackendName } from "../../protocol/worker_schemas.ts";
+import { BackendName } from "../../protocol/spawn_request.ts";
 import { createFakeWorkerApp, FakeState } from "./fake_worker_app.ts";
 
 /** What a fake worker does wrong; each is normal in everything else. */

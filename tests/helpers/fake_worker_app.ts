@@ -8,12 +8,14 @@ import { eventStream } from "../../protocol/sse.ts";
 import {
   CancelRequest,
   InferenceRequest,
-  type InferenceStats,
-  type LoadingEvent,
-  type ReadyResponse,
   SelfTestRequest,
   ShutdownRequest,
-  type StopReason,
+} from "../../protocol/worker_requests.ts";
+import type {
+  InferenceStats,
+  LoadingEvent,
+  ReadyResponse,
+  StopReason,
 } from "../../protocol/worker_schemas.ts";
 import type { FakeMode } from "./fake_worker.ts";
 

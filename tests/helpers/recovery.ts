@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { join } from "@std/path";
 import { processIdentity } from "../../hive/workers/process.ts";
 import type { HiveClient } from "../../protocol/hive_client.ts";
-import type { SpawnInput } from "../../protocol/hive_schemas.ts";
+import type { SpawnInput } from "../../protocol/spawn_request.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
 import { eventually } from "./eventually.ts";
 

@@ -1,6 +1,7 @@
 /** Answers as token ids, to compare our engine with llama-server, live or as recorded. */
 import { CONTEXT, type IdCase } from "../../bench/id_cases.ts";
-import { InferenceRequest, type StopReason, type TokenEvent } from "../../protocol/worker_schemas.ts";
+import { InferenceRequest } from "../../protocol/worker_requests.ts";
+import type { StopReason, TokenEvent } from "../../protocol/worker_schemas.ts";
 import type { Engine } from "../../worker/engine.ts";
 import { answer, loadEngine } from "./engine.ts";
 

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { InferenceRequest } from "../../protocol/worker_schemas.ts";
+import { InferenceRequest } from "../../protocol/worker_requests.ts";
 import { drawPlan, type ModelShape, storyText } from "./requests.ts";
 
 const MODEL: ModelShape = { context: 512, chatTemplate: true, charactersPerToken: 4 };
