@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { BackendName, SpawnRequest } from "../protocol/spawn_request.ts";
 import { ModelRefText } from "../protocol/model_ref.ts";
-import { DEFAULT_HIVE_PORT, LOAD_TIMEOUT_MS } from "../protocol/limits.ts";
+import { DEFAULT_HIVE_PORT, LOAD_TIMEOUT_MS, TOKEN_GAP_TIMEOUT_MS } from "../protocol/limits.ts";
 
 /** An address to listen on. */
 export interface ListenAddress {
@@ -111,6 +111,8 @@ export const ConfigSchema = z.strictObject({
     model: ModelRefText.default("builtin:stories"),
     /** What `--node` is when it is not given. */
     node: z.string().min(1).default("localhost"),
+    /** Seconds between two tokens after which an answer is given up and what came is saved. */
+    token_timeout: Seconds.pipe(z.number().min(1)).default(TOKEN_GAP_TIMEOUT_MS / 1000),
   }).prefault({}),
   queen: z.strictObject({}).prefault({}),
   log: z.strictObject({

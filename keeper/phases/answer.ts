@@ -69,9 +69,10 @@ async function ask(
   { generate, ...context }: PhaseContext & Pick<typeof import("./generate.ts"), "generate">,
 ): Promise<DoneEvent> {
   const { registry, watch, retries, onEvent } = job;
+  const limits = { tokenGapMs: job.config.config.keeper.token_timeout * 1000 };
   try {
     const done = await generate(worker, job.requestFor(worker.model), {
-      ...{ ...context, retries },
+      ...{ ...context, retries, limits },
       onEvent: async (event) => {
         if ("token" in event && event.index === 0) watch?.lap("request to first token");
         await onEvent(event);

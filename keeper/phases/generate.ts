@@ -1,7 +1,7 @@
 /** Phase 8: one request to a worker, its events handed on as they come, and every way in which that can end. */
 import { delay } from "@std/async";
 import { errorFromBody, RbeeError } from "../../protocol/errors.ts";
-import { CANCEL_TIMEOUT_MS, FIRST_TOKEN_TIMEOUT_MS, TOKEN_GAP_TIMEOUT_MS } from "../../protocol/limits.ts";
+import { CANCEL_TIMEOUT_MS, FIRST_TOKEN_TIMEOUT_MS } from "../../protocol/limits.ts";
 import { StreamCutError } from "../../protocol/sse.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
 import type { InferenceInput } from "../../protocol/worker_requests.ts";
@@ -21,8 +21,8 @@ export interface GenerateOptions extends PhaseContext {
   retries: number;
   /** Told of every token and of the terminal event. */
   onEvent: (event: TokenEvent | DoneEvent) => Promise<void>;
-  /** Longest wait for the first token and between two; default: SPEC §10. */
-  limits?: { firstTokenMs: number; tokenGapMs: number };
+  /** Longest wait for the first token (default: SPEC §10) and between two. */
+  limits: { firstTokenMs?: number; tokenGapMs: number };
 }
 
 /** Codes with which a worker that is gone, leaving, or not the one it was meets a request. */
@@ -86,7 +86,7 @@ async function receive(
   options: GenerateOptions & { url: string; progress: Progress; stop: AbortSignal },
 ): Promise<DoneEvent> {
   const { progress, onEvent } = options;
-  const { firstTokenMs = FIRST_TOKEN_TIMEOUT_MS, tokenGapMs = TOKEN_GAP_TIMEOUT_MS } = options.limits ?? {};
+  const { firstTokenMs = FIRST_TOKEN_TIMEOUT_MS, tokenGapMs } = options.limits;
   using silence = pauseTimer(firstTokenMs, (ms) => noToken(ms));
   using connection = watchConnection(options.url, AbortSignal.any([options.stop, silence.signal]));
   const { events } = await untilFree(options, () => {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes } from "@std/assert";
 import { RbeeError } from "../../protocol/errors.ts";
+import { TOKEN_GAP_TIMEOUT_MS } from "../../protocol/limits.ts";
 import { WORKER_ROUTES } from "../../protocol/routes.ts";
 import { DONE_EVENT, formatEvent, SSE_HEADERS } from "../../protocol/sse.ts";
 import { type ModelFacts, ReadyResponse } from "../../protocol/worker_schemas.ts";
@@ -35,6 +36,7 @@ async function ask(answer: Answer | StandIn, options: Partial<GenerateOptions> =
       signal: new AbortController().signal,
       correlationId: "test",
       retries: 0,
+      limits: { tokenGapMs: TOKEN_GAP_TIMEOUT_MS },
       onEvent: (event) => {
         if ("token" in event) received.push(event.token);
         return Promise.resolve();
@@ -119,6 +121,7 @@ Deno.test("a worker that is not there, or not the one it was, is told apart from
       signal: new AbortController().signal,
       correlationId: "test",
       retries: 0,
+      limits: { tokenGapMs: TOKEN_GAP_TIMEOUT_MS },
       onEvent: () => Promise.resolve(),
     });
   });
