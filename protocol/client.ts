@@ -1,12 +1,16 @@
 /** How one part calls another: one request function with deadline, retries, correlation id and typed answers. */
-import { z } from "zod";
+import type { z } from "zod";
 import { concatBytes } from "./bytes.ts";
 import { cancelOn } from "./cancel_on.ts";
 import { CORRELATION_HEADER, newCorrelationId } from "./correlation.ts";
-import { ErrorEnvelopeSchema, errorFromBody, RbeeError } from "./errors.ts";
+import { ErrorEnvelopeSchema, errorFromBody, fieldErrors, RbeeError } from "./errors.ts";
 import { CONTROL_TIMEOUT_MS, MAX_ANSWER_BYTES } from "./limits.ts";
+import { printable } from "./printable.ts";
 import { routePath, type RouteSpec } from "./routes.ts";
 import { readEvents } from "./sse.ts";
+
+/** Most wrong fields of an answer that its error names. */
+const MAX_PROBLEMS_SHOWN = 3;
 
 /** Whom to call and as whom. */
 export interface ClientOptions {
@@ -100,7 +104,7 @@ export async function openStream<T>(
     const parsed = async function* () {
       for await (const event of readEvents(body, { onActivity: call.onActivity, signal: call.signal })) {
         const result = call.schema.safeParse(event);
-        if (!result.success) throw malformed(client, call.route, z.prettifyError(result.error));
+        if (!result.success) throw malformed(client, call.route, problems(result.error));
         yield result.data;
       }
     };
@@ -179,7 +183,7 @@ async function parseBody<T>(
     throw asConnectionError(error, context.client);
   }
   const result = context.schema.safeParse(json);
-  if (!result.success) throw malformed(context.client, context.route, z.prettifyError(result.error));
+  if (!result.success) throw malformed(context.client, context.route, problems(result.error));
   return result.data;
 }
 
@@ -230,8 +234,22 @@ function malformed(client: ClientOptions, route: RouteSpec, why: string): RbeeEr
   return new RbeeError(
     "INTERNAL",
     `${client.baseUrl} gave a malformed answer to ${route.method} ${route.path}: ${why}`,
-    { details: { url: client.baseUrl } },
+    {
+      details: {
+        url: client.baseUrl,
+        advice: ["Check that the address is that of a daemon of rbee, and of the same version."],
+      },
+    },
   );
+}
+
+/** The first few on one line: what is wrong with one field is seldom news beside what is wrong with the next. */
+function problems(error: z.ZodError): string {
+  const all = fieldErrors(error).map(({ field, message }) =>
+    `${printable(field) || "the whole"}: ${message}`
+  );
+  const more = all.length - MAX_PROBLEMS_SHOWN;
+  return all.slice(0, MAX_PROBLEMS_SHOWN).join("; ") + (more > 0 ? `; and ${more} more` : "");
 }
 
 function timeoutReason(): RbeeError {
