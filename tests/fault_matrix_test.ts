@@ -16,6 +16,7 @@ import { type LlamaShape, writeLlamaGguf } from "./helpers/gguf_writer.ts";
 import { assertGone, assertNextRequestWorks, assertRegistryTrue, tracedWorkers } from "./helpers/recovery.ts";
 import { type TempHome, tempHome } from "./helpers/temp_home.ts";
 import { type TestHive, testHive } from "./helpers/test_hive.ts";
+import { canMount, fill, inNamespace } from "./helpers/mounts.ts";
 
 const SECOND = 1_000;
 const STORY = { model_ref: "builtin:stories", slots: 2 };
@@ -175,17 +176,6 @@ Deno.test("fault: another program holds hive.db when the hive starts; it refuses
   await assertSound(next, home.rbeeHome);
 });
 
-/** A shell in a mount namespace of its own that runs `script` and then makes way for what follows. */
-function inNamespace(script: string): [string, ...string[]] {
-  return ["unshare", "--map-root-user", "--mount", "sh", "-c", `${script} && exec "$@"`, "sh"];
-}
-
-const canMount = await new Deno.Command("unshare", {
-  args: inNamespace("mount -t tmpfs none /mnt").slice(1).concat("true"),
-  stdout: "null",
-  stderr: "null",
-}).output().then(({ success }) => success, () => false);
-
 Deno.test({
   name: "fault: the home can only be read when the hive starts; it refuses and changes nothing",
   ignore: !canMount,
@@ -238,16 +228,3 @@ Deno.test({
     });
   },
 });
-
-/** Writes until the disk takes no more. */
-async function fill(path: string): Promise<void> {
-  using file = await Deno.create(path);
-  for (let bytes = 1024 * 1024; bytes >= 1;) {
-    try {
-      let rest = new Uint8Array(bytes);
-      while (rest.length > 0) rest = rest.subarray(await file.write(rest));
-    } catch {
-      bytes = Math.floor(bytes / 4);
-    }
-  }
-}

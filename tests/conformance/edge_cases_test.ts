@@ -5,11 +5,7 @@ import { HIVE_KEY, on, standInHive, standInWorker } from "../../keeper/testing/s
 import { HIVE_ROUTES } from "../../protocol/routes.ts";
 import { VERSION } from "../../protocol/version.ts";
 import { eventually } from "../helpers/eventually.ts";
-import { given, masked, saw } from "./scenario.ts";
-
-const INFER = ["infer", "--prompt", "tell me a story", "--max-tokens", "20"];
-const STARTING = "Starting worker WORKER on mac (cpu device 0, chosen automatically).";
-const LOADING = ["Loading model to VRAM...", "Model ready!"];
+import { given, INFER, LOADING, masked, saw, STARTING, STORY } from "./scenario.ts";
 
 Deno.test("EC1: given a machine that is off, infer tries three times and says what to check", () =>
   given({}, async ({ type, knowMac }) => {
@@ -168,94 +164,8 @@ Deno.test("EC10: given a worker that left because it was idle, the next infer st
     const requests = hub.requests.length;
     saw(await ask(), {
       code: 0,
-      stdout: "Once upon a time there was a little bee who lived in a hive by the sea. One day she \n",
+      stdout: `${STORY}\n`,
       stderr: [STARTING, ...LOADING],
     });
     assertEquals(hub.requests.length, requests);
-  }));
-
-Deno.test("given a model that the hub does not have, infer says so", () =>
-  given(
-    {},
-    async ({ type }) =>
-      saw(await type(...INFER, "--model", "hf:acme/none"), {
-        code: 1,
-        stderr: [
-          "Error: http://HOST:PORT refuses acme/none: it does not exist, or is private. Check the name; if it is right, give a token: set HF_TOKEN, or put it in a file and name that as hub.token_file in config.yaml.",
-          "  Accept the model's terms at the hub, then start the hive on mac with HF_TOKEN set.",
-        ],
-      }),
-  ));
-
-Deno.test("given a damaged file at the hub, infer refuses it", () =>
-  given({}, async ({ hub, type }) => {
-    hub.faults.add({ kind: "flip", atByte: 5_000 }, { times: 1000 });
-    saw(await type(...INFER, "--model", "hf:acme/bee"), {
-      code: 1,
-      stderr: [
-        "Downloading model...",
-        "The download broke off: bee-Q4_K_M.gguf came with a wrong checksum. Retry 2/6 in N ms.",
-        "Error: bee-Q4_K_M.gguf of acme/bee came with a wrong checksum. It was discarded; try again later.",
-      ],
-    });
-  }));
-
-Deno.test("given no such backend or device, infer names those there are", () =>
-  given({}, async ({ type }) => {
-    saw(await type(...INFER, "--backend", "cuda"), {
-      code: 1,
-      stderr: [
-        "Error: This machine can't compute on cuda; it can on cpu.",
-        "  Choose one of those with --backend, or leave it to auto.",
-      ],
-    });
-    saw(await type(...INFER, "--device", "7"), {
-      code: 1,
-      stderr: [
-        "Error: There is no cpu device 7 on this machine; there is 0 (CPU).",
-        "  Choose one of those with --device.",
-      ],
-    });
-  }));
-
-Deno.test("given no worker program, infer names it", () =>
-  given(
-    { hive: { RBEE_WORKER_COMMAND: '["/no/such/worker"]' } },
-    async ({ type }) =>
-      saw(await type(...INFER), {
-        code: 1,
-        stderr: [
-          "Error: The worker program /no/such/worker can't be started: Failed to spawn '/no/such/worker': No such file or directory (os error N)",
-        ],
-      }),
-  ));
-
-Deno.test("given a worker that dies before it is there, infer shows its last words", () =>
-  given(
-    { worker: { mode: "dies-before-callback" } },
-    async ({ type }) =>
-      saw(await type(...INFER), {
-        code: 1,
-        stderr: [
-          "Error: The worker for builtin:stories ended with exit code 3 before it was ready. Its log ends with: fake worker in mode dies-before-callback | fake worker: something terrible happened The log is TMP/rbee/logs/worker-WORKER.log.",
-          "  The log ends with:",
-          "    fake worker in mode dies-before-callback",
-          "    fake worker: something terrible happened",
-        ],
-      }),
-  ));
-
-Deno.test("given bad flags, every one is named with what was probably meant, and nothing is started", () =>
-  given({}, async ({ hive, type }) => {
-    saw(await type("infer", "--promt", "x", "--temperature", "3", "--max-tokens", "none"), {
-      code: 2,
-      stderr: [
-        "Error: Unknown flag --promt. Did you mean --prompt?",
-        "  --prompt is required.",
-        '  --max-tokens takes a whole number from 1 to 1048576, not "none".',
-        '  --temperature takes a number from 0 to 2, not "3".',
-        "  See: rbee-keeper infer --help",
-      ],
-    });
-    assertEquals((await hive.client.workers()).workers, []);
   }));

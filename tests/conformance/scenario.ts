@@ -8,11 +8,20 @@ import {
   startKeeper,
   type TestHome,
 } from "../../keeper/testing/keeper_process.ts";
-import { type RunningHive, startHive } from "../helpers/daemons.ts";
+import { type RunningHive, startHive, type StartHiveOptions } from "../helpers/daemons.ts";
 import type { FakeWorkerOptions } from "../helpers/fake_worker.ts";
 import { type Hub, type HubOptions, startHub } from "../helpers/hub.ts";
-import { tempHome } from "../helpers/temp_home.ts";
+import { type TempHome, tempHome } from "../helpers/temp_home.ts";
 import { STORIES } from "../helpers/test_models.ts";
+
+/** What a person types. */
+export const INFER = ["infer", "--prompt", "tell me a story", "--max-tokens", "20"];
+/** What a fake worker answers to it. */
+export const STORY = "Once upon a time there was a little bee who lived in a hive by the sea. One day she ";
+/** What is shown before the answer of a worker that was not there. */
+export const STARTING = "Starting worker WORKER on mac (cpu device 0, chosen automatically).";
+/** The same, once it has started. */
+export const LOADING = ["Loading model to VRAM...", "Model ready!"];
 
 /** What there is before anybody types. */
 export interface Given {
@@ -20,6 +29,10 @@ export interface Given {
   worker?: FakeWorkerOptions;
   /** The hive's environment beside the usual: its settings. */
   hive?: Record<string, string>;
+  /** See {@linkcode StartHiveOptions}: for what only a namespace can show. */
+  within?: (home: TempHome) => StartHiveOptions["within"];
+  /** The person's settings beside the machines. */
+  keeper?: Record<string, unknown>;
   /** What the hub has and does; default: `hf:acme/bee`, which is fine. */
   hub?: Partial<HubOptions>;
 }
@@ -27,6 +40,8 @@ export interface Given {
 /** A machine called mac with a hive on it, and a person with a keeper elsewhere. */
 export interface World {
   hive: RunningHive;
+  /** The hive's. */
+  hiveHome: TempHome;
   hub: Hub;
   /** The person's home; the keeper's temporary files lie there, too. */
   home: TestHome;
@@ -48,17 +63,25 @@ export async function given(
     ...what.hub,
   });
   await using hiveHome = await tempHome({ hfEndpoint: hub.url });
-  await using hive = await startHive({ home: hiveHome, worker: what.worker ?? {}, env: what.hive });
+  await using hive = await startHive({
+    home: hiveHome,
+    worker: what.worker ?? {},
+    env: what.hive,
+    within: what.within?.(hiveHome),
+  });
   const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
   await using home: TestHome = { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
   await Deno.writeTextFile(join(path, "mac.key"), `${hive.key}\n`, { mode: 0o600 });
   const knowMac = async (as: { url?: string; api_key_file?: string }) => {
     const nodes = { mac: { url: hive.url, api_key_file: join(path, "mac.key"), ...as } };
-    await Deno.writeTextFile(join(path, "config.yaml"), JSON.stringify({ nodes, keeper: { node: "mac" } }));
+    await Deno.writeTextFile(
+      join(path, "config.yaml"),
+      JSON.stringify({ nodes, keeper: { node: "mac", ...what.keeper } }),
+    );
   };
   await knowMac({});
   const type = (...args: string[]) => runKeeper(args, { home });
-  await then({ hive, hub, home, type, start: (...args) => startKeeper(args, { home }), knowMac });
+  await then({ hive, hiveHome, hub, home, type, start: (...args) => startKeeper(args, { home }), knowMac });
 }
 
 /** Numbers and names that differ from run to run. */
