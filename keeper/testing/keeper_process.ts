@@ -46,6 +46,8 @@ export interface KeeperOptions {
   env?: Record<string, string>;
   /** Its whole stdin; absent: there is none. */
   stdin?: string;
+  /** A program and its leading arguments that start it and make way for it (`exec`). */
+  within?: readonly [string, ...string[]];
   /** The reader of its stdout goes away once it has seen this. */
   closeStdoutAfter?: string;
 }
@@ -73,9 +75,9 @@ export function startKeeper(args: readonly string[], options: KeeperOptions): Ke
     const value = Deno.env.get(name);
     return value === undefined ? [] : [[name, value]];
   });
-  const [program, ...before] = keeperCommand();
+  const [program, ...before] = [...options.within ?? [], ...keeperCommand(), ...args];
   const child = new Deno.Command(program, {
-    args: [...before, ...args],
+    args: before,
     clearEnv: true,
     env: {
       ...Object.fromEntries(inherited),
