@@ -133,28 +133,6 @@ async function behindSsh() {
 }
 
 Deno.test({
-  name: "what can go wrong over ssh is told apart, with what to do about it",
-  ignore: !canServeSsh,
-  async fn() {
-    await using at = await behindSsh();
-    const { keeper, machine } = at;
-    const absent = await keeper("nodes", "start", "gpu");
-    assertEquals(absent.code, 1);
-    assertStringIncludes(absent.stderr, "gpu could not do it: rbee is not installed in");
-    assertStringIncludes(absent.stderr, "Install it: rbee-keeper nodes install gpu");
-    await machine.refuseKeys();
-    assertStringIncludes(
-      (await keeper("nodes", "start", "gpu")).stderr,
-      "The key was refused. Put yours there: ssh-copy-id",
-    );
-    succeeded(await keeper("nodes", "add", "gpu", "--ssh", `127.0.0.1:${freePort()}`));
-    const off = await keeper("nodes", "stop", "gpu");
-    assertEquals(off.code, 1);
-    assertStringIncludes(off.stderr, "Check that the machine is on, that sshd runs there, and the port.");
-  },
-});
-
-Deno.test({
   name: "rbee is installed on another machine, used, stopped, started and upgraded over ssh",
   ignore: !canServeSsh,
   async fn() {

@@ -10,7 +10,16 @@ import { projectFiles, projectRoot } from "./project_files.ts";
 import { closingLine, countTests, type TestCounts } from "./test_report.ts";
 
 /** Tests of these folders share nothing and load no engine; they run side by side. */
-const PARALLEL_FOLDERS = ["std", "protocol", "home", "daemon", "keeper", "hive", "tools"];
+const PARALLEL_FOLDERS = [
+  "std",
+  "protocol",
+  "home",
+  "daemon",
+  "keeper",
+  "hive",
+  "tools",
+  "tests/conformance",
+];
 
 /** Compiled into `engine_test`. */
 const NATIVE_TESTS = "worker/native/test/";
@@ -55,7 +64,7 @@ export function filesBelow(files: string[], paths: string[]): string[] {
 /** The tests among `files`, in the runs they need. */
 export function testGroups(files: string[]): TestGroup[] {
   const tests = files.filter((file) => file.endsWith("_test.ts"));
-  const isParallel = (file: string) => PARALLEL_FOLDERS.includes(file.split("/")[0]);
+  const isParallel = (file: string) => PARALLEL_FOLDERS.some((folder) => file.startsWith(`${folder}/`));
   return [
     { files: tests.filter(isParallel), parallel: true },
     { files: tests.filter((file) => !isParallel(file)), parallel: false },

@@ -86,7 +86,9 @@ export async function given(
 
 /** Numbers and names that differ from run to run. */
 const MASKS: [what: RegExp, mask: string][] = [
+  [/[a-z_][\w-]*@(?=127\.0\.0\.1)/g, "USER@"],
   [/127\.0\.0\.1:\d+/g, "HOST:PORT"],
+  [/127\.0\.0\.1 port \d+/g, "HOST port PORT"],
   [/0\.0\.0\.0:\d+/g, "0.0.0.0:PORT"],
   [/\/tmp\/rbee-[a-z]+-[0-9a-f]+/g, "TMP"],
   [/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, "ID"],

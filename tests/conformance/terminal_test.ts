@@ -37,7 +37,7 @@ async function seen(window: Window): Promise<string[]> {
 
 onTerminal(
   "given a window that changes its size during a bar, no line is torn",
-  { type: BEE, hub: SLOW_HUB },
+  { type: BEE, hub: SLOW_HUB, worker: { loadMs: 500 } },
   async (window) => {
     await window.shows(/Downloading model\.\.\. \[█+-+\] \d+%/);
     assertEquals(await window.cursor(), false);
