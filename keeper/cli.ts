@@ -30,6 +30,8 @@ export interface Command {
   readonly bare?: string;
   /** Another name for a command that is listed; found, completed and explained, but not listed itself. */
   readonly unlisted?: true;
+  /** What people type who come from another program. */
+  readonly soughtAs?: readonly string[];
   /** Command lines worth showing, without the program's name. */
   readonly examples: readonly string[];
   /** Loads the code. Its flags are of the type that {@linkcode flags} gives, see {@linkcode defineCommand}. */
@@ -102,7 +104,8 @@ export function parseCommandLine(args: readonly string[], commands: readonly Com
   const group = words.slice(0, depth);
   const known = [...new Set(below.map((each) => each.path[depth]))];
   if (depth < words.length) {
-    throw new UsageError([unknown("command", words.slice(0, depth + 1), known)], group);
+    const meant = depth === 0 ? soughtAs(words[0], commands) : [];
+    throw new UsageError([unknown(words.slice(0, depth + 1), { known, meant })], group);
   }
   if (wantsHelp) return { kind: "help", path: group };
   throw new UsageError([`"${group.join(" ")}" needs one of: ${known.join(", ")}.`], group);
@@ -114,9 +117,23 @@ function flagsOf(args: readonly string[]): readonly string[] {
   return end < 0 ? args : args.slice(0, end);
 }
 
-function unknown(what: string, given: readonly string[], known: readonly string[]): string {
+/** Commands that a word alone may mean: by their last word, or by what other programs call them. */
+function soughtAs(word: string, commands: readonly Command[]): string[] {
+  return commands
+    .filter(({ path, unlisted, soughtAs = [] }) =>
+      !unlisted && (soughtAs.includes(word) || path.length === 2 && path[1] === word)
+    )
+    .map(({ path }) => path.join(" "));
+}
+
+function unknown(
+  given: readonly string[],
+  { known, meant }: { known: readonly string[]; meant: readonly string[] },
+): string {
   const near = nearest(given[given.length - 1], known);
-  const before = given.slice(0, -1).map((word) => `${word} `).join("");
-  const advice = near === undefined ? `Known: ${known.join(", ")}.` : `Did you mean "${before}${near}"?`;
-  return `Unknown ${what} "${given.join(" ")}". ${advice}`;
+  const likely = meant.length > 0 || near === undefined ? meant : [[...given.slice(0, -1), near].join(" ")];
+  const advice = likely.length === 0
+    ? `Known: ${known.join(", ")}.`
+    : `Did you mean ${likely.map((command) => `"${command}"`).join(" or ")}?`;
+  return `Unknown command "${given.join(" ")}". ${advice}`;
 }

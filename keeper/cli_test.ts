@@ -133,3 +133,19 @@ Deno.test("a wish has the hive's defaults filled in, so that saying them changes
     spawnRequest(command("infer", "--prompt", "x", ...args).flags as never, "builtin:stories");
   assertEquals(wish(), wish("--slots", "4", "--device", "0", "--backend", "auto"));
 });
+
+Deno.test("what other programs call a command, and its last word alone, lead to it", () => {
+  for (
+    const [word, meant] of [
+      ["run", '"infer"'],
+      ["ps", '"workers list"'],
+      ["pull", '"models pull"'],
+      ["serve", '"daemon start"'],
+      ["stop", '"nodes stop" or "daemon stop"'],
+    ]
+  ) {
+    assertEquals(assertThrows(() => parse(word), UsageError).problems, [
+      `Unknown command "${word}". Did you mean ${meant}?`,
+    ]);
+  }
+});

@@ -266,7 +266,7 @@ Deno.test("a node that is not known is named with those that are", async () => {
   assertEquals([code, stderr], [
     1,
     'Error: There is no node "stand-on". Did you mean stand-in?\n' +
-    "  Known nodes: localhost, stand-in.\n" +
-    `  Add it under nodes in ${join(home.path, "config.yaml")}, or give HOST:PORT.\n`,
+    `  Known nodes: localhost, stand-in (in ${join(home.path, "config.yaml")}).\n` +
+    "  Add it: rbee-keeper nodes add NAME --ssh USER@HOST, or --url http://HOST:9200. Or give HOST:PORT.\n",
   ]);
 });

@@ -95,7 +95,10 @@ function notFound(name: string, { config, path }: LoadedConfig): RbeeError {
     {
       details: {
         known,
-        advice: [`Known nodes: ${shown}.`, `Add it under nodes in ${path}, or give HOST:PORT.`],
+        advice: [
+          `Known nodes: ${shown} (in ${path}).`,
+          "Add it: rbee-keeper nodes add NAME --ssh USER@HOST, or --url http://HOST:9200. Or give HOST:PORT.",
+        ],
       },
     },
   );

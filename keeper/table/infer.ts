@@ -47,6 +47,7 @@ export type InferFlags = FlagsOf<typeof INFER_FLAGS>;
 export const INFER_COMMANDS: readonly Command[] = [
   defineCommand({
     path: ["infer"],
+    soughtAs: ["run", "generate", "complete"],
     summary: "send a prompt to a model and print the answer as it comes",
     details:
       "Downloads the model if it is not there yet and starts what is needed; a worker that already holds the " +

@@ -56,6 +56,7 @@ export const MODELS_COMMANDS: readonly Command[] = [
   }),
   defineCommand({
     path: ["models", "pull"],
+    soughtAs: ["download", "get"],
     summary: "download a model, so that it is there when it is wanted",
     details: "Prints the path of its file. A download that was broken off goes on where it was.",
     flags: ONE_MODEL_FLAGS,
@@ -65,6 +66,7 @@ export const MODELS_COMMANDS: readonly Command[] = [
   }),
   defineCommand({
     path: ["models", "rm"],
+    soughtAs: ["remove", "delete"],
     summary: "remove a model that no worker has loaded",
     details: "Files that were not downloaded stay where they are: the machine only forgets them.",
     flags: ONE_MODEL_FLAGS,

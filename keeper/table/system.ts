@@ -50,6 +50,7 @@ export const SYSTEM_COMMANDS: readonly Command[] = [
   }),
   defineCommand({
     path: ["daemon", "start"],
+    soughtAs: ["serve"],
     summary: "start this machine's hive in the background",
     details: "Commands that need it start it by themselves.",
     flags: DAEMON_FLAGS,

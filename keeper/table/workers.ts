@@ -18,6 +18,7 @@ export type WorkersShutdownFlags = FlagsOf<typeof WORKERS_SHUTDOWN_FLAGS>;
 export const WORKERS_COMMANDS: readonly Command[] = [
   defineCommand({
     path: ["workers", "list"],
+    soughtAs: ["ps"],
     summary: "show the workers of every machine that is known",
     details:
       "Asks this machine's hive and those under nodes in config.yaml. A machine that does not answer is named.",
