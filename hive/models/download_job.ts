@@ -23,7 +23,7 @@ export class DownloadJob {
   transferKey: string | undefined;
   readonly #cancel = new AbortController();
   readonly #listeners = new Set<(event: DownloadEvent) => void>();
-  readonly #transferring = Promise.withResolvers<void>();
+  readonly #worthFollowing = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<DownloadOutcome>();
   #present: DownloadEvent | undefined;
   #running = true;
@@ -43,9 +43,9 @@ export class DownloadJob {
     return this.#cancel.signal;
   }
 
-  /** Resolves when the first bytes are about to be fetched; maybe never. */
-  get transferring(): Promise<void> {
-    return this.#transferring.promise;
+  /** Resolves when the first bytes are about to be fetched, or the hub must be asked again; maybe never. */
+  get worthFollowing(): Promise<void> {
+    return this.#worthFollowing.promise;
   }
 
   /** Resolves with the outcome; never rejects. */
@@ -62,7 +62,7 @@ export class DownloadJob {
   /** Passes an event on. After the end, nothing happens. */
   emit(event: DownloadEvent): void {
     if (!this.#running) return;
-    if (event.stage === "downloading") this.#transferring.resolve();
+    if (event.stage === "downloading" || event.stage === "retrying") this.#worthFollowing.resolve();
     this.#present = event;
     for (const listener of [...this.#listeners]) listener(event);
   }

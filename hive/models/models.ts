@@ -272,7 +272,7 @@ export class Models {
   async #firstAnswer(job: DownloadJob): Promise<DownloadResponse> {
     const waiting = new AbortController();
     const grace = delay(this.#limits.resolveGraceMs, { signal: waiting.signal }).catch(() => {});
-    const outcome = await Promise.race([job.ended, job.transferring, grace]);
+    const outcome = await Promise.race([job.ended, job.worthFollowing, grace]);
     waiting.abort();
     if (!outcome) return { download_id: job.id };
     if ("error" in outcome) throw outcome.error;

@@ -43,6 +43,23 @@ Deno.test("EC2: given a hub whose downloads break off, infer shows each retry an
     });
   }));
 
+Deno.test("EC2: given a hub that is down, infer shows each retry, the first as well", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr as Deno.NetAddr;
+  listener.close();
+  await given({ hive: { HF_ENDPOINT: `http://127.0.0.1:${port}` } }, async ({ type }) => {
+    saw(await type(...INFER, "--model", "hf:acme/bee"), {
+      code: 1,
+      stderr: [
+        ...[2, 3, 4, 5, 6].map((attempt) =>
+          `The download broke off: client error (Connect): tcp connect error: Connection refused (os error N). Retry ${attempt}/6 in N ms.`
+        ),
+        "Error: Cannot fetch acme/bee from HOST:PORT: client error (Connect): tcp connect error: Connection refused (os error N). Check the connection.",
+      ],
+    });
+  });
+});
+
 Deno.test("EC3: given too little memory, infer shows what is required and available, and what would fit", () =>
   given({ hive: { RBEE_HIVE_RESERVE_MB: "1000000" } }, async ({ type }) => {
     saw(await type(...INFER), {
