@@ -104,7 +104,7 @@ export function parseCommandLine(args: readonly string[], commands: readonly Com
   const group = words.slice(0, depth);
   const known = [...new Set(below.map((each) => each.path[depth]))];
   if (depth < words.length) {
-    const meant = depth === 0 ? soughtAs(words[0], commands) : [];
+    const meant = depth === 0 ? commandsMeantBy(words[0], commands) : [];
     throw new UsageError([unknown(words.slice(0, depth + 1), { known, meant })], group);
   }
   if (wantsHelp) return { kind: "help", path: group };
@@ -118,7 +118,7 @@ function flagsOf(args: readonly string[]): readonly string[] {
 }
 
 /** Commands that a word alone may mean: by their last word, or by what other programs call them. */
-function soughtAs(word: string, commands: readonly Command[]): string[] {
+function commandsMeantBy(word: string, commands: readonly Command[]): string[] {
   return commands
     .filter(({ path, unlisted, soughtAs = [] }) =>
       !unlisted && (soughtAs.includes(word) || path.length === 2 && path[1] === word)

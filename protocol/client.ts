@@ -3,7 +3,7 @@ import type { z } from "zod";
 import { concatBytes } from "./bytes.ts";
 import { cancelOn } from "./cancel_on.ts";
 import { CORRELATION_HEADER, newCorrelationId } from "./correlation.ts";
-import { ErrorEnvelopeSchema, errorFromBody, fieldErrors, RbeeError } from "./errors.ts";
+import { ErrorEnvelopeSchema, errorFromBody, fieldErrors, isSilence, RbeeError } from "./errors.ts";
 import { CONTROL_TIMEOUT_MS, MAX_ANSWER_BYTES } from "./limits.ts";
 import { printable } from "./printable.ts";
 import { routePath, type RouteSpec } from "./routes.ts";
@@ -126,13 +126,11 @@ async function withRetries<T>(call: CallOptions, once: (signal: AbortSignal) => 
     const timer = setTimeout(() => timeout.abort(timeoutReason()), call.timeoutMs ?? CONTROL_TIMEOUT_MS);
     try {
       return await once(call.signal ? AbortSignal.any([call.signal, timeout.signal]) : timeout.signal);
-    } catch (thrown) {
+    } catch (error) {
       call.signal?.throwIfAborted();
-      const error = thrown instanceof RbeeError ? thrown : undefined;
-      const connection = error?.code === "NODE_UNREACHABLE" || error?.code === "CONNECTION_TIMEOUT";
-      if (!connection || error.correlationId !== undefined) throw thrown;
+      if (!isSilence(error) || error.correlationId !== undefined) throw error;
       plan.onFailure?.({ attempt, attempts, error });
-      if (attempt >= attempts) throw thrown;
+      if (attempt >= attempts) throw error;
     } finally {
       clearTimeout(timer);
     }

@@ -149,6 +149,12 @@ export class RbeeError extends Error {
   }
 }
 
+/** Whether nobody answered a call at all: no connection, or nothing in time. */
+export function isSilence(error: unknown): error is RbeeError {
+  return error instanceof RbeeError &&
+    (error.code === "NODE_UNREACHABLE" || error.code === "CONNECTION_TIMEOUT");
+}
+
 /** Whether `code` is one of the catalogue. */
 export function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(ERROR_STATUS, code);

@@ -3,7 +3,7 @@ import { loadConfig, type LoadedConfig } from "../../home/config.ts";
 import { editConfig } from "../../home/config_file.ts";
 import { NodeConfig, NodeName } from "../../home/config_schema.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
-import { RbeeError } from "../../protocol/errors.ts";
+import { isSilence, RbeeError } from "../../protocol/errors.ts";
 import { DEFAULT_HIVE_PORT, HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
 import { resolve } from "@std/path";
 import { type LoadedCommand, UsageError } from "../cli.ts";
@@ -62,8 +62,8 @@ async function look(name: string, place: LoadedConfig, context: PhaseContext): P
   } catch (error) {
     context.signal.throwIfAborted();
     if (!(error instanceof RbeeError)) throw error;
-    const off = error.code === "NODE_UNREACHABLE" || error.code === "CONNECTION_TIMEOUT";
-    report.error = off ? (name === LOCALHOST ? "not running" : "does not answer") : error.message;
+    report.error = error.message;
+    if (isSilence(error)) report.error = name === LOCALHOST ? "not running" : "does not answer";
   }
   return report;
 }

@@ -7,7 +7,7 @@ import type { NodeConfig } from "../../home/config_schema.ts";
 import { newKey } from "../../home/keys.ts";
 import { HOME_MODE, PRIVATE_FILE_MODE } from "../../home/paths.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
-import { RbeeError } from "../../protocol/errors.ts";
+import { isSilence, RbeeError } from "../../protocol/errors.ts";
 import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
 import { type LoadedCommand, UsageError } from "../cli.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
@@ -106,9 +106,7 @@ async function startThere(node: RemoteNode, context: PhaseContext): Promise<stri
       return (await client.health({ signal, timeoutMs: HEALTH_TIMEOUT_MS })).version;
     } catch (error) {
       signal.throwIfAborted();
-      const silent = error instanceof RbeeError &&
-        (error.code === "NODE_UNREACHABLE" || error.code === "CONNECTION_TIMEOUT");
-      if (!silent) throw error;
+      if (!isSilence(error)) throw error;
       if (performance.now() > deadlineMs) {
         throw new RbeeError(
           "NODE_UNREACHABLE",

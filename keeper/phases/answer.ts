@@ -56,7 +56,7 @@ async function knownWorker(job: AnswerJob, context: PhaseContext): Promise<LiveW
   return worker;
 }
 
-/** Phases 2 to 7. Loaded when they are needed: a keeper whose worker is there waits a third less for its start. */
+/** Phases 2 to 7. Loaded when they are needed: a keeper whose worker is there need not wait for them. */
 async function newWorker(job: AnswerJob, context: PhaseContext): Promise<LiveWorker> {
   const { startWorker } = await import("./new_worker.ts");
   return await startWorker(job, context);

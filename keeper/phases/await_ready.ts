@@ -1,6 +1,6 @@
 /** Phase 7: until the model is in memory. Polling decides; the progress stream drives the bar and ends a pause early. */
 import { delay } from "@std/async";
-import { errorFromBody, RbeeError } from "../../protocol/errors.ts";
+import { errorFromBody, isSilence, RbeeError } from "../../protocol/errors.ts";
 import type { WorkerInfo } from "../../protocol/hive_schemas.ts";
 import type { HiveClient } from "../../protocol/hive_client.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
@@ -100,9 +100,7 @@ async function poll(
   try {
     return await client.ready({ signal });
   } catch (error) {
-    const silent = error instanceof RbeeError &&
-      (error.code === "NODE_UNREACHABLE" || error.code === "CONNECTION_TIMEOUT");
-    if (!silent) throw error;
+    if (!isSilence(error)) throw error;
   }
   // Slow is not gone, the machine may be busy reading the model: the hive knows which it is.
   const info = await hive.worker(id, { signal }).catch(endedIfUnknown);

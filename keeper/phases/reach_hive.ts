@@ -1,6 +1,6 @@
 /** Phase 2: is the hive there, does it know us, and is it of our version? */
 import type { LoadedConfig } from "../../home/config.ts";
-import { RbeeError } from "../../protocol/errors.ts";
+import { isSilence, RbeeError } from "../../protocol/errors.ts";
 import { HiveClient } from "../../protocol/hive_client.ts";
 import { VERSION } from "../../protocol/version.ts";
 import type { HealthResponse } from "../../protocol/worker_schemas.ts";
@@ -61,9 +61,7 @@ export async function hiveHealth(node: ResolvedNode, context: PhaseContext): Pro
       },
     });
   } catch (error) {
-    const unreachable = error instanceof RbeeError && error.correlationId === undefined &&
-      (error.code === "NODE_UNREACHABLE" || error.code === "CONNECTION_TIMEOUT");
-    if (!unreachable) throw error;
+    if (!isSilence(error) || error.correlationId !== undefined) throw error;
     throw new RbeeError(error.code, `Cannot connect to ${address} after ${attempts} attempts`, {
       details: { hive: address },
       cause: error,
