@@ -1,5 +1,6 @@
 /** llama-server from the same submodule, as a peer to compare with. Build it with `tools/build.ts --target llama-server`. */
 import { basename, fromFileUrl } from "@std/path";
+import { freePort } from "../tests/helpers/free_port.ts";
 
 /** Where the build puts it. */
 const PROGRAM = fromFileUrl(new URL("../worker/native/build/cpu/bin/llama-server", import.meta.url));
@@ -54,10 +55,4 @@ async function isHealthy(url: string): Promise<boolean> {
   } catch {
     return false;
   }
-}
-
-/** For programs that can't choose one themselves; another one may take it in between, then the start fails. */
-export function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
 }

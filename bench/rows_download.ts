@@ -6,7 +6,7 @@ import { eventually } from "../tests/helpers/eventually.ts";
 import { pull } from "../tests/helpers/pull.ts";
 import { type TempHome, tempHome } from "../tests/helpers/temp_home.ts";
 import { FILE, REPO } from "./hub_process.ts";
-import { freePort } from "./llama_server.ts";
+import { freePort } from "../tests/helpers/free_port.ts";
 import { MADE_UP } from "./models.ts";
 import { atLeast, type Entrant, figureAtMost, type Row, type RunningContender, type Target } from "./row.ts";
 

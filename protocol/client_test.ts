@@ -3,6 +3,7 @@ import { z } from "zod";
 import { callRoute, callRouteEmpty, type ClientOptions, type RetryPlan } from "./client.ts";
 import { RbeeError } from "./errors.ts";
 import type { RouteSpec } from "./routes.ts";
+import { freePort } from "../tests/helpers/free_port.ts";
 
 const GET: RouteSpec = { method: "GET", path: "/v1/thing/:id" };
 const POST: RouteSpec = { method: "POST", path: "/v1/things" };
@@ -30,12 +31,6 @@ function serve(handler: (request: Request, turn: number) => Response | Promise<R
       await server.finished;
     },
   };
-}
-
-/** A port on which nobody listens. */
-function deadPort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
 }
 
 const never = () => new Promise<Response>(() => {});
@@ -169,7 +164,7 @@ Deno.test("no answer in time is CONNECTION_TIMEOUT, for the headers and for the 
 });
 
 Deno.test("a refused connection is NODE_UNREACHABLE and names the address", async () => {
-  const port = deadPort();
+  const port = freePort();
   const error = await failure(() => get({ baseUrl: `http://127.0.0.1:${port}` }));
   assertEquals(error.code, "NODE_UNREACHABLE");
   assertStringIncludes(error.message, `Cannot connect to 127.0.0.1:${port}`);
@@ -185,7 +180,7 @@ Deno.test("connections are tried again after the plan's delays, each failure is 
       failures.push({ attempt, attempts, at: performance.now() - started });
     },
   };
-  const error = await failure(() => get({ baseUrl: `http://127.0.0.1:${deadPort()}` }, { retry }));
+  const error = await failure(() => get({ baseUrl: `http://127.0.0.1:${freePort()}` }, { retry }));
   assertEquals(error.code, "NODE_UNREACHABLE");
   assertEquals(failures.map(({ attempt, attempts }) => [attempt, attempts]), [[1, 3], [2, 3], [3, 3]]);
   const [first, second, third] = failures.map(({ at }) => at);
@@ -216,7 +211,7 @@ Deno.test("an answer is an answer: errors of the peer are never tried again, wha
 Deno.test("a plan without delays is one attempt, not an endless loop", async () => {
   let told = 0;
   const retry: RetryPlan = { delaysMs: [], onFailure: () => told++ };
-  await failure(() => get({ baseUrl: `http://127.0.0.1:${deadPort()}` }, { retry }));
+  await failure(() => get({ baseUrl: `http://127.0.0.1:${freePort()}` }, { retry }));
   assertEquals(told, 1);
 });
 
@@ -239,7 +234,7 @@ Deno.test("an abort ends the call at once with the caller's own reason: before, 
     delaysMs: [0, 3_600_000],
     onFailure: () => setTimeout(() => between.abort(reason), 0),
   };
-  const dead = { baseUrl: `http://127.0.0.1:${deadPort()}` };
+  const dead = { baseUrl: `http://127.0.0.1:${freePort()}` };
   assert(await thrown(get(dead, { signal: between.signal, retry })) === reason);
 });
 

@@ -4,6 +4,7 @@ import { join } from "@std/path";
 import { type Finished, keeperCommand, runKeeper, type TestHome } from "../keeper/testing/keeper_process.ts";
 import { startHive } from "./helpers/daemons.ts";
 import type { FakeWorkerOptions } from "./helpers/fake_worker.ts";
+import { keeperHome } from "./helpers/keeper_home.ts";
 import { canUseTerminals, ctrl, startTerminal } from "./helpers/pty.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 
@@ -11,13 +12,9 @@ import { tempHome } from "./helpers/temp_home.ts";
 async function withChat(worker: FakeWorkerOptions = { mode: "normal" }) {
   const hiveHome = await tempHome();
   const hive = await startHive({ home: hiveHome, worker });
-  const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
-  await Deno.writeTextFile(join(path, "mac.key"), `${hive.key}\n`, { mode: 0o600 });
-  const nodes = { mac: { url: hive.url, api_key_file: join(path, "mac.key") } };
-  await Deno.writeTextFile(join(path, "config.yaml"), JSON.stringify({ nodes, keeper: { node: "mac" } }));
-  const home: TestHome = { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+  const home = await keeperHome({ mac: hive }, { node: "mac" });
   return {
-    ...{ hive, home, path },
+    ...{ hive, home, path: home.path },
     say: (stdin: string, ...flags: string[]) => runKeeper(["chat", "--quiet", ...flags], { home, stdin }),
     terminal: (...flags: string[]) =>
       startTerminal([...keeperCommand(), "chat", ...flags], { env: keeperEnv(home) }),

@@ -6,6 +6,7 @@ import { startHive } from "./helpers/daemons.ts";
 import { eventually } from "./helpers/eventually.ts";
 import { startHub } from "./helpers/hub.ts";
 import { type TempHome, tempHome } from "./helpers/temp_home.ts";
+import { freePort } from "./helpers/free_port.ts";
 
 interface Finding {
   check: string;
@@ -19,12 +20,6 @@ async function examine(home: TempHome, env: Record<string, string> = {}) {
   const result = await runKeeper(["doctor", "--json"], { home: testHome, env: { ...home.env, ...env } });
   const { findings, problems, warnings } = JSON.parse(result.stdout);
   return { code: result.code, findings: findings as Finding[], problems, warnings, testHome };
-}
-
-/** A port on which nobody listens. */
-function deadPort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
 }
 
 Deno.test("on a fresh machine all is well, and nothing is made or started", async () => {
@@ -51,7 +46,7 @@ Deno.test("each thing that is wrong is found, with what to do about it, and the 
   );
   using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = taken.addr as Deno.NetAddr;
-  const goneUrl = `http://127.0.0.1:${deadPort()}`;
+  const goneUrl = `http://127.0.0.1:${freePort()}`;
   const file = async (name: string, content: string, mode = 0o600) => {
     const path = join(home.path, name);
     await Deno.writeTextFile(path, content, { mode });

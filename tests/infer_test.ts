@@ -14,6 +14,7 @@ import { startHub } from "./helpers/hub.ts";
 import { isPortFree } from "./helpers/recovery.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { STORIES } from "./helpers/test_models.ts";
+import { keeperHome } from "./helpers/keeper_home.ts";
 
 const REPO = "TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF";
 const PROMPT = ["--prompt", "write a short story"];
@@ -28,16 +29,6 @@ const SLOW_MODEL = {
   ctx: 4096,
   type: "Q8_0",
 } as const;
-
-/** A keeper's own home in which the hive is the node `mac`, as on another machine. */
-async function keeperHome(hive: RunningHive): Promise<TestHome> {
-  const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
-  const keyFile = join(path, "mac.key");
-  await Deno.writeTextFile(keyFile, `${hive.key}\n`, { mode: 0o600 });
-  const config = { nodes: { mac: { url: hive.url, api_key_file: keyFile } } };
-  await Deno.writeTextFile(join(path, "config.yaml"), JSON.stringify(config));
-  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
-}
 
 function isAlive(pid: number): boolean {
   try {
@@ -54,7 +45,7 @@ async function withSlowAnswer(
   await using hiveHome = await tempHome();
   const model = await cachedLlamaGguf(hiveHome.path, SLOW_MODEL);
   await using hive = await startHive({ home: hiveHome });
-  await using home = await keeperHome(hive);
+  await using home = await keeperHome({ mac: hive });
   const keeper = startKeeper(
     ["infer", "--node", "mac", "--model", `file:${model}`, "--max-tokens", "400", ...PROMPT],
     { home },
@@ -77,7 +68,7 @@ Deno.test("test-001: download with progress, spawn, load, tokens, idle stop, and
   });
   await using hiveHome = await tempHome({ hfEndpoint: hub.url });
   await using hive = await startHive({ home: hiveHome, env: { RBEE_HIVE_IDLE_TIMEOUT: "1" } });
-  await using home = await keeperHome(hive);
+  await using home = await keeperHome({ mac: hive });
   const infer = () =>
     runKeeper(
       [

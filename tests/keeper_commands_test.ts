@@ -1,6 +1,5 @@
 /** The commands beside `infer`, from the command line to a real hive. Workers are fake: what they generate is not the point. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { join } from "@std/path";
 import { type Finished, runKeeper, startKeeper, type TestHome } from "../keeper/testing/keeper_process.ts";
 import { VERSION } from "../protocol/version.ts";
 import { fakeWorkerEnv, type RunningHive, startHive } from "./helpers/daemons.ts";
@@ -8,6 +7,7 @@ import { eventually } from "./helpers/eventually.ts";
 import { startHub } from "./helpers/hub.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { STORIES } from "./helpers/test_models.ts";
+import { keeperHome } from "./helpers/keeper_home.ts";
 
 const FAKE = { mode: "normal" } as const;
 
@@ -16,11 +16,7 @@ async function machine() {
   const hub = await startHub({ repos: { "acme/bee": { files: { "bee-Q4_K_M.gguf": { path: STORIES } } } } });
   const hiveHome = await tempHome({ hfEndpoint: hub.url });
   const hive = await startHive({ home: hiveHome, worker: FAKE });
-  const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
-  await Deno.writeTextFile(join(path, "mac.key"), `${hive.key}\n`, { mode: 0o600 });
-  const nodes = { mac: { url: hive.url, api_key_file: join(path, "mac.key") } };
-  await Deno.writeTextFile(join(path, "config.yaml"), JSON.stringify({ nodes, keeper: { node: "mac" } }));
-  const home: TestHome = { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+  const home = await keeperHome({ mac: hive }, { node: "mac" });
   return {
     ...{ hive, home },
     keeper: (...args: string[]) => runKeeper(args, { home }),

@@ -6,6 +6,7 @@ import { type RunningHive, startHive } from "./helpers/daemons.ts";
 import { type Hub, startHub } from "./helpers/hub.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { STORIES } from "./helpers/test_models.ts";
+import { keeperHome } from "./helpers/keeper_home.ts";
 
 const REF = "hf:acme/bee:Q8_0";
 const MB = (Deno.statSync(STORIES).size / 1e6).toFixed(1);
@@ -25,12 +26,7 @@ async function withBench(test: (bench: Bench) => Promise<void>): Promise<void> {
   });
   await using hiveHome = await tempHome({ hfEndpoint: hub.url });
   await using hive = await startHive({ home: hiveHome, worker: {} });
-  const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
-  await using home = { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
-  const keyFile = join(path, "mac.key");
-  await Deno.writeTextFile(keyFile, `${hive.key}\n`, { mode: 0o600 });
-  const config = { nodes: { mac: { url: hive.url, api_key_file: keyFile } } };
-  await Deno.writeTextFile(join(path, "config.yaml"), JSON.stringify(config));
+  await using home = await keeperHome({ mac: hive });
   const models = (...args: string[]) => runKeeper(["models", ...args, "--node", "mac"], { home });
   await test({ hub, hive, home, models });
 }

@@ -1,16 +1,12 @@
 /** `nodes …`: the list of machines, and what is done to them over a real ssh. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { dirname, join } from "@std/path";
-import { type Finished, runKeeper, type TestHome } from "../keeper/testing/keeper_process.ts";
+import { emptyHome, type Finished, runKeeper } from "../keeper/testing/keeper_process.ts";
 import { VERSION } from "../protocol/version.ts";
 import { ROOT, startHive } from "./helpers/daemons.ts";
 import { canServeSsh, type SshMachine, startSshd } from "./helpers/sshd.ts";
 import { tempHome } from "./helpers/temp_home.ts";
-
-async function keeperHome(): Promise<TestHome> {
-  const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
-  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
-}
+import { freePort } from "./helpers/free_port.ts";
 
 function succeeded({ code, stdout, stderr }: Finished): string {
   assertEquals(code, 0, stderr);
@@ -20,7 +16,7 @@ function succeeded({ code, stdout, stderr }: Finished): string {
 Deno.test("a machine is added, changed, listed and removed, under both names of the commands", async () => {
   await using hiveHome = await tempHome();
   await using hive = await startHive({ home: hiveHome, worker: { mode: "normal" } });
-  await using home = await keeperHome();
+  await using home = await emptyHome();
   const keeper = (...args: string[]) => runKeeper(args, { home });
   await Deno.writeTextFile(join(home.path, "mac.key"), `${hive.key}\n`, { mode: 0o600 });
   await Deno.writeTextFile(join(home.path, "config.yaml"), "# mine\nlog: { level: warn }\n");
@@ -66,7 +62,7 @@ Deno.test("a machine is added, changed, listed and removed, under both names of 
 });
 
 Deno.test("what can't be a machine changes nothing, and every mistake is named", async () => {
-  await using home = await keeperHome();
+  await using home = await emptyHome();
   const keeper = (...args: string[]) => runKeeper(args, { home });
   const wrong = await keeper(
     "nodes",
@@ -102,12 +98,6 @@ Deno.test("what can't be a machine changes nothing, and every mistake is named",
   );
 });
 
-/** A port that nothing uses at present. */
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
-}
-
 /** A machine behind ssh, and a keeper that knows it as `gpu`. */
 async function behindSsh() {
   const port = freePort();
@@ -118,7 +108,7 @@ async function behindSsh() {
     // Its home is empty; packages are not to be fetched again for each test.
     DENO_DIR: Deno.env.get("DENO_DIR") ?? join(Deno.env.get("HOME")!, ".cache/deno"),
   });
-  const home = await keeperHome();
+  const home = await emptyHome();
   const env = { PATH: `${machine.bin}:${Deno.env.get("PATH")}` };
   const keeper = (...args: string[]) => runKeeper(args, { home, env });
   succeeded(

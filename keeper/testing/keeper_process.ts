@@ -4,21 +4,27 @@ import { HIVE_KEY, type StandIn } from "./stand_in.ts";
 
 const ROOT = fromFileUrl(new URL("../../", import.meta.url));
 
-/** A home folder with a configuration, gone with the test. */
+/** A home folder, gone with the test. */
 export interface TestHome extends AsyncDisposable {
   path: string;
 }
 
-/** Makes a home. The hive, when given, is its node `stand-in`. */
-export async function testHome(hive?: StandIn, options: { apiKey?: string } = {}): Promise<TestHome> {
+/** Makes a home with nothing in it. */
+export async function emptyHome(): Promise<TestHome> {
   const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+}
+
+/** Makes a home with a configuration. The hive, when given, is its node `stand-in`. */
+export async function testHome(hive?: StandIn, options: { apiKey?: string } = {}): Promise<TestHome> {
+  const home = await emptyHome();
   const nodes = hive === undefined ? {} : { "stand-in": { url: hive.url } };
   // YAML takes JSON as it is.
   await Deno.writeTextFile(
-    join(path, "config.yaml"),
+    join(home.path, "config.yaml"),
     JSON.stringify({ nodes, api_key: options.apiKey ?? HIVE_KEY }),
   );
-  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+  return home;
 }
 
 /** What a finished keeper left. */

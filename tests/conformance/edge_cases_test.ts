@@ -6,13 +6,11 @@ import { HIVE_ROUTES } from "../../protocol/routes.ts";
 import { VERSION } from "../../protocol/version.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { given, INFER, LOADING, masked, saw, STARTING, STORY } from "./scenario.ts";
+import { freePort } from "../helpers/free_port.ts";
 
 Deno.test("EC1: given a machine that is off, infer tries three times and says what to check", () =>
   given({}, async ({ type, knowMac }) => {
-    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    const { port } = listener.addr as Deno.NetAddr;
-    listener.close();
-    await knowMac({ url: `http://127.0.0.1:${port}` });
+    await knowMac({ url: `http://127.0.0.1:${freePort()}` });
     saw(await type(...INFER), {
       code: 1,
       stderr: [
@@ -44,10 +42,7 @@ Deno.test("EC2: given a hub whose downloads break off, infer shows each retry an
   }));
 
 Deno.test("EC2: given a hub that is down, infer shows each retry, the first as well", async () => {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr as Deno.NetAddr;
-  listener.close();
-  await given({ hive: { HF_ENDPOINT: `http://127.0.0.1:${port}` } }, async ({ type }) => {
+  await given({ hive: { HF_ENDPOINT: `http://127.0.0.1:${freePort()}` } }, async ({ type }) => {
     saw(await type(...INFER, "--model", "hf:acme/bee"), {
       code: 1,
       stderr: [

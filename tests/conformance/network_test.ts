@@ -1,13 +1,13 @@
 /** Keeper and hives on machines of their own: names, addresses, cables that are cut or bad. */
 import { assert, assertEquals } from "@std/assert";
-import { join } from "@std/path";
-import { startKeeper, type TestHome } from "../../keeper/testing/keeper_process.ts";
+import { startKeeper } from "../../keeper/testing/keeper_process.ts";
 import { newKey } from "../../home/keys.ts";
 import { type Daemon, startDaemon } from "../helpers/daemons.ts";
 import { fakeWorkerCommand, type FakeWorkerOptions } from "../helpers/fake_worker.ts";
 import { buildHouse, canNetwork, type House, type SlowCable } from "../helpers/network.ts";
 import { tempHome } from "../helpers/temp_home.ts";
 import { INFER, LOADING, masked, saw, STARTING, STORY } from "./scenario.ts";
+import { keeperHome } from "../helpers/keeper_home.ts";
 
 const PORT = 9200;
 
@@ -23,14 +23,7 @@ async function inHouse(
   await using house = await buildHouse({ blep: "cable", workstation: "cable", mac: given.mac ?? "cable" });
   await using workstation = await startMachine(house, "workstation", given.worker);
   await using mac = await startMachine(house, "mac", given.worker);
-  const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
-  await using home: TestHome = { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
-  const nodes: Record<string, unknown> = {};
-  for (const [name, { key }] of Object.entries({ workstation, mac })) {
-    await Deno.writeTextFile(join(path, `${name}.key`), key, { mode: 0o600 });
-    nodes[name] = { url: `http://${name}:${PORT}`, api_key_file: join(path, `${name}.key`) };
-  }
-  await Deno.writeTextFile(join(path, "config.yaml"), JSON.stringify({ nodes, keeper: { node: "mac" } }));
+  await using home = await keeperHome({ workstation, mac }, { node: "mac" });
   const type = (...args: string[]) => startKeeper(args, { home, within: house.on("blep") });
   await then({ house, type, mac });
 }
@@ -47,8 +40,7 @@ async function startMachine(house: House, name: string, worker: FakeWorkerOption
   });
   await hive.logged("hive ready", ({ message }) => message === "hive ready");
   return {
-    ...hive,
-    key,
+    ...{ ...hive, key, url: `http://${name}:${PORT}` },
     async [Symbol.asyncDispose]() {
       await hive.stop();
       await home[Symbol.asyncDispose]();

@@ -4,6 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { join } from "@std/path";
 import { eventually } from "../helpers/eventually.ts";
 import { given, INFER, LOADING, saw, STARTING, STORY, type World } from "./scenario.ts";
+import { freePort } from "../helpers/free_port.ts";
 
 const BEE = [...INFER, "--model", "hf:acme/bee"];
 
@@ -26,10 +27,7 @@ Deno.test("phase 1: given a worker that is known and well, infer answers without
     const { hive, type, knowMac, hiveHome } = world;
     assertEquals((await type(...INFER)).code, 0);
     // Where no hive is: what is known is enough.
-    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    const { port } = listener.addr as Deno.NetAddr;
-    listener.close();
-    await knowMac({ url: `http://127.0.0.1:${port}` });
+    await knowMac({ url: `http://127.0.0.1:${freePort()}` });
     saw(await type(...INFER), { code: 0, stdout: `${STORY}\n`, stderr: [] });
     assertEquals([(await hive.client.workers()).workers.length, hive.workerPids().length], [1, 1]);
     assert(hiveHome.path !== world.home.path);
@@ -48,9 +46,7 @@ Deno.test("phase 1: given a known worker that is gone, infer drops it without a 
 
 Deno.test("phase 2: given a hive that comes late, infer tries again and goes on", () =>
   given({}, async ({ hive, knowMac, start }) => {
-    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    const { port } = listener.addr as Deno.NetAddr;
-    listener.close();
+    const port = freePort();
     await knowMac({ url: `http://127.0.0.1:${port}` });
     const infer = start(...INFER);
     await infer.shows("stderr", "Attempt 1/3");

@@ -2,6 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import {
+  emptyHome,
   type Finished,
   type KeeperProcess,
   runKeeper,
@@ -69,8 +70,8 @@ export async function given(
     env: what.hive,
     within: what.within?.(hiveHome),
   });
-  const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
-  await using home: TestHome = { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+  await using home = await emptyHome();
+  const { path } = home;
   await Deno.writeTextFile(join(path, "mac.key"), `${hive.key}\n`, { mode: 0o600 });
   const knowMac = async (as: { url?: string; api_key_file?: string }) => {
     const nodes = { mac: { url: hive.url, api_key_file: join(path, "mac.key"), ...as } };

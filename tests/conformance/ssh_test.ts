@@ -1,8 +1,8 @@
 /** What goes wrong over ssh, told apart: the last line of "More" in SPEC §8. */
-import { join } from "@std/path";
-import { type Finished, runKeeper, testHome } from "../../keeper/testing/keeper_process.ts";
+import { emptyHome, type Finished, runKeeper } from "../../keeper/testing/keeper_process.ts";
 import { canServeSsh, type SshMachine, startSshd } from "../helpers/sshd.ts";
 import { saw } from "./scenario.ts";
+import { freePort } from "../helpers/free_port.ts";
 
 /** A person who knows a machine called gpu, on which sshd runs and rbee is not installed. */
 function overSsh(
@@ -14,8 +14,7 @@ function overSsh(
     ignore: !canServeSsh,
     async fn() {
       await using machine = await startSshd({ PATH: "/usr/bin:/bin" });
-      await using home = await testHome();
-      await Deno.remove(join(home.path, "config.yaml"));
+      await using home = await emptyHome();
       const env = { PATH: `${machine.bin}:${Deno.env.get("PATH")}` };
       const type = (...args: string[]) => runKeeper(args, { home, env });
       await type("nodes", "add", "gpu", "--ssh", machine.destination, "--url", "http://127.0.0.1:9200");
@@ -50,10 +49,7 @@ overSsh("given a key that is refused, nodes start says how to put it there", asy
 });
 
 overSsh("given a machine that is off, nodes start says what to check", async (type) => {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr as Deno.NetAddr;
-  listener.close();
-  await type("nodes", "add", "gpu", "--ssh", `127.0.0.1:${port}`);
+  await type("nodes", "add", "gpu", "--ssh", `127.0.0.1:${freePort()}`);
   saw(await type("nodes", "start", "gpu"), {
     code: 1,
     stderr: [

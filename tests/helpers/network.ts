@@ -7,6 +7,14 @@ import { join } from "@std/path";
 
 const RELAYED = "relayed";
 
+/** What building a house takes. */
+const NEEDED = [
+  "ip link add name one type veth peer name two",
+  "ip tuntap add dev tunnel mode tun",
+  "mount -t tmpfs none /mnt",
+  "command -v socat",
+];
+
 /** A cable that is worse than loopback. */
 export interface SlowCable {
   delayMs: number;
@@ -30,15 +38,7 @@ export interface House extends AsyncDisposable {
 
 /** Whether this machine can do it, tunnels included. */
 export const canNetwork: boolean = await new Deno.Command("unshare", {
-  args: [
-    "--map-root-user",
-    "--mount",
-    "--net",
-    "sh",
-    "-c",
-    `
-    ip link add name one type veth peer name two && ip tuntap add dev t mode tun && mount -t tmpfs none /mnt && command -v socat`,
-  ],
+  args: ["--map-root-user", "--mount", "--net", "sh", "-c", NEEDED.join(" && ")],
   stdout: "null",
   stderr: "null",
 }).output().then(({ success }) => success, () => false);
@@ -59,9 +59,8 @@ export async function buildHouse(machines: Readonly<Record<string, SlowCable | "
     if (cable !== "cable") all.use(relay(folder, { name, cable, packets }));
   }
   const setUp = names.map((name) => {
-    const relayed = machines[name] !== "cable";
     const inside = (command: string) => `nsenter --net=/proc/$pid/ns/net ${command}`;
-    const cable = relayed
+    const cable = machines[name] !== "cable"
       ? [
         `${
           inside(tunnel(folder, { end: `${name}.inner`, address: address(name, 2) }))
@@ -122,20 +121,16 @@ export async function buildHouse(machines: Readonly<Record<string, SlowCable | "
   const on = (machine: string): [string, ...string[]] => {
     const pid = pids.get(machine)!;
     const mounts = pids.get("router")!;
-    return [
-      ...["nsenter", `--user=/proc/${mounts}/ns/user`, "--preserve-credentials"],
-      ...[`--mount=/proc/${mounts}/ns/mnt`, `--net=/proc/${pid}/ns/net`],
-    ] as [string, ...string[]];
+    const spaces = [
+      `--user=/proc/${mounts}/ns/user`,
+      `--mount=/proc/${mounts}/ns/mnt`,
+      `--net=/proc/${pid}/ns/net`,
+    ];
+    return ["nsenter", ...spaces, "--preserve-credentials"];
   };
   const route = async (verb: "add" | "del", machine: string) => {
-    const [program, ...args] = [
-      ...on("router"),
-      "ip",
-      "route",
-      verb,
-      "blackhole",
-      `${address(machine, 2)}/32`,
-    ];
+    const [program, ...inRouter] = on("router");
+    const args = [...inRouter, "ip", "route", verb, "blackhole", `${address(machine, 2)}/32`];
     const { success, stderr } = await new Deno.Command(program, { args }).output();
     if (!success) throw new Error(new TextDecoder().decode(stderr));
   };

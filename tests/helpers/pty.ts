@@ -1,5 +1,6 @@
 /** A program on a pseudo-terminal (script(1)), as a person sits before it. */
 import { eventually } from "./eventually.ts";
+import { shellWord } from "../../keeper/ssh.ts";
 
 /** Time for something to show. */
 const SHOW_TIMEOUT_MS = 30_000;
@@ -35,7 +36,7 @@ export function startTerminal(
   options: { env: Record<string, string>; columns?: number },
 ): Terminal {
   const { env, columns = 80 } = options;
-  const quoted = command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+  const quoted = command.map(shellWord).join(" ");
   const child = new Deno.Command("script", {
     args: ["-qec", `stty cols ${columns} rows 24; exec ${quoted}`, "/dev/null"],
     env: { TERM: "xterm", SHELL: "/bin/sh", ...env },

@@ -1,6 +1,7 @@
 /** Another machine, as far as ssh can tell: a real sshd on loopback whose sessions live in a home of their own. */
 import { join } from "@std/path";
 import { eventually } from "./eventually.ts";
+import { freePort } from "./free_port.ts";
 
 const SSHD = "/usr/sbin/sshd";
 
@@ -94,11 +95,6 @@ export async function startSshd(env: Readonly<Record<string, string>>): Promise<
       await Deno.remove(folder, { recursive: true });
     },
   };
-}
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
 }
 
 async function run(program: string, args: string[]): Promise<string> {

@@ -1,6 +1,7 @@
 /** A terminal whose screen can be read and whose window can be resized while a program runs in it: tmux. */
 import { join } from "@std/path";
 import { eventually } from "./eventually.ts";
+import { shellWord } from "../../keeper/ssh.ts";
 
 const SHOW_TIMEOUT_MS = 30_000;
 
@@ -39,7 +40,7 @@ export async function openWindow(
     if (!success) throw new Error(new TextDecoder().decode(stderr));
     return new TextDecoder().decode(stdout);
   };
-  const quoted = command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+  const quoted = command.map(shellWord).join(" ");
   const env = Object.entries(options.env).flatMap(([name, value]) => ["-e", `${name}=${value}`]);
   await run(
     ...["-u", "new-session", "-d", "-x", String(options.columns), "-y", "30", ...env],

@@ -4,9 +4,10 @@
  */
 import { DatabaseSync } from "node:sqlite";
 import { join } from "@std/path";
-import { runKeeper, type TestHome } from "../../keeper/testing/keeper_process.ts";
+import { runKeeper } from "../../keeper/testing/keeper_process.ts";
 import { startHive } from "../helpers/daemons.ts";
 import { tempHome } from "../helpers/temp_home.ts";
+import { keeperHome } from "../helpers/keeper_home.ts";
 
 const KEEPERS = 50;
 const SLOTS = 4;
@@ -19,11 +20,7 @@ if (import.meta.main) Deno.exit(await soak());
 async function soak(): Promise<number> {
   await using hiveHome = await tempHome();
   await using hive = await startHive({ home: hiveHome, worker: { tokenMs: 20 } });
-  const path = await Deno.makeTempDir({ prefix: "rbee-keeper-" });
-  await using home: TestHome = { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
-  await Deno.writeTextFile(join(path, "mac.key"), `${hive.key}\n`, { mode: 0o600 });
-  const nodes = { mac: { url: hive.url, api_key_file: join(path, "mac.key") } };
-  await Deno.writeTextFile(join(path, "config.yaml"), JSON.stringify({ nodes, keeper: { node: "mac" } }));
+  await using home = await keeperHome({ mac: hive }, { node: "mac" });
   const startedMs = performance.now();
   const args = ["infer", "--prompt", "x", "--slots", String(SLOTS), "--max-tokens", String(TOKENS), "--json"];
   let late: ReturnType<typeof setTimeout> | undefined;
@@ -45,7 +42,7 @@ async function soak(): Promise<number> {
     console.log(`code ${code}: ${stderr}`);
   }
   const { workers } = await hive.client.workers();
-  using database = new DatabaseSync(join(path, "keeper.db"));
+  using database = new DatabaseSync(join(home.path, "keeper.db"));
   const integrity = String(database.prepare("PRAGMA integrity_check").get()?.integrity_check);
   const rows = database.prepare("SELECT id FROM workers").all().map(({ id }) => String(id));
   const isTrue = integrity === "ok" && rows.every((id) => workers.some(({ worker_id }) => worker_id === id));
