@@ -1,5 +1,5 @@
 /** Request bodies: read within a size and a time, then checked. */
-import type { z } from "zod";
+import type * as z from "zod";
 import { concatBytes } from "../protocol/bytes.ts";
 import { invalidRequest, RbeeError } from "../protocol/errors.ts";
 

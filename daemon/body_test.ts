@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { z } from "zod";
+import * as z from "zod";
 import { RbeeError } from "../protocol/errors.ts";
 import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES } from "../protocol/limits.ts";
 import { InferenceRequest } from "../protocol/worker_requests.ts";

@@ -2,7 +2,7 @@
  * From routes to one `Request → Response` function: matching, keys, bounded bodies, the error envelope, correlation
  * ids and the log line at the boundary. Handlers return or throw; nothing else turns errors into answers.
  */
-import type { z } from "zod";
+import type * as z from "zod";
 import { CORRELATION_HEADER, correlationIdOf } from "../protocol/correlation.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES, MAX_STATE_BYTES } from "../protocol/limits.ts";

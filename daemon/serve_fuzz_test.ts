@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import type { z } from "zod";
+import type * as z from "zod";
 import { ERROR_STATUS, ErrorEnvelopeSchema, isErrorCode } from "../protocol/errors.ts";
 import { DownloadRequest, ReadyCallback } from "../protocol/hive_schemas.ts";
 import { HIVE_ROUTES, type RouteSpec, WORKER_ROUTES } from "../protocol/routes.ts";

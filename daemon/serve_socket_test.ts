@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
-import { z } from "zod";
+import * as z from "zod";
 import { ErrorEnvelopeSchema } from "../protocol/errors.ts";
 import { MAX_CONTROL_BODY_BYTES } from "../protocol/limits.ts";
 import { eventually } from "../tests/helpers/eventually.ts";

@@ -1,5 +1,5 @@
 /** The hive's HTTP interface: every route of SPEC §6 and who answers it. */
-import { z } from "zod";
+import * as z from "zod";
 import { bearerOf } from "../daemon/auth.ts";
 import { healthRoutes } from "../daemon/health.ts";
 import type { Logger } from "../daemon/log.ts";

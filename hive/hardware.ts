@@ -1,5 +1,5 @@
 /** What this machine has: devices (asked of the worker program), memory, disk, versions. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Logger } from "../daemon/log.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { Device } from "../protocol/hive_schemas.ts";

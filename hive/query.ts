@@ -1,5 +1,5 @@
 /** Query strings, checked like bodies. */
-import type { z } from "zod";
+import type * as z from "zod";
 import { invalidRequest, RbeeError } from "../protocol/errors.ts";
 
 /**

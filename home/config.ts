@@ -1,7 +1,7 @@
 /** Reads `config.yaml` and lays environment and flags over it: flag > environment > file > default. */
 import { join } from "@std/path";
 import { parse } from "@std/yaml";
-import type { z } from "zod";
+import type * as z from "zod";
 import { fieldErrors, RbeeError } from "../protocol/errors.ts";
 import { type Config, ConfigSchema, ENVIRONMENT_KEYS, NodeConfig } from "./config_schema.ts";
 import { nearest } from "./near_miss.ts";

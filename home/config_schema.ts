@@ -1,5 +1,5 @@
 /** The shape of `config.yaml` (SPEC §2), with every default in one place. */
-import { z } from "zod";
+import * as z from "zod";
 import { BackendName, SpawnRequest } from "../protocol/spawn_request.ts";
 import { ModelRefText } from "../protocol/model_ref.ts";
 import { DEFAULT_HIVE_PORT, LOAD_TIMEOUT_MS, TOKEN_GAP_TIMEOUT_MS } from "../protocol/limits.ts";

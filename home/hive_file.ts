@@ -1,6 +1,6 @@
 /** `HOME/hive.json`: where this machine's hive says that it runs, and where. */
 import { join } from "@std/path";
-import { z } from "zod";
+import * as z from "zod";
 import { PRIVATE_FILE_MODE } from "./paths.ts";
 
 const HiveFile = z.object({

@@ -1,5 +1,5 @@
 /** How one part calls another: one request function with deadline, retries, correlation id and typed answers. */
-import type { z } from "zod";
+import type * as z from "zod";
 import { concatBytes } from "./bytes.ts";
 import { cancelOn } from "./cancel_on.ts";
 import { CORRELATION_HEADER, newCorrelationId } from "./correlation.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { z } from "zod";
+import * as z from "zod";
 import { openStream } from "./client.ts";
 import { RbeeError } from "./errors.ts";
 import type { RouteSpec } from "./routes.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
-import { z } from "zod";
+import * as z from "zod";
 import { callRoute, callRouteEmpty, type ClientOptions, type RetryPlan } from "./client.ts";
 import { RbeeError } from "./errors.ts";
 import type { RouteSpec } from "./routes.ts";

@@ -2,7 +2,7 @@
  * The error catalogue: every code that crosses the wire, its HTTP status, and the one envelope that carries it.
  * Nothing else in the project maps an error to a status.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { printable } from "./printable.ts";
 
 /** Every error code with the HTTP status it is sent with. */

@@ -23,7 +23,7 @@ import {
   WorkerInfo,
   WorkersResponse,
 } from "./hive_schemas.ts";
-import type { z } from "zod";
+import type * as z from "zod";
 import { HIVE_ROUTES } from "./routes.ts";
 import type { WaitOptions } from "./worker_client.ts";
 import { HealthResponse } from "./worker_schemas.ts";

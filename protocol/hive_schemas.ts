@@ -1,5 +1,5 @@
 /** Bodies and events of `rbee-hive` (SPEC §6). Requests reject unknown fields; answers are read leniently. */
-import { z } from "zod";
+import * as z from "zod";
 import { ErrorBodySchema } from "./errors.ts";
 import { ModelRefText } from "./model_ref.ts";
 import { BackendName } from "./spawn_request.ts";

@@ -8,7 +8,7 @@ import {
   VerifyRequest,
 } from "./hive_schemas.ts";
 import { MAX_CTX_SIZE, MAX_SLOTS, SpawnRequest } from "./spawn_request.ts";
-import type { z } from "zod";
+import type * as z from "zod";
 
 function badFields(schema: z.ZodType, value: unknown): string[] {
   const result = schema.safeParse(value, { reportInput: true });

@@ -1,5 +1,5 @@
 /** Model references as a person writes them (SPEC §2), parsed once at the edge. */
-import { z } from "zod";
+import * as z from "zod";
 import { RbeeError } from "./errors.ts";
 import { printable } from "./printable.ts";
 

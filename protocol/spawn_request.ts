@@ -2,7 +2,7 @@
  * What a worker is asked for: in the body of a request, in the configuration, and by the keeper's flags. Apart from the
  * other schemas, so that a keeper whose worker is there already need not load them.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { ModelRefText } from "./model_ref.ts";
 
 /** Where a model can run. `auto` is a wish of the caller and never reaches a worker. */

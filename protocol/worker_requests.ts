@@ -2,7 +2,7 @@
  * What `llm-worker-rbee` is asked (SPEC §5); unknown fields are refused. Apart from the answers, because a client needs no
  * more than the types.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { MAX_JSON_SCHEMA_DEPTH, MAX_STOP_STRINGS } from "./limits.ts";
 
 /** Ids that callers choose or read: safe in URLs, file names and logs. */

@@ -1,5 +1,5 @@
 /** Answers and events of `llm-worker-rbee` (SPEC §5), read leniently: a newer worker may say more. */
-import { z } from "zod";
+import * as z from "zod";
 import { ErrorBodySchema } from "./errors.ts";
 
 /** `GET /v1/health` of every daemon. */

@@ -3,7 +3,7 @@
  * length (both 32 bits, little-endian), the header (JSON), the KV cache as llama.cpp writes it, and the SHA-256 of all
  * that. The model is told by a fingerprint of its file.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { concatBytes } from "../protocol/bytes.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { VERSION } from "../protocol/version.ts";

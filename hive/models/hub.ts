@@ -1,5 +1,5 @@
 /** The hub: from a reference to a fixed commit with files, sizes and digests, and from there to bytes. */
-import { z } from "zod";
+import * as z from "zod";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { ByteRange } from "./chunk_map.ts";
 import type { HubHttp, HubRequest, Validator } from "./hub_http.ts";

@@ -1,6 +1,6 @@
 /** How a worker program is started: its command, its flags, its environment. */
 import { fromFileUrl } from "@std/path";
-import { z } from "zod";
+import * as z from "zod";
 import type { Environment } from "../../home/paths.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { ORPHAN_TIMEOUT_HEALTH_CHECKS, ORPHAN_TIMEOUT_MIN_SECONDS } from "../limits.ts";

@@ -1,5 +1,5 @@
 /** A conversation: what was said, how answers are made, and how it is kept in a file. */
-import { z } from "zod";
+import * as z from "zod";
 import { readFlags } from "../../home/flags.ts";
 import { ModelRefText } from "../../protocol/model_ref.ts";
 import type { ChatMessage, InferenceInput } from "../../protocol/worker_requests.ts";
