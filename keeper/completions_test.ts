@@ -105,17 +105,17 @@ Deno.test({
     try {
       await Deno.writeTextFile(`${folder}/schema.json`, "{}");
       await Deno.writeTextFile(`${folder}/completions`, completionScript("zsh", COMMANDS));
-      await using window = await openWindow(["zsh", "-f", "-i"], {
+      await using pane = await openWindow(["zsh", "-f", "-i"], {
         env: { ZDOTDIR: folder, PS1: "> " },
         columns: 200,
       });
-      await window.press(
+      await pane.press(
         "autoload -Uz compinit && compinit -D -u && source $ZDOTDIR/completions && echo re''ady",
         "Enter",
       );
-      await window.shows(/^ready$/m);
-      await window.press(`rbee-keeper infer --json-schema ${folder}/sch`, "Tab");
-      await window.shows(new RegExp(RegExp.escape(`--json-schema ${folder}/schema.json`)));
+      await pane.shows(/^ready$/m);
+      await pane.press(`rbee-keeper infer --json-schema ${folder}/sch`, "Tab");
+      await pane.shows(new RegExp(RegExp.escape(`--json-schema ${folder}/schema.json`)));
     } finally {
       await Deno.remove(folder, { recursive: true });
     }
