@@ -46,6 +46,10 @@ export const GenerationOptions = z.strictObject({
     .refine((schema) => !deeperThan(schema, MAX_JSON_SCHEMA_DEPTH), {
       error: `must not be nested deeper than ${MAX_JSON_SCHEMA_DEPTH} levels`,
     }).optional(),
+  /** Added to the logits of tokens before anything else. */
+  logit_bias: z.array(
+    z.strictObject({ token: z.int().min(0).max(0x7fff_ffff), bias: z.number().min(-1000).max(1000) }),
+  ).max(10_000).default([]),
   /** How many alternatives to report with each token's log probability; absent: none at all. */
   logprobs: z.int().min(0).max(20).optional(),
   /**
@@ -58,12 +62,14 @@ export const GenerationOptions = z.strictObject({
    * does so while it pays and nobody else is computing.
    */
   speculative: z.enum(["auto", "on", "off"]).default("auto"),
+  /** JSON text: what a chat template asks of an answer. Part of exported answers only. */
+  constraint: z.string().optional(),
 });
 /** See {@linkcode GenerationOptions}. */
 export type GenerationOptions = z.infer<typeof GenerationOptions>;
 
 /** `POST /v1/inference`. `prompt` continues the text as it stands; `messages` go through the model's template. */
-export const InferenceRequest = GenerationOptions.extend({
+export const InferenceRequest = GenerationOptions.omit({ constraint: true }).extend({
   prompt: z.string().min(1, "must not be empty").optional(),
   messages: z.array(ChatMessage).min(1).max(4096).optional(),
   /** Default: {@linkcode DEFAULT_MAX_TOKENS} or what the context leaves, whichever is less. */

@@ -40,6 +40,8 @@ export const ModelFacts = z.object({
   slots: z.number(),
   chat_template: z.boolean(),
   recurrent: z.boolean(),
+  /** What it makes of a text's tokens, of a worker that makes embeddings; such a one answers nothing else. */
+  pooling: z.enum(["none", "mean", "cls", "last", "rank"]).optional(),
 });
 /** See {@linkcode ModelFacts}. */
 export type ModelFacts = z.infer<typeof ModelFacts>;
@@ -117,6 +119,8 @@ export const InferenceStats = z.object({
   total_tokens: z.int(),
   duration_ms: z.number(),
   stop_reason: StopReason,
+  /** Which of the stop strings it was. */
+  stop_string: z.string().optional(),
   prompt_tokens: z.int(),
   /** Prompt tokens whose KV state was still there. */
   cached_tokens: z.int(),

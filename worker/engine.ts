@@ -2,23 +2,25 @@
  * The engine as the rest of the worker sees it: one loaded model, slots, generations with sinks. It hides handles and
  * native shapes, and it is the one owner of how many slots are taken.
  */
-import { type ErrorCode, isErrorCode, RbeeError } from "../protocol/errors.ts";
-import { DEFAULT_MAX_TOKENS } from "../protocol/limits.ts";
-import type { ChatMessage, GenerationOptions, InferenceRequest } from "../protocol/worker_requests.ts";
+import { RbeeError } from "../protocol/errors.ts";
 import type { ModelFacts, StopReason, TokenEvent } from "../protocol/worker_schemas.ts";
 import type { InferenceStats, LoadingEvent } from "../protocol/worker_schemas.ts";
 import {
   loadAddon,
+  type NativeChat,
+  type NativeChatRequest,
   type NativeEngine,
-  type NativeError,
   type NativeEvent,
   type NativeFacts,
   type NativeLoadOptions,
   type NativeMemory,
-  type NativeRequest,
   type NativeSequence,
   type NativeTimes,
+  type Pooling,
 } from "./native/addon.ts";
+import { embeddingBatches } from "./embedding_batches.ts";
+import { fromNative, unwrap } from "./native/errors.ts";
+import { type Accepted, toNative, type Work } from "./work.ts";
 
 /** Where and how to load. */
 export interface EngineOptions {
@@ -37,6 +39,12 @@ export interface EngineOptions {
   kvUnified: boolean;
   /** A small model with the same vocabulary that guesses ahead. */
   draftModel?: string;
+  /** Instead of the model's own. */
+  chatTemplate?: string;
+  /** For embeddings; a model that can make nothing else is always loaded for them. */
+  embeddings?: boolean;
+  /** What is made of a text's tokens. */
+  pooling?: Pooling | "auto";
 }
 
 /** Types of the KV cache, as ggml calls them; `auto` is f16, or f32 where that is faster. */
@@ -55,11 +63,6 @@ export const CACHE_TYPES = [
 /** See {@linkcode CACHE_TYPES}. */
 export type CacheType = (typeof CACHE_TYPES)[number];
 
-/** What is to be answered: a new prompt, or an answer that was begun elsewhere. */
-export type Work =
-  & GenerationOptions
-  & (Pick<InferenceRequest, "prompt" | "messages" | "max_tokens"> | { resume: NativeSequence });
-
 /** Who takes the tokens of one answer. Exactly one of the last two is called, once, last. */
 export interface GenerationSink {
   /** One batch, in order, without gaps. */
@@ -70,13 +73,23 @@ export interface GenerationSink {
   failed(error: RbeeError): void;
 }
 
+/** How text becomes ids. */
+export interface TokenizeOptions {
+  /** With the tokens that the model puts before and behind a text; default true. */
+  addSpecial?: boolean;
+  /** Special tokens written out become those; default true. */
+  parseSpecial?: boolean;
+}
+
 /** A running answer. */
 export interface Generation {
   /** Ends it; its sink is told. Idempotent. */
-  cancel(reason: Extract<StopReason, "canceled" | "deadline">): void;
+  cancel(reason: CancelReason): void;
   /** Where it stands; with `stop` it ends here, as canceled. Undefined when it is not running (any more). */
   export(options: { kv: boolean; stop: boolean }): Promise<NativeSequence | undefined>;
 }
+
+type CancelReason = Extract<StopReason, "canceled" | "deadline">;
 
 interface Running {
   sink: GenerationSink;
@@ -84,6 +97,9 @@ interface Running {
   /** Tokens that another worker had sent. */
   resumed: number;
   seed: number;
+  stops: readonly string[];
+  /** Set when it was to end before the addon knew it. */
+  canceled?: CancelReason;
   /** What came before the seed was known. */
   early?: NativeEvent[];
 }
@@ -93,6 +109,8 @@ export class Engine {
   readonly #native: NativeEngine;
   readonly #running = new Map<number, Running>();
   #facts: NativeFacts | undefined;
+  #slots = 0;
+  #embedding = 0;
   #nextHandle = 1;
 
   private constructor() {
@@ -124,6 +142,7 @@ export class Engine {
           vram_mb: progress.bytesLoaded / 1e6,
         });
       });
+      engine.#slots = engine.#facts.slots ?? options.slots;
       return engine;
     } catch (error) {
       await engine.close();
@@ -146,20 +165,21 @@ export class Engine {
       embedding_length: facts.embeddingLength,
       context_train: facts.contextTrain,
       context: facts.context,
-      slots: facts.slots,
+      slots: this.slots,
       chat_template: facts.chatTemplate,
       recurrent: facts.recurrent,
+      pooling: facts.pooling,
     };
   }
 
-  /** Answers that can be generated at once. */
+  /** Answers that can be generated at once, or requests for embeddings that may wait for each other. */
   get slots(): number {
-    return this.#facts!.slots;
+    return this.#slots;
   }
 
   /** Of these, how many are free. */
   get slotsAvailable(): number {
-    return this.slots - this.#running.size;
+    return this.slots - this.#running.size - this.#embedding;
   }
 
   /** Bytes that llama.cpp allocated. */
@@ -172,14 +192,23 @@ export class Engine {
     return this.#native.times();
   }
 
-  /** A conversation as the model's template renders it. */
-  renderChat(messages: ChatMessage[]): string {
-    return unwrap(() => this.#native.renderChat({ messages }));
+  /**
+   * A conversation as the model's template renders it.
+   *
+   * @throws {RbeeError} `INVALID_REQUEST` for what the template refuses.
+   */
+  async renderChat(request: NativeChatRequest): Promise<NativeChat> {
+    try {
+      return JSON.parse(await this.#native.renderChat(JSON.stringify(request)));
+    } catch (error) {
+      throw fromNative(error);
+    }
   }
 
-  /** Text to ids, with the special tokens that the model adds. Blocks for as long as the text is long. */
-  tokenize(text: string): Int32Array {
-    return unwrap(() => this.#native.tokenize(text, true, true));
+  /** Text to ids. Blocks for as long as the text is long. */
+  tokenize(text: string, options: TokenizeOptions = {}): Int32Array {
+    const { addSpecial = true, parseSpecial = true } = options;
+    return unwrap(() => this.#native.tokenize(text, addSpecial, parseSpecial));
   }
 
   /** Ids to text, special tokens shown. */
@@ -193,21 +222,73 @@ export class Engine {
    *
    * @throws {RbeeError} `ALL_SLOTS_BUSY`. `accepted` rejects with `INVALID_REQUEST` for what only the model can tell.
    */
-  generate(work: Work, sink: GenerationSink): Generation & { accepted: Promise<void> } {
-    if (this.slotsAvailable === 0) {
-      const details = { slots_total: this.slots, slots_busy: this.slots };
-      throw new RbeeError("ALL_SLOTS_BUSY", `All ${this.slots} slots are busy. Try again in a moment.`, {
-        details,
-      });
+  generate(work: Work, sink: GenerationSink): Generation & { accepted: Promise<Accepted> } {
+    if (this.#facts!.pooling !== undefined) {
+      throw new RbeeError(
+        "INVALID_REQUEST",
+        "This worker makes embeddings and cannot continue text. Use /v1/embeddings, or another model.",
+      );
     }
+    this.#requireSlot();
     const handle = this.#nextHandle++;
-    const running: Running = { sink, index: 0, resumed: 0, seed: 0, early: [] };
+    const running: Running = { sink, index: 0, resumed: 0, seed: 0, stops: [], early: [] };
     this.#running.set(handle, running);
     return {
       accepted: this.#submit(handle, { work, running }),
-      cancel: (reason) => void this.#native.cancel(handle, reason),
+      cancel: (reason) => {
+        running.canceled ??= reason;
+        this.#native.cancel(handle, reason);
+      },
       export: ({ kv, stop }) => this.#native.exportSequence(handle, kv, stop),
     };
+  }
+
+  /**
+   * Embeddings of texts, not normalised; texts that do not fit into one step together are computed in several, with
+   * others' in between. Aborting the signal ends it between two.
+   *
+   * @throws {RbeeError} `ALL_SLOTS_BUSY`, and `INVALID_REQUEST` when a text is too long or the model makes none.
+   */
+  async embed(texts: readonly Int32Array[], signal: AbortSignal): Promise<Float32Array[]> {
+    const { pooling, batch, context } = this.#facts!;
+    if (pooling === undefined) {
+      throw new RbeeError(
+        "INVALID_REQUEST",
+        "This worker continues text and makes no embeddings. Start one with --embeddings.",
+      );
+    }
+    const lengths = texts.map((text) => text.length);
+    lengths.forEach((length, i) => {
+      if (length > context) {
+        throw new RbeeError(
+          "INVALID_REQUEST",
+          `Input ${i + 1} has ${length} tokens, too large for the context of ${context}. Shorten it.`,
+        );
+      }
+    });
+    this.#requireSlot();
+    this.#embedding++;
+    try {
+      const results: Float32Array[] = [];
+      for (const count of embeddingBatches(lengths, { tokens: context, texts: batch! })) {
+        signal.throwIfAborted();
+        const part = texts.slice(results.length, results.length + count);
+        results.push(...await this.#native.embed([...part]));
+      }
+      return results;
+    } catch (error) {
+      throw signal.aborted ? error : fromNative(error);
+    } finally {
+      this.#embedding--;
+    }
+  }
+
+  #requireSlot(): void {
+    if (this.slotsAvailable > 0) return;
+    const details = { slots_total: this.slots, slots_busy: this.slots };
+    throw new RbeeError("ALL_SLOTS_BUSY", `All ${this.slots} slots are busy. Try again in a moment.`, {
+      details,
+    });
   }
 
   /** Cancels everything and lets go of the model. Idempotent. */
@@ -215,18 +296,35 @@ export class Engine {
     await this.#native.close();
   }
 
-  async #submit(handle: number, what: { work: Work; running: Running }): Promise<void> {
+  async #submit(handle: number, what: { work: Work; running: Running }): Promise<Accepted> {
+    const { work, running } = what;
+    let rendered: NativeChat | undefined;
     try {
-      const { seed, sentTokens } = await this.#native.submit(handle, toNative(what.work));
-      what.running.seed = seed;
-      what.running.resumed = what.running.index = sentTokens;
+      rendered = await this.#render(work);
+      const request = toNative(work, rendered);
+      running.stops = request.stops;
+      const submitted = this.#native.submit(handle, request);
+      if (running.canceled !== undefined) this.#native.cancel(handle, running.canceled);
+      const { seed, sentTokens } = await submitted;
+      running.seed = seed;
+      running.resumed = running.index = sentTokens;
     } catch (error) {
       this.#running.delete(handle);
       throw fromNative(error);
     }
-    const early = what.running.early ?? [];
-    delete what.running.early;
+    const early = running.early ?? [];
+    delete running.early;
     for (const event of early) this.#take(event);
+    return { rendered };
+  }
+
+  async #render(work: Work): Promise<NativeChat | undefined> {
+    if ("resume" in work) return undefined;
+    if (work.chat !== undefined) return await this.renderChat(work.chat);
+    if (work.messages === undefined) return undefined;
+    // Here the text is told as it stands, so the template binds nothing.
+    const { prompt } = await this.renderChat({ messages: work.messages });
+    return { prompt, stops: [], constraint: { grammar: "" }, parser: { plain: true } };
   }
 
   #take(event: NativeEvent): void {
@@ -253,6 +351,7 @@ export class Engine {
       total_tokens: ending.generatedTokens,
       duration_ms: round(ending.durationMs),
       stop_reason: ending.reason!,
+      stop_string: ending.stoppedBy === undefined ? undefined : running.stops[ending.stoppedBy],
       prompt_tokens: ending.promptTokens,
       cached_tokens: ending.cachedTokens,
       time_to_first_token_ms: round(ending.firstTokenMs),
@@ -266,47 +365,9 @@ export class Engine {
 }
 
 function toNativeLoad(options: EngineOptions): NativeLoadOptions {
-  const { model, draftModel = "", ...same } = options;
-  return { ...same, path: model, draftModel };
-}
-
-function toNative(work: Work): NativeRequest {
-  const source = "resume" in work
-    ? { resume: work.resume }
-    : { prompt: work.prompt, messages: work.messages, maxTokens: work.max_tokens };
-  return {
-    ...source,
-    defaultMaxTokens: DEFAULT_MAX_TOKENS,
-    temperature: work.temperature,
-    topP: work.top_p,
-    topK: work.top_k,
-    minP: work.min_p,
-    repetitionPenalty: work.repetition_penalty,
-    presencePenalty: work.presence_penalty,
-    frequencyPenalty: work.frequency_penalty,
-    seed: work.seed,
-    stops: work.stop,
-    grammar: work.grammar,
-    jsonSchema: work.json_schema === undefined ? undefined : JSON.stringify(work.json_schema),
-    logprobs: work.logprobs,
-    strict: work.strict,
-    speculative: work.speculative,
-  };
-}
-
-function fromNative(error: unknown): RbeeError {
-  if (error instanceof RbeeError) return error;
-  const { code, message, native } = error as NativeError;
-  const known: ErrorCode = isErrorCode(code) ? code : "INTERNAL";
-  return new RbeeError(known, message, { details: native ? { native } : {}, cause: error });
-}
-
-function unwrap<T>(call: () => T): T {
-  try {
-    return call();
-  } catch (error) {
-    throw fromNative(error);
-  }
+  const { model, draftModel = "", chatTemplate = "", embeddings = false, pooling = "auto", ...same } =
+    options;
+  return { ...same, path: model, draftModel, chatTemplate, embeddings, pooling };
 }
 
 function round(value: number): number {

@@ -8,6 +8,10 @@ import type { Engine } from "./engine.ts";
 const rwkv = sharedModel("tiny-rwkv-7v0-834K-F32.gguf");
 const embedder = sharedModel("glove-6b-100d-bow-40k-Q8_0.gguf");
 
+function cosine(a: Float32Array, b: Float32Array): number {
+  return a.reduce((sum, value, i) => sum + value * b[i], 0) / (Math.hypot(...a) * Math.hypot(...b));
+}
+
 async function withEngine(
   work: (engine: Engine) => Promise<void>,
   model = STORIES,
@@ -51,7 +55,8 @@ Deno.test("tokens come with contiguous indexes, and their texts are the answer's
 Deno.test("a conversation goes through the model's template and ends by itself", () =>
   withEngine(async (engine) => {
     const messages = [{ role: "user" as const, content: "write a short story" }];
-    assertEquals(engine.renderChat(messages), "<|user|>\nwrite a short story<|end|>\n<|assistant|>\n");
+    const { prompt } = await engine.renderChat({ messages });
+    assertEquals(prompt, "<|user|>\nwrite a short story<|end|>\n<|assistant|>\n");
     const { stats, text } = await answer(engine, { messages, temperature: 0.5, seed: 1 });
     assertEquals(stats.stop_reason, "eos");
     assert(!text.includes("<|"), text);
@@ -252,13 +257,43 @@ Deno.test("a context larger than the model was trained for is refused with both 
 });
 
 Deno.test({
-  name: "an embedding model is refused in words",
+  name: "a model that can only make embeddings makes them, and answers nothing",
   ignore: embedder === undefined,
-  fn: async () => {
-    const error = await assertRejects(() => loadEngine(embedder!), RbeeError);
-    assertEquals(error.code, "INVALID_MODEL");
-    assertStringIncludes(error.message, "embeddings");
-  },
+  fn: () =>
+    withEngine(async (engine) => {
+      const texts = ["cat on the sofa", "kitten on the couch", "the bank raised its interest rates"];
+      const never = new AbortController().signal;
+      const [cat, kitten, bank] = await engine.embed(texts.map((text) => engine.tokenize(text)), never);
+      assert(Math.abs(cosine(cat, kitten) - 0.72) < 0.02, `${cosine(cat, kitten)}`);
+      assert(cosine(cat, bank) < cosine(cat, kitten), `${cosine(cat, bank)}`);
+      const refused = await assertRejects(() => answer(engine, { prompt: "Once" }), RbeeError);
+      assertStringIncludes(refused.message, "/v1/embeddings");
+    }, embedder),
+});
+
+Deno.test({
+  name: "more texts than one step holds are embedded all the same, each as if it were alone",
+  ignore: embedder === undefined,
+  fn: () =>
+    withEngine(async (engine) => {
+      const never = new AbortController().signal;
+      const texts = Array.from({ length: 150 }, (_, i) =>
+        engine.tokenize("the cat sat on the sofa ".repeat(1 + i % 9)));
+      const together = await engine.embed(texts, never);
+      assertEquals(together.length, texts.length);
+      for (const i of [0, 63, 64, 149]) {
+        const [alone] = await engine.embed([texts[i]], never);
+        assert(cosine(together[i], alone) > 1 - 1e-5, `text ${i}: ${cosine(together[i], alone)}`);
+      }
+      const long = engine.tokenize("cat ".repeat(600));
+      const error = await assertRejects(() =>
+        engine.embed([texts[0], long], never), RbeeError);
+      assertStringIncludes(error.message, "Input 2 has 602 tokens, too large for the context of 512.");
+      const gone = new AbortController();
+      gone.abort(new Error("gone"));
+      await assertRejects(() => engine.embed(texts, gone.signal), Error, "gone");
+      assertEquals(engine.slotsAvailable, engine.slots);
+    }, embedder),
 });
 
 Deno.test({

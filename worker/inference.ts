@@ -3,7 +3,7 @@ import { eventResponse, type RequestContext } from "../daemon/serve.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { eventStream, type EventWriter, formatEvent } from "../protocol/sse.ts";
 import type { InferenceResponse, InferenceStats, TokenEvent } from "../protocol/worker_schemas.ts";
-import type { Work } from "./engine.ts";
+import type { Work } from "./work.ts";
 import type { RunOptions, Worker } from "./worker.ts";
 
 /** Answers checked work. Throws any {@linkcode RbeeError} before the first byte; later ones go into the stream. */

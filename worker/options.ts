@@ -4,6 +4,7 @@ import { BackendName, MAX_CTX_SIZE, MAX_SLOTS } from "../protocol/spawn_request.
 import { CACHE_TYPES, type CacheType } from "./engine.ts";
 
 const FLASH_ATTENTION = ["auto", "on", "off"] as const;
+const POOLINGS = ["auto", "none", "mean", "cls", "last", "rank"] as const;
 
 const FLAGS = {
   model: { type: "text", value: "PATH", help: "The GGUF file to load." },
@@ -65,6 +66,21 @@ const FLAGS = {
     type: "boolean",
     help: "One KV cache for all slots: an answer may use what the others leave.",
   },
+  embeddings: {
+    type: "boolean",
+    help: "Make embeddings instead of answers; a model that can make nothing else always does.",
+  },
+  pooling: {
+    type: "text",
+    choices: POOLINGS,
+    default: "auto",
+    help: "What an embedding is made of; auto: as the model says.",
+  },
+  "chat-template": {
+    type: "text",
+    value: "NAME|FILE",
+    help: "Chat template instead of the model's own: a Jinja file, or a name as chatml or llama3.",
+  },
   "draft-model": {
     type: "text",
     value: "PATH",
@@ -98,6 +114,10 @@ export interface WorkerOptions {
   flashAttention: "auto" | "on" | "off";
   kvUnified: boolean;
   draftModel?: string;
+  embeddings: boolean;
+  pooling: (typeof POOLINGS)[number];
+  /** A name, or the path of a file. */
+  chatTemplate?: string;
   /** Absent: the person's local key, as every daemon. */
   apiKey?: string;
   /** 0: it stays, whether there is a hive or not. */
@@ -158,6 +178,9 @@ export function parseWorkerArgs(
       flashAttention: FLASH_ATTENTION.find((mode) => mode === flags["flash-attn"]) ?? "auto",
       kvUnified: flags["kv-unified"] ?? false,
       draftModel: flags["draft-model"],
+      embeddings: flags.embeddings ?? false,
+      pooling: POOLINGS.find((pooling) => pooling === flags.pooling) ?? "auto",
+      chatTemplate: flags["chat-template"],
       apiKey: flags["api-key"] ?? env.get("RBEE_WORKER_API_KEY"),
       callback: callbackUrl !== undefined && token !== undefined ? { url: callbackUrl, token } : undefined,
     },

@@ -23,6 +23,9 @@ Deno.test("a model is enough, the rest has defaults", () => {
     flashAttention: "auto",
     kvUnified: false,
     draftModel: undefined,
+    embeddings: false,
+    pooling: "auto",
+    chatTemplate: undefined,
     apiKey: undefined,
     callback: undefined,
   });

@@ -16,7 +16,7 @@ import { CALLBACK_DELAYS_MS, CLOSE_TIMEOUT_MS, DRAIN_TIMEOUT_MS, FAILED_LINGER_M
 import { WorkerMetrics } from "./metrics.ts";
 import { loadAddon } from "./native/addon.ts";
 import type { WorkerOptions } from "./options.ts";
-import { Worker } from "./worker.ts";
+import { type LoadContext, Worker } from "./worker.ts";
 
 /** Runs until told to leave; resolves to the exit code. Throws {@linkcode RbeeError} when it can't start. */
 export async function runWorker(options: WorkerOptions): Promise<number> {
@@ -41,7 +41,9 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   log.info("listening", { url });
   if (options.callback) await reportReady(options, url);
 
-  const failure = worker.load((context) => Engine.load(options, context)).then(async (error) => {
+  const load = async (context: LoadContext) =>
+    await Engine.load({ ...options, chatTemplate: await chatTemplateText(options.chatTemplate) }, context);
+  const failure = worker.load(load).then(async (error) => {
     if (error === undefined) return await new Promise<never>(() => {});
     // Long enough for the hive and its caller to be told why.
     await new Promise((resolve) => setTimeout(resolve, FAILED_LINGER_MS));
@@ -109,6 +111,18 @@ async function reportReady(options: WorkerOptions, url: string): Promise<void> {
     device: options.device,
     pid: Deno.pid,
   }, { retry: { delaysMs: CALLBACK_DELAYS_MS } });
+}
+
+/** A name stays one; of a file, its text. */
+async function chatTemplateText(nameOrPath?: string): Promise<string | undefined> {
+  if (nameOrPath === undefined || /^[a-z0-9._-]+$/i.test(nameOrPath) && !nameOrPath.includes(".")) {
+    return nameOrPath;
+  }
+  try {
+    return await Deno.readTextFile(nameOrPath);
+  } catch (cause) {
+    throw new RbeeError("INVALID_REQUEST", `The chat template ${nameOrPath} cannot be read.`, { cause });
+  }
 }
 
 /** Under a hive everything comes by flag and environment; by hand the person's own configuration counts. */

@@ -20,11 +20,13 @@ import type {
   WorkerMemory,
 } from "../protocol/worker_schemas.ts";
 import { WORKER_ROUTES } from "../protocol/routes.ts";
-import type { Engine, Generation, GenerationSink, Work } from "./engine.ts";
+import type { Engine, Generation, GenerationSink } from "./engine.ts";
 import { decodeAnswer, encodeAnswer } from "./exported_answer.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
+import type { NativeChat } from "./native/addon.ts";
 import type { WorkerMetrics } from "./metrics.ts";
 import { type SelfTest, startSelfTest } from "./self_check.ts";
+import type { Accepted, Work } from "./work.ts";
 
 type State =
   | { name: "loading" }
@@ -32,10 +34,14 @@ type State =
   | { name: "failed"; error: RbeeError }
   | { name: "draining"; engine?: Engine };
 
+/** Who is told how a load goes, and who may end it. */
+export interface LoadContext {
+  onProgress: (event: LoadingEvent) => void;
+  signal: AbortSignal;
+}
+
 /** Loads the model; injected so that the state can be tested with any engine. */
-export type LoadEngine = (
-  context: { onProgress: (event: LoadingEvent) => void; signal: AbortSignal },
-) => Promise<Engine>;
+export type LoadEngine = (context: LoadContext) => Promise<Engine>;
 
 /** What a request brings besides its body. */
 export interface RunOptions {
@@ -54,7 +60,8 @@ interface Running {
 
 /** See the table above. */
 export class Worker {
-  readonly #modelRef: string;
+  /** What answers call the model. */
+  readonly modelRef: string;
   readonly #fingerprint: () => Promise<string>;
   readonly #metrics: WorkerMetrics;
   readonly #log: Logger;
@@ -67,12 +74,14 @@ export class Worker {
   #lastProgress: LoadingEvent = { stage: "loading_to_vram", layers_loaded: 0, layers_total: 0, vram_mb: 0 };
   #idleSinceMs = performance.now();
   #selfTest: SelfTest | undefined;
+  /** Requests for embeddings. */
+  #embedding = 0;
 
   /** `modelRef` is what answers call the model, `fingerprint` tells its file from any other. */
   constructor(
     options: { modelRef: string; fingerprint: () => Promise<string>; metrics: WorkerMetrics; log: Logger },
   ) {
-    this.#modelRef = options.modelRef;
+    this.modelRef = options.modelRef;
     this.#fingerprint = options.fingerprint;
     this.#metrics = options.metrics;
     this.#log = options.log;
@@ -127,7 +136,7 @@ export class Worker {
 
   /** Milliseconds since the last request ended, or since the load; 0 while anything runs. */
   get idleMs(): number {
-    return this.#running.size > 0 ? 0 : performance.now() - this.#idleSinceMs;
+    return this.#busy > 0 ? 0 : performance.now() - this.#idleSinceMs;
   }
 
   /** `GET /v1/ready`. */
@@ -148,9 +157,9 @@ export class Worker {
         const { engine } = this.#state;
         return {
           ready: true,
-          state: this.#running.size > 0 ? "busy" : "idle",
+          state: this.#busy > 0 ? "busy" : "idle",
           model_loaded: true,
-          model_ref: this.#modelRef,
+          model_ref: this.modelRef,
           slots_total: engine.slots,
           slots_available: engine.slotsAvailable,
           idle_ms: Math.round(this.idleMs),
@@ -191,7 +200,7 @@ export class Worker {
   /** Slots for the metrics; zeros without a model. */
   slots(): { total: number; busy: number } {
     const total = this.#state.name === "ready" ? this.#state.engine.slots : 0;
-    return { total, busy: this.#running.size };
+    return { total, busy: this.#busy };
   }
 
   /** Tells of the load: the present state at once, then every change. Returns how to stop listening. */
@@ -206,9 +215,9 @@ export class Worker {
    *
    * @throws {RbeeError} why it can't be: `NOT_READY`, `SHUTTING_DOWN`, `ALL_SLOTS_BUSY`, `INVALID_REQUEST`, …
    */
-  async run(work: Work, options: RunOptions & { sink: GenerationSink }): Promise<void> {
+  async run(work: Work, options: RunOptions & { sink: GenerationSink }): Promise<Accepted> {
     if (this.#selfTest !== undefined) await this.#stopSelfTest();
-    if (this.#state.name !== "ready") throw this.notReady;
+    const { engine } = this;
     const { requestId, sink } = options;
     if (this.#running.has(requestId)) {
       throw new RbeeError("INVALID_REQUEST", `A request with the id ${requestId} is running already.`, {
@@ -221,12 +230,10 @@ export class Worker {
       const canceledMs = this.#running.get(requestId)?.canceledMs;
       if (canceledMs !== undefined) this.#metrics.canceled(performance.now() - canceledMs);
       this.#running.delete(requestId);
-      if (this.#running.size > 0) return;
-      this.#idleSinceMs = performance.now();
-      if (this.#state.name === "draining") this.#drained.resolve();
+      this.#ended();
     };
     let lastTokensMs: number | undefined;
-    const generation = this.#state.engine.generate(work, {
+    const generation = engine.generate(work, {
       tokens: (tokens) => {
         const nowMs = performance.now();
         if (lastTokensMs !== undefined) this.#metrics.tokens(tokens.length, nowMs - lastTokensMs);
@@ -244,16 +251,45 @@ export class Worker {
         sink.failed(error);
       },
     });
-    this.#running.set(requestId, { generation, options: generationOptions(work) });
+    const running: Running = { generation, options: generationOptions(work) };
+    this.#running.set(requestId, running);
     if (options.deadlineMs !== undefined) {
       deadline = setTimeout(() => generation.cancel("deadline"), Math.min(options.deadlineMs, MAX_TIMER_MS));
     }
     try {
-      await generation.accepted;
+      const accepted = await generation.accepted;
+      if (accepted.rendered !== undefined) running.options = boundBy(accepted.rendered, running.options);
+      return accepted;
     } catch (error) {
       ended();
       throw error;
     }
+  }
+
+  /**
+   * Embeddings of texts, see {@linkcode Engine.embed}.
+   *
+   * @throws {RbeeError} why it can't make them; the signal's reason when that aborts.
+   */
+  async embed(texts: readonly Int32Array[], signal: AbortSignal): Promise<Float32Array[]> {
+    const { engine } = this;
+    this.#embedding++;
+    try {
+      return await engine.embed(texts, signal);
+    } finally {
+      this.#embedding--;
+      this.#ended();
+    }
+  }
+
+  /**
+   * The loaded model, to ask and not to generate with.
+   *
+   * @throws {RbeeError} why there is none.
+   */
+  get engine(): Engine {
+    if (this.#state.name !== "ready") throw this.notReady;
+    return this.#state.engine;
   }
 
   /**
@@ -264,9 +300,10 @@ export class Worker {
    */
   async selfTest(ifIdleMs: number): Promise<SelfTestResponse> {
     if (this.#state.name !== "ready") throw this.notReady;
-    if (this.#running.size > 0 || this.idleMs < ifIdleMs || this.#selfTest !== undefined) {
-      return { ran: false };
-    }
+    const { facts } = this.#state.engine;
+    if (
+      this.#busy > 0 || this.idleMs < ifIdleMs || this.#selfTest !== undefined || facts.pooling !== undefined
+    ) return { ran: false };
     this.#selfTest = startSelfTest(this.#state.engine);
     try {
       const token = await this.#selfTest.token;
@@ -308,7 +345,7 @@ export class Worker {
     if (model !== await this.#fingerprint()) {
       throw new RbeeError(
         "INVALID_REQUEST",
-        `The exported answer is of another model than ${this.#modelRef}, which this worker has loaded.`,
+        `The exported answer is of another model than ${this.modelRef}, which this worker has loaded.`,
       );
     }
     return { ...options, resume: sequence };
@@ -321,7 +358,7 @@ export class Worker {
    * @returns whether it will happen.
    */
   askShutdown(ifIdleMs?: number): boolean {
-    if (ifIdleMs !== undefined && (this.#running.size > 0 || this.idleMs < ifIdleMs)) return false;
+    if (ifIdleMs !== undefined && (this.#busy > 0 || this.idleMs < ifIdleMs)) return false;
     this.#startDraining();
     this.#shutdownAsked.resolve();
     return true;
@@ -330,7 +367,7 @@ export class Worker {
   /** Waits for what runs; when the signal aborts first, it is canceled. */
   async drain(signal: AbortSignal): Promise<void> {
     this.#startDraining();
-    if (this.#running.size === 0) return;
+    if (this.#busy === 0) return;
     const cancelAll = () => this.#running.forEach(({ generation }) => generation.cancel("canceled"));
     signal.addEventListener("abort", cancelAll, { once: true });
     await this.#drained.promise;
@@ -340,6 +377,16 @@ export class Worker {
   /** Lets go of the model. */
   async close(): Promise<void> {
     if (this.#state.name === "draining") await this.#state.engine?.close();
+  }
+
+  get #busy(): number {
+    return this.#running.size + this.#embedding;
+  }
+
+  #ended(): void {
+    if (this.#busy > 0) return;
+    this.#idleSinceMs = performance.now();
+    if (this.#state.name === "draining") this.#drained.resolve();
   }
 
   /** Waits for its slot, at most one step, only where a request would find none. */
@@ -358,6 +405,16 @@ export class Worker {
     this.#lastProgress = event;
     for (const listener of this.#progress) listener(event);
   }
+}
+
+/** With what the template of its conversation asks, so that another worker can go on with it. */
+function boundBy(rendered: NativeChat, options: GenerationOptions): GenerationOptions {
+  const { stops, constraint } = rendered;
+  return {
+    ...options,
+    stop: [...options.stop, ...stops],
+    constraint: constraint.grammar === "" ? undefined : JSON.stringify(constraint),
+  };
 }
 
 /** Without what was asked. */

@@ -30,6 +30,12 @@ export interface NativeLoadOptions {
   kvUnified: boolean;
   /** Path of a small model that guesses ahead; empty: none. */
   draftModel: string;
+  /** Instead of the file's own: Jinja, or a name that llama.cpp knows; empty: the file's own. */
+  chatTemplate: string;
+  /** For embeddings; a model that can make nothing else is always loaded for them. */
+  embeddings: boolean;
+  /** What is made of a text's tokens, as llama.cpp calls it, or `auto`. */
+  pooling: string;
 }
 
 /** Progress of a load. */
@@ -50,15 +56,24 @@ export interface NativeFacts {
   embeddingLength: number;
   contextTrain: number;
   context: number;
-  slots: number;
   chatTemplate: boolean;
   recurrent: boolean;
+  /** Absent when it was loaded for embeddings, then the others are there. */
+  slots?: number;
+  pooling?: Pooling;
+  /** Values of one embedding. */
+  width?: number;
+  /** Texts that one call may have. */
+  batch?: number;
 }
 
-/** A request; ranges are checked before. Either `prompt` or `messages`. */
+/** What an embedding is made of: every token's own, their mean, the first's, the last's, or a score. */
+export type Pooling = "none" | "mean" | "cls" | "last" | "rank";
+
+/** A request; ranges are checked before. Either `prompt` or `promptTokens`. */
 export interface NativeRequest {
   prompt?: string;
-  messages?: { role: string; content: string }[];
+  promptTokens?: Int32Array;
   maxTokens?: number;
   defaultMaxTokens: number;
   temperature: number;
@@ -73,11 +88,66 @@ export interface NativeRequest {
   grammar?: string;
   /** JSON text. */
   jsonSchema?: string;
+  /** JSON text of a {@linkcode NativeChat}'s `constraint`, instead of the two. */
+  constraint?: string;
+  logitBias: { token: number; bias: number }[];
   logprobs?: number;
   strict: boolean;
   speculative: "auto" | "on" | "off";
-  /** An answer to go on with; `prompt`, `messages` and `maxTokens` are not used then. */
+  /** An answer to go on with; prompt and `maxTokens` are not used then. */
   resume?: NativeSequence;
+}
+
+/** What is to be rendered; goes over as JSON text. */
+export interface NativeChatRequest {
+  /** As OpenAI's API writes them. */
+  messages: unknown[];
+  tools?: unknown[];
+  tool_choice?: "auto" | "required" | "none";
+  parallel_tool_calls?: boolean;
+  json_schema?: unknown;
+  grammar?: string;
+  /** Default true. */
+  add_generation_prompt?: boolean;
+  /** The answer goes on with the last message. */
+  continue_final_message?: boolean | string;
+  /** How thoughts are told: `none` leaves them in the content. Default `auto`. */
+  reasoning_format?: string;
+  /** Default true. */
+  enable_thinking?: boolean;
+  /** Variables of the template. */
+  template_arguments?: Record<string, unknown>;
+  /** ChatML stands in for a model without a template. */
+  any_template?: boolean;
+}
+
+/** A rendered conversation; comes as JSON text. */
+export interface NativeChat {
+  prompt: string;
+  /** Beside those of the request. */
+  stops: string[];
+  /** What the sampler has to keep to. Plain data, for {@linkcode NativeRequest}. */
+  constraint: { grammar: string } & Record<string, unknown>;
+  /** How the answer is to be read. Plain data, for {@linkcode NativeChatParser}. */
+  parser: {
+    /** The text is the content, and need not be read. */
+    plain: boolean;
+    [other: string]: unknown;
+  };
+}
+
+/** What is new of an answer; comes as JSON text, in arrays. */
+export interface NativeChatDelta {
+  reasoning?: string;
+  content?: string;
+  /** `name` may still grow as long as there are no `arguments`. */
+  tool_call?: { index: number; id: string; name: string; arguments: string };
+}
+
+/** Reads one answer as it grows. */
+export interface NativeChatParser {
+  /** More text, `last` with the end of the answer. Blocks for as long as the answer is long. */
+  push(text: string, last: boolean): string;
 }
 
 /** An answer in the middle of its generation. */
@@ -131,6 +201,8 @@ export interface NativeLogprob {
 export interface NativeEnding {
   reason?: "length" | "stop" | "eos" | "canceled" | "deadline";
   error?: NativeError;
+  /** Which of the stop strings, with reason `stop`. */
+  stoppedBy?: number;
   promptTokens: number;
   cachedTokens: number;
   generatedTokens: number;
@@ -179,8 +251,10 @@ export interface NativeEngine {
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Int32Array;
   /** Special tokens included. */
   detokenize(tokens: Int32Array): string;
-  /** A conversation as the model's template renders it. */
-  renderChat(request: { messages: { role: string; content: string }[] }): string;
+  /** A {@linkcode NativeChatRequest} to a {@linkcode NativeChat}, both JSON text. */
+  renderChat(request: string): Promise<string>;
+  /** One embedding a text, each not longer than the context and all together neither. Others wait meanwhile. */
+  embed(texts: Int32Array[]): Promise<Float32Array[]>;
   /** What llama.cpp allocated. */
   memory(): NativeMemory;
   /** Cancels everything and frees the model once the last reference is gone. Idempotent. */
@@ -192,6 +266,7 @@ export interface NativeAddon {
   llamaVersion: string;
   devices(): NativeDevice[];
   Engine: new (onEvents: (events: NativeEvent[]) => void) => NativeEngine;
+  ChatParser: new (parser: string) => NativeChatParser;
 }
 
 /** Where `deno task build` puts the addon. */

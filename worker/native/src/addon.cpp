@@ -1,18 +1,15 @@
 // The N-API side: one class, `Engine`, and `devices()`. Everything that can take long runs on a pool thread
 // and answers with a promise; events come through one thread-safe function. Declared in
 // worker/native/addon.ts.
+#include "addon_chat.h"
 #include "addon_convert.h"
 #include "addon_work.h"
 #include "devices.h"
-#include "engine.h"
-#include "errors.h"
 #include "native_log.h"
 
 #include <napi.h>
 
-#include <atomic>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,17 +17,6 @@
 namespace rbee {
 
 namespace {
-
-// What one `Engine` object and the work it started share; lives as long as any of them.
-struct State {
-  std::mutex life; // held while loading and while closing: one waits for the other
-  bool closed = false;
-  std::unique_ptr<Engine> engine;      // set once, by the load
-  std::atomic<Engine*> ready{nullptr}; // the same, once it may be used
-  std::atomic<bool> cancel_load{false};
-};
-
-using StatePtr = std::shared_ptr<State>;
 
 // Delivers one batch. Runs on the JavaScript thread; without an environment the process is going down.
 void deliver(Napi::Env env, Napi::Function callback, State* state, void* /*data*/) {
@@ -51,9 +37,10 @@ using EventFunction = Napi::TypedThreadSafeFunction<State, void, deliver>;
 class LoadWork : public PromiseWork {
  public:
   LoadWork(Napi::Env env, StatePtr state, EventFunction events, Napi::ThreadSafeFunction progress,
-           ModelOptions model, EngineOptions engine)
+           ModelOptions model, EngineOptions engine, EmbedderOptions embedder)
       : PromiseWork(env), state_(std::move(state)), events_(std::move(events)),
-        progress_(std::move(progress)), model_(std::move(model)), options_(std::move(engine)) {}
+        progress_(std::move(progress)), model_(std::move(model)), options_(std::move(engine)),
+        embedder_options_(std::move(embedder)) {}
 
  protected:
   void work() override {
@@ -69,11 +56,21 @@ class LoadWork : public PromiseWork {
       });
     };
     auto model = std::make_unique<Model>(model_, report, state_->cancel_load);
+    if (embedder_options_.wanted || model->only_embeds()) {
+      state_->embedder = std::make_unique<Embedder>(std::move(model), embedder_options_);
+      state_->embedder_ready = state_->embedder.get();
+      return;
+    }
     std::unique_ptr<Model> draft_model;
     if (!options_.draft_model.empty()) {
-      const ModelOptions draft{options_.draft_model, model_.backend, model_.device};
+      ModelOptions draft = model_;
+      draft.path = options_.draft_model;
+      draft.chat_template.clear();
       draft_model = std::make_unique<Model>(
           draft, [](LoadProgress) {}, state_->cancel_load);
+      if (draft_model->only_embeds()) {
+        throw EngineError("INVALID_MODEL", "The draft model makes embeddings; it cannot continue text.");
+      }
     }
     state_->engine = std::make_unique<Engine>(std::move(model), std::move(draft_model), options_,
                                               [events = events_] { events.NonBlockingCall(); });
@@ -82,7 +79,9 @@ class LoadWork : public PromiseWork {
 
   void settled() override { progress_.Release(); }
 
-  Napi::Value result(Napi::Env env) override { return facts_to_js(env, *state_->engine); }
+  Napi::Value result(Napi::Env env) override {
+    return state_->engine ? facts_to_js(env, *state_->engine) : facts_to_js(env, *state_->embedder);
+  }
 
  private:
   StatePtr state_;
@@ -90,6 +89,7 @@ class LoadWork : public PromiseWork {
   Napi::ThreadSafeFunction progress_;
   ModelOptions model_;
   EngineOptions options_;
+  EmbedderOptions embedder_options_;
 };
 
 class SubmitWork : public PromiseWork {
@@ -137,8 +137,8 @@ class SubmitWork : public PromiseWork {
 // Whether a request is prepared in some microseconds: nothing to render, to parse or to read at length.
 bool is_quick(const RequestOptions& options) {
   constexpr size_t quick_bytes = 1024;
-  return !options.resume && options.messages.empty() && options.grammar.empty() &&
-         options.json_schema.empty() && options.prompt.size() <= quick_bytes;
+  return !options.resume && options.grammar.empty() && options.json_schema.empty() &&
+         options.constraint.empty() && options.prompt.size() <= quick_bytes;
 }
 
 class ExportWork : public PromiseWork {
@@ -205,6 +205,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
                            InstanceMethod("tokenize", &EngineWrap::tokenize),
                            InstanceMethod("detokenize", &EngineWrap::detokenize),
                            InstanceMethod("renderChat", &EngineWrap::render_chat),
+                           InstanceMethod("embed", &EngineWrap::embed),
                            InstanceMethod("memory", &EngineWrap::memory),
                            InstanceMethod("close", &EngineWrap::close),
                        });
@@ -229,16 +230,17 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
         throw EngineError("INTERNAL", "load() was called before.");
       }
       const Napi::Object object = read_object(info[0], "options");
-      const ModelOptions model{read_string(object, "path"), read_string(object, "backend"),
-                               read_integer(object, "device")};
+      ModelOptions model = read_model_options(object);
       EngineOptions options = read_engine_options(object);
+      EmbedderOptions embedder = read_embedder_options(object);
       if (!info[1].IsFunction()) {
         throw EngineError("INVALID_REQUEST", "onProgress must be a function.");
       }
       auto progress =
           Napi::ThreadSafeFunction::New(info.Env(), info[1].As<Napi::Function>(), "rbee progress", 0, 1);
       loading_ = true;
-      return std::make_unique<LoadWork>(info.Env(), state_, events_, progress, model, std::move(options))
+      return std::make_unique<LoadWork>(info.Env(), state_, events_, progress, std::move(model), std::move(options),
+                                        std::move(embedder))
           .release()
           ->start();
     });
@@ -286,7 +288,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
         throw EngineError("INVALID_REQUEST", "text must be a string.");
       }
       const auto tokens =
-          engine().model().tokenize(info[0].As<Napi::String>(), info[1].ToBoolean(), info[2].ToBoolean());
+          model().tokenize(info[0].As<Napi::String>(), info[1].ToBoolean(), info[2].ToBoolean());
       auto array = Napi::Int32Array::New(info.Env(), tokens.size());
       std::copy(tokens.begin(), tokens.end(), array.Data());
       return array;
@@ -296,7 +298,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
   Napi::Value detokenize(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const std::vector<llama_token> tokens = read_tokens(info[0], "tokens");
-      const int size = llama_vocab_n_tokens(engine().model().vocab());
+      const int size = llama_vocab_n_tokens(model().vocab());
       for (const llama_token token : tokens) {
         if (token < 0 || token >= size) {
           throw EngineError("INVALID_REQUEST", "Token id " + std::to_string(token) +
@@ -304,19 +306,35 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
                                                    ".");
         }
       }
-      return Napi::String::New(info.Env(), sanitise_utf8(engine().model().detokenize(tokens)));
+      return Napi::String::New(info.Env(), sanitise_utf8(model().detokenize(tokens)));
     });
   }
 
   Napi::Value render_chat(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const std::vector<ChatTurn> turns = read_messages(read_object(info[0], "request"));
-      return Napi::String::New(info.Env(), engine().model().render_chat(turns));
+      model();
+      if (!info[0].IsString()) {
+        throw EngineError("INVALID_REQUEST", "request must be a string.");
+      }
+      return start_rendering(info.Env(), state_, info[0].As<Napi::String>());
+    });
+  }
+
+  Napi::Value embed(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Model& loaded = model();
+      if (state_->embedder_ready == nullptr) {
+        throw EngineError("INVALID_REQUEST", "This model was not loaded for embeddings.");
+      }
+      return start_embedding(info.Env(), state_, read_texts(info[0], llama_vocab_n_tokens(loaded.vocab())));
     });
   }
 
   Napi::Value memory(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&] { return to_js(info.Env(), engine().memory()); });
+    return guarded(info.Env(), [&] {
+      const Embedder* embedder = state_->embedder_ready;
+      return to_js(info.Env(), embedder != nullptr && !closed_ ? embedder->memory() : engine().memory());
+    });
   }
 
   Napi::Value close(const Napi::CallbackInfo& info) {
@@ -333,6 +351,14 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
     return *engine;
   }
 
+  const Model& model() const {
+    const Model* model = state_->model();
+    if (model == nullptr || closed_) {
+      throw EngineError("NOT_READY", "The model is not loaded.");
+    }
+    return *model;
+  }
+
   StatePtr state_;
   EventFunction events_;
   bool loading_ = false;
@@ -344,6 +370,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   rbee::install_log();
   exports.Set("Engine", rbee::EngineWrap::define(env));
+  exports.Set("ChatParser", rbee::define_chat_parser(env));
   exports.Set("llamaVersion", llama_version());
   exports.Set("devices", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
                 const auto devices = rbee::list_devices();

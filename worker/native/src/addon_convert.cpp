@@ -50,6 +50,7 @@ Napi::Object to_js(Napi::Env env, const Ending& ending) {
   Napi::Object object = Napi::Object::New(env);
   if (ending.error_code.empty()) {
     object.Set("reason", name_of(ending.reason));
+    if (ending.stopped_by >= 0) object.Set("stoppedBy", ending.stopped_by);
   } else {
     object.Set("error", error_to_js(env, {ending.error_code, ending.error_message, ending.native_code}));
   }
@@ -111,26 +112,26 @@ float read_float(const Napi::Object& object, const char* name) {
   return value.As<Napi::Number>().FloatValue();
 }
 
-std::vector<ChatTurn> read_messages(const Napi::Object& object) {
-  const Napi::Value value = object.Get("messages");
+std::vector<llama_logit_bias> read_logit_bias(const Napi::Object& object, const char* name) {
+  const Napi::Value value = object.Get(name);
   if (!value.IsArray()) {
-    throw wrong_type("messages", "an array");
+    throw wrong_type(name, "an array");
   }
   const auto array = value.As<Napi::Array>();
-  std::vector<ChatTurn> turns;
+  std::vector<llama_logit_bias> biases;
   for (uint32_t i = 0; i < array.Length(); i++) {
-    const Napi::Object message = read_object(array.Get(i), "a message");
-    turns.push_back({read_string(message, "role"), read_string(message, "content")});
+    const Napi::Object bias = read_object(array.Get(i), "a bias");
+    biases.push_back({read_integer(bias, "token"), read_float(bias, "bias")});
   }
-  return turns;
+  return biases;
 }
 
 RequestOptions read_request(const Napi::Object& object) {
   RequestOptions options;
   if (has(object, "resume")) {
     options.resume = read_sequence(read_object(object.Get("resume"), "resume"));
-  } else if (has(object, "messages")) {
-    options.messages = read_messages(object);
+  } else if (has(object, "promptTokens")) {
+    options.prompt_tokens = read_tokens(object.Get("promptTokens"), "promptTokens");
   } else {
     options.prompt = read_string(object, "prompt");
   }
@@ -155,11 +156,34 @@ RequestOptions read_request(const Napi::Object& object) {
   if (has(object, "jsonSchema")) {
     options.json_schema = read_string(object, "jsonSchema");
   }
+  if (has(object, "constraint")) {
+    options.constraint = read_string(object, "constraint");
+  }
+  options.logit_bias = read_logit_bias(object, "logitBias");
   if (has(object, "logprobs")) {
     options.logprobs = read_integer(object, "logprobs");
   }
   options.strict = object.Get("strict").ToBoolean();
   options.speculation = read_speculation(object);
+  return options;
+}
+
+ModelOptions read_model_options(const Napi::Object& object) {
+  ModelOptions options;
+  options.path = read_string(object, "path");
+  options.backend = read_string(object, "backend");
+  options.device = read_integer(object, "device");
+  options.chat_template = read_string(object, "chatTemplate");
+  return options;
+}
+
+EmbedderOptions read_embedder_options(const Napi::Object& object) {
+  EmbedderOptions options;
+  options.wanted = object.Get("embeddings").ToBoolean();
+  options.ctx_size = read_integer(object, "ctxSize");
+  options.threads = read_integer(object, "threads");
+  options.pooling = read_string(object, "pooling");
+  options.flash_attention = read_string(object, "flashAttention");
   return options;
 }
 
@@ -185,6 +209,23 @@ std::vector<llama_token> read_tokens(const Napi::Value& value, const char* what)
   }
   const auto array = value.As<Napi::Int32Array>();
   return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+std::vector<std::vector<llama_token>> read_texts(const Napi::Value& value, int vocabulary) {
+  if (!value.IsArray()) {
+    throw wrong_type("texts", "an array");
+  }
+  const auto array = value.As<Napi::Array>();
+  std::vector<std::vector<llama_token>> texts;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    texts.push_back(read_tokens(array.Get(i), "a text"));
+    for (const llama_token token : texts.back()) {
+      if (token < 0 || token >= vocabulary) {
+        throw EngineError("INVALID_REQUEST", "A text holds a token id that is not one of the vocabulary.");
+      }
+    }
+  }
+  return texts;
 }
 
 Napi::Object to_js(Napi::Env env, const Device& device) {
@@ -264,8 +305,9 @@ Napi::Object to_js(Napi::Env env, const EngineTimes& times) {
   return object;
 }
 
-Napi::Object facts_to_js(Napi::Env env, const Engine& engine) {
-  const Model& model = engine.model();
+namespace {
+
+Napi::Object model_facts(Napi::Env env, const Model& model) {
   const llama_model* handle = model.get();
   Napi::Object object = Napi::Object::New(env);
   object.Set("architecture", model.metadata("general.architecture"));
@@ -276,10 +318,26 @@ Napi::Object facts_to_js(Napi::Env env, const Engine& engine) {
   object.Set("vocabulary", llama_vocab_n_tokens(model.vocab()));
   object.Set("embeddingLength", llama_model_n_embd(handle));
   object.Set("contextTrain", llama_model_n_ctx_train(handle));
-  object.Set("context", engine.context());
-  object.Set("slots", engine.slots());
   object.Set("chatTemplate", model.has_chat_template());
   object.Set("recurrent", model.recurrent());
+  return object;
+}
+
+} // namespace
+
+Napi::Object facts_to_js(Napi::Env env, const Engine& engine) {
+  Napi::Object object = model_facts(env, engine.model());
+  object.Set("context", engine.context());
+  object.Set("slots", engine.slots());
+  return object;
+}
+
+Napi::Object facts_to_js(Napi::Env env, const Embedder& embedder) {
+  Napi::Object object = model_facts(env, embedder.model());
+  object.Set("context", embedder.context());
+  object.Set("pooling", embedder.pooling());
+  object.Set("width", embedder.width());
+  object.Set("batch", embedder.batch());
   return object;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "devices.h"
+#include "embedder.h"
 #include "engine.h"
 #include "errors.h"
 #include "request.h"
@@ -20,10 +21,13 @@ bool has(const Napi::Object& object, const char* name);
 int read_integer(const Napi::Object& object, const char* name);
 float read_float(const Napi::Object& object, const char* name);
 Napi::Object read_object(const Napi::Value& value, const char* what);
-std::vector<ChatTurn> read_messages(const Napi::Object& object);
 std::vector<llama_token> read_tokens(const Napi::Value& value, const char* what);
 RequestOptions read_request(const Napi::Object& object);
+ModelOptions read_model_options(const Napi::Object& object);
 EngineOptions read_engine_options(const Napi::Object& object);
+EmbedderOptions read_embedder_options(const Napi::Object& object);
+// Each with ids below `vocabulary` only.
+std::vector<std::vector<llama_token>> read_texts(const Napi::Value& value, int vocabulary);
 SequenceState read_sequence(const Napi::Object& object);
 
 Napi::Object to_js(Napi::Env env, const Device& device);
@@ -34,6 +38,7 @@ Napi::Object to_js(Napi::Env env, const EngineTimes& times);
 Napi::Object to_js(Napi::Env env, const GeneratedToken& token);
 Napi::Object to_js(Napi::Env env, const SequenceState& state);
 Napi::Object facts_to_js(Napi::Env env, const Engine& engine);
+Napi::Object facts_to_js(Napi::Env env, const Embedder& embedder);
 
 // An Error with `code` and `native` beside its message.
 Napi::Value error_to_js(Napi::Env env, const EngineError& error);

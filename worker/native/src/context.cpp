@@ -95,29 +95,8 @@ bool uses_tiles(const llama_context* context) {
   return false;
 }
 
-int checked_ctx_size(const Model& model, int wanted) {
-  const int trained = llama_model_n_ctx_train(model.get());
-  if (wanted == 0) return trained > 0 ? std::min(trained, default_ctx_size) : default_ctx_size;
-  if (trained > 0 && wanted > trained && !model.recurrent()) {
-    throw EngineError("INVALID_REQUEST", "ctx_size is " + std::to_string(wanted) +
-                                             ", this model was trained for " + std::to_string(trained) +
-                                             " tokens.");
-  }
-  return wanted;
-}
-
 bool is_small(const Model& model) {
   return llama_model_size(model.get()) < small_model_bytes;
-}
-
-int threads_for_rows(const Model& model, int wanted) {
-  if (wanted > 0) return wanted;
-  const int cores = common_cpu_get_num_physical_cores();
-  return is_small(model) ? std::min(cores, small_model_threads) : cores;
-}
-
-int threads_for_row(const Model& model, int wanted) {
-  return wanted == 0 && is_small(model) ? 1 : threads_for_rows(model, wanted);
 }
 
 // Looked up by name because the CPU backend may be a plugin.
@@ -132,6 +111,33 @@ ThreadPool make_thread_pool(int threads) {
   return ThreadPool(create(&params), destroy);
 }
 
+} // namespace
+
+int checked_ctx_size(const Model& model, int wanted) {
+  const int trained = llama_model_n_ctx_train(model.get());
+  if (wanted == 0) return trained > 0 ? std::min(trained, default_ctx_size) : default_ctx_size;
+  if (trained > 0 && wanted > trained && !model.recurrent()) {
+    throw EngineError("INVALID_REQUEST", "ctx_size is " + std::to_string(wanted) +
+                                             ", this model was trained for " + std::to_string(trained) +
+                                             " tokens.");
+  }
+  return wanted;
+}
+
+int threads_for_rows(const Model& model, int wanted) {
+  if (wanted > 0) return wanted;
+  const int cores = common_cpu_get_num_physical_cores();
+  return is_small(model) ? std::min(cores, small_model_threads) : cores;
+}
+
+namespace {
+
+int threads_for_row(const Model& model, int wanted) {
+  return wanted == 0 && is_small(model) ? 1 : threads_for_rows(model, wanted);
+}
+
+} // namespace
+
 // Two pools where the numbers differ: a thread of a pool that has nothing to do in a step is woken all the same.
 // llama.cpp parks the one that it does not use.
 ThreadPools make_thread_pools(const Model& model, int wanted) {
@@ -142,7 +148,20 @@ ThreadPools make_thread_pools(const Model& model, int wanted) {
   return pools;
 }
 
-} // namespace
+MemoryUse memory_use(const llama_context* context) {
+  MemoryUse use;
+  size_t mapped = 0;
+  for (const auto& [type, data] : llama_get_memory_breakdown(context)) {
+    use.weights += data.model;
+    use.kv += data.context;
+    use.compute += data.compute;
+    if (is_mapped(type)) mapped += data.model;
+  }
+  // What the CPU's kernels keep in a layout of their own is a copy, and its part of the file can be given up.
+  const size_t copied = use.weights - mapped;
+  use.mapped = mapped > copied ? mapped - copied : 0;
+  return use;
+}
 
 Context::Context(Model& model, const EngineOptions& options, std::function<bool()> should_abort,
                  const ThreadPools* threads)
@@ -197,21 +216,6 @@ Context::Context(Model& model, const EngineOptions& options, std::function<bool(
   // Only now: the owner, whom it asks, is still being made.
   llama_set_abort_callback(
       context_.get(), [](void* self) { return static_cast<const Context*>(self)->should_abort_(); }, this);
-}
-
-MemoryUse Context::memory() const {
-  MemoryUse use;
-  size_t mapped = 0;
-  for (const auto& [type, data] : llama_get_memory_breakdown(context_.get())) {
-    use.weights += data.model;
-    use.kv += data.context;
-    use.compute += data.compute;
-    if (is_mapped(type)) mapped += data.model;
-  }
-  // What the CPU's kernels keep in a layout of their own is a copy, and its part of the file can be given up.
-  const size_t copied = use.weights - mapped;
-  use.mapped = mapped > copied ? mapped - copied : 0;
-  return use;
 }
 
 // llama.cpp writes a mark, the sequence's id, the number of caches side by side, and for each of them a count

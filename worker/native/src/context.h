@@ -41,6 +41,15 @@ struct ThreadPools {
   ThreadPool row;
 };
 
+// `wanted` 0: the machine's physical cores, fewer for very small models.
+int threads_for_rows(const Model& model, int wanted);
+ThreadPools make_thread_pools(const Model& model, int wanted);
+
+// `wanted` 0: what the model was trained for, at most 4096. Throws EngineError INVALID_REQUEST for more than that.
+int checked_ctx_size(const Model& model, int wanted);
+
+MemoryUse memory_use(const llama_context* context);
+
 class Context {
  public:
   // Creates the context and decodes one token with it, so that ready means ready. `should_abort` is asked
@@ -61,7 +70,7 @@ class Context {
   int capacity() const { return capacity_; }
   const StepLimits& step_limits() const { return step_limits_; }
   const ThreadPools& thread_pools() const { return thread_pools_; }
-  MemoryUse memory() const;
+  MemoryUse memory() const { return memory_use(get()); }
 
   // What the memory holds of a sequence, as a context of the same model and cache type can take it over.
   std::vector<uint8_t> save_sequence(llama_seq_id sequence) const;

@@ -2,6 +2,7 @@
 // step.
 #pragma once
 
+#include "batch.h"
 #include "context.h"
 #include "events.h"
 #include "governor.h"
@@ -23,14 +24,6 @@
 #include <vector>
 
 namespace rbee {
-
-// The tokens of one step.
-struct Batch : llama_batch {
-  explicit Batch(int capacity) : llama_batch(llama_batch_init(capacity, 0, 1)) {}
-  ~Batch() { llama_batch_free(*this); }
-  Batch(const Batch&) = delete;
-  Batch& operator=(const Batch&) = delete;
-};
 
 // Where the engine thread's time went since the start, in nanoseconds.
 struct EngineTimes {

@@ -125,15 +125,10 @@ void Engine::add_guesses(const Slots& generating) {
 }
 
 void Engine::add_to_batch(Slot& slot, llama_token token, bool output) {
-  const int i = batch_.n_tokens++;
   if (in_step_.empty() || in_step_.back() != slot.request->cancel) {
     in_step_.push_back(slot.request->cancel);
   }
-  batch_.token[i] = token;
-  batch_.pos[i] = static_cast<llama_pos>(slot.cache.size());
-  batch_.n_seq_id[i] = 1;
-  batch_.seq_id[i][0] = slot.id;
-  batch_.logits[i] = output ? 1 : 0;
+  batch_.add(token, static_cast<llama_pos>(slot.cache.size()), slot.id, output);
   slot.cache.push_back(token);
 }
 
@@ -249,9 +244,11 @@ std::optional<Ending> Engine::sample_row(Slot& slot, int row) {
   }
   request.generated.push_back(token);
   request.held.push_back(std::move(generated));
-  emit(slot, request.text.push(model_->piece(token)));
+  emit(slot, request.text.push(request.piece(*model_, token)));
   if (request.text.stopped()) {
-    return Ending(StopReason::stop);
+    Ending ending(StopReason::stop);
+    ending.stopped_by = request.text.stopped_by();
+    return ending;
   }
   if (static_cast<int>(request.generated.size()) == request.max_tokens) {
     return Ending(StopReason::length);

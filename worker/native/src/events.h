@@ -43,6 +43,7 @@ struct Ending {
   std::string error_code;
   std::string error_message;
   int native_code = 0;
+  int stopped_by = -1; // which of the stop strings
   int prompt_tokens = 0;
   int cached_tokens = 0;
   int generated_tokens = 0;

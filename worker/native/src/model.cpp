@@ -7,13 +7,14 @@
 #include "model_check.h"
 #include "native_log.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <future>
 #include <memory>
-#include <mutex>
 #include <thread>
+#include <vector>
 
 namespace rbee {
 
@@ -58,6 +59,14 @@ bool on_progress(float fraction, void* user_data) {
   return !state.cancel.load(std::memory_order_relaxed);
 }
 
+// Some templates are not Jinja but known to llama.cpp by name, as `llama3`; `chatml` is both.
+bool is_known_template(const std::string& source) {
+  if (source == "chatml") return false;
+  std::vector<const char*> names(static_cast<size_t>(llama_chat_builtin_templates(nullptr, 0)));
+  llama_chat_builtin_templates(names.data(), names.size());
+  return std::any_of(names.begin(), names.end(), [&source](const char* name) { return source == name; });
+}
+
 double file_bytes(const std::string& path) {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
   if (!file || std::fseek(file.get(), 0, SEEK_END) != 0) {
@@ -99,32 +108,35 @@ Model::Model(const ModelOptions& options, const std::function<void(LoadProgress)
   if (llama_vocab_n_tokens(vocab()) <= 0) {
     throw EngineError("INVALID_MODEL", "Model file " + options.path + " has no vocabulary.");
   }
-  if (metadata((metadata("general.architecture") + ".attention.causal").c_str()) == "false") {
-    throw EngineError("INVALID_MODEL",
-                      "Model file " + options.path + " makes embeddings; it cannot continue text.");
-  }
   try {
     tokenize("The 3 bees: caf\xC3\xA9 \xF0\x9F\x90\x9D\n", true, true);
   } catch (const std::exception& error) {
     throw EngineError("INVALID_MODEL", "The vocabulary of " + options.path + " has gaps: " + error.what());
   }
-  load_chat_template();
+  load_chat_template(options.chat_template);
 }
 
 // A model whose template cannot be parsed still continues raw text.
-void Model::load_chat_template() {
-  const char* source = llama_model_chat_template(model_.get(), nullptr);
-  if (source == nullptr) return;
-  if (!is_parsable_template(source)) {
+void Model::load_chat_template(const std::string& instead) {
+  const char* own = llama_model_chat_template(model_.get(), nullptr);
+  std::string source = !instead.empty() ? instead : own != nullptr ? own : "";
+  jinja_ = !is_known_template(source);
+  if (jinja_ && !is_parsable_template(source.c_str())) {
+    if (!instead.empty()) {
+      throw EngineError("INVALID_REQUEST", "The chat template is too large or nested too deep.");
+    }
     std::fputs("the chat template is not used: it is too large or nested too deep\n", stderr);
-    return;
+    source.clear();
   }
+  has_template_ = !source.empty();
+  // Without any, llama.cpp's own ChatML.
+  if (source.empty()) source = "chatml";
   // Parsing runs the template to learn what it can, and a template is a program that need not end.
   std::promise<common_chat_templates_ptr> parsed;
   std::future<common_chat_templates_ptr> result = parsed.get_future();
-  std::thread([model = model_.get(), parsed = std::move(parsed)]() mutable {
+  std::thread([model = model_.get(), source, parsed = std::move(parsed)]() mutable {
     try {
-      parsed.set_value(common_chat_templates_init(model, ""));
+      parsed.set_value(common_chat_templates_init(model, source));
     } catch (...) {
       parsed.set_exception(std::current_exception());
     }
@@ -137,8 +149,17 @@ void Model::load_chat_template() {
   try {
     templates_ = result.get();
   } catch (const std::exception& error) {
+    if (!instead.empty()) {
+      throw EngineError("INVALID_REQUEST", std::string("The chat template cannot be used: ") + error.what());
+    }
     std::fprintf(stderr, "the chat template is not used: %s\n", error.what());
+    has_template_ = false;
+    templates_ = common_chat_templates_init(model_.get(), "chatml");
   }
+}
+
+bool Model::only_embeds() const {
+  return metadata((metadata("general.architecture") + ".attention.causal").c_str()) == "false";
 }
 
 bool Model::recurrent() const {
@@ -166,33 +187,8 @@ std::string Model::detokenize(const std::vector<llama_token>& tokens) const {
   return common_detokenize(vocab(), tokens, /*special=*/true);
 }
 
-std::string Model::piece(llama_token token) const {
-  return common_token_to_piece(vocab(), token, /*special=*/false);
-}
-
-std::string Model::render_chat(const std::vector<ChatTurn>& turns) const {
-  if (!templates_) {
-    throw EngineError("INVALID_REQUEST",
-                      "This model has no chat template. Send `prompt` instead of `messages`.");
-  }
-  common_chat_templates_inputs inputs;
-  for (const ChatTurn& turn : turns) {
-    common_chat_msg message;
-    message.role = turn.role;
-    message.content = turn.content;
-    inputs.messages.push_back(std::move(message));
-  }
-  inputs.add_generation_prompt = true;
-  inputs.use_jinja = true;
-  // llama.cpp tells the template today's date by way of std::localtime, whose result all threads share.
-  static std::mutex one_at_a_time;
-  const std::lock_guard<std::mutex> lock(one_at_a_time);
-  try {
-    return common_chat_templates_apply(templates_.get(), inputs).prompt;
-  } catch (const std::exception& error) {
-    throw EngineError("INVALID_REQUEST",
-                      std::string("The chat template refuses these messages: ") + error.what());
-  }
+std::string Model::piece(llama_token token, bool special) const {
+  return common_token_to_piece(vocab(), token, special);
 }
 
 } // namespace rbee

@@ -17,6 +17,7 @@ struct ModelOptions {
   std::string path;
   std::string backend = "cpu";
   int device = 0; // index within the backend
+  std::string chat_template; // instead of the file's own: Jinja, or a name that llama.cpp knows; empty: none
 };
 
 // Layers and bytes in memory so far, while loading.
@@ -24,11 +25,6 @@ struct LoadProgress {
   int layers_loaded;
   int layers_total;
   double bytes_loaded;
-};
-
-struct ChatTurn {
-  std::string role;
-  std::string content;
 };
 
 class Model {
@@ -43,9 +39,14 @@ class Model {
   llama_model* get() { return model_.get(); }
   const llama_vocab* vocab() const { return llama_model_get_vocab(model_.get()); }
 
-  // Whether the file itself brings a chat template.
-  bool has_chat_template() const { return templates_ != nullptr; }
+  // Whether a chat template came with the file or the options; otherwise ChatML stands in.
+  bool has_chat_template() const { return has_template_; }
+  // False for a template of llama.cpp's own that it only knows by name.
+  bool has_jinja_template() const { return jinja_; }
+  const common_chat_templates* templates() const { return templates_.get(); }
   bool recurrent() const;
+  // Whether it cannot continue text, because its tokens attend to those behind them.
+  bool only_embeds() const;
   bool on_gpu() const { return on_gpu_; }
 
   std::string description() const;
@@ -54,19 +55,18 @@ class Model {
   std::vector<llama_token> tokenize(const std::string& text, bool add_special, bool parse_special) const;
   std::string detokenize(const std::vector<llama_token>& tokens) const;
 
-  // The bytes of one token as an answer shows them; maybe no whole UTF-8 character.
-  std::string piece(llama_token token) const;
-
-  // A conversation as the model's own template renders it, up to where the assistant speaks. Throws
-  // INVALID_REQUEST when the template refuses the conversation or the file has none.
-  std::string render_chat(const std::vector<ChatTurn>& turns) const;
+  // The bytes of one token as an answer shows them, those of a special token only with `special`; maybe no
+  // whole UTF-8 character.
+  std::string piece(llama_token token, bool special = false) const;
 
  private:
-  void load_chat_template();
+  void load_chat_template(const std::string& instead);
 
   bool on_gpu_;
   llama_model_ptr model_;
   common_chat_templates_ptr templates_;
+  bool has_template_ = false;
+  bool jinja_ = true;
 };
 
 } // namespace rbee

@@ -1,9 +1,8 @@
 #include "request.h"
 
 #include "errors.h"
+#include "grammar_check.h"
 #include "random_draws.h"
-
-#include "json-schema-to-grammar.h"
 
 #include <algorithm>
 #include <cstring>
@@ -13,82 +12,57 @@ namespace rbee {
 
 namespace {
 
-// llama.cpp parses schemas and grammars by recursion: what is nested deeper could overflow its stack.
-constexpr int max_nesting = 200;
-// It also follows rules from one to the next by recursion, and a schema's optional properties as well.
-constexpr int max_rules = 2000;
-constexpr int max_schema_keys = 1000;
-
-void check_nesting(const std::string& text, const char* open, const char* close, const char* what) {
-  const std::string opening = open;
-  const std::string closing = close;
-  int depth = 0;
-  for (const char c : text) {
-    if (opening.find(c) != std::string::npos && ++depth > max_nesting) {
-      throw EngineError("INVALID_REQUEST", std::string(what) + " is nested deeper than " +
-                                               std::to_string(max_nesting) + " levels.");
-    }
-    if (closing.find(c) != std::string::npos && depth > 0) {
-      depth--;
-    }
-  }
-}
-
-int count_of(const std::string& text, const std::string& part) {
-  int count = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) {
-    count++;
-  }
-  return count;
-}
-
-void check_count(int count, int limit, const char* what) {
-  if (count > limit) {
-    throw EngineError("INVALID_REQUEST", std::string(what) + " are " + std::to_string(count) + ", at most " +
-                                             std::to_string(limit) + " are allowed.");
-  }
-}
-
-// Groups become rules of their own.
-void check_rules(const std::string& grammar, const char* what) {
-  check_count(count_of(grammar, "::=") + count_of(grammar, "("), max_rules, what);
-}
-
-std::string grammar_of_schema(const std::string& schema) {
-  check_nesting(schema, "{[", "}]", "json_schema");
-  check_count(count_of(schema, "\":"), max_schema_keys, "The keys of json_schema");
-  std::string grammar;
-  try {
-    grammar = json_schema_to_grammar(common_json::parse(schema));
-  } catch (const std::exception& error) {
-    throw EngineError("INVALID_REQUEST", std::string("json_schema cannot be used: ") + error.what());
-  }
-  check_nesting(grammar, "(", ")", "The grammar of json_schema");
-  check_rules(grammar, "The rules of json_schema's grammar");
-  return grammar;
-}
-
 std::string grammar_of(const RequestOptions& options) {
   if (!options.json_schema.empty()) {
     return grammar_of_schema(options.json_schema);
   }
-  check_nesting(options.grammar, "(", ")", "grammar");
-  check_rules(options.grammar, "The rules of grammar");
-  // What follows would not be read: the answer would be free where it was to be bound.
-  if (options.grammar.find('\0') != std::string::npos) {
-    throw EngineError("INVALID_REQUEST", "grammar holds a NUL character.");
-  }
-  // common takes this prefix for another library's grammar and ends the process where that is not built in.
-  if (options.grammar.rfind("%llguidance", 0) == 0) {
-    throw EngineError("INVALID_REQUEST", "grammar must be GBNF.");
-  }
+  check_grammar(options.grammar, "grammar");
   return options.grammar;
 }
 
 // Whether the likeliest token is always the next one.
 bool takes_likeliest(const RequestOptions& options) {
   return options.temperature <= 0 && options.repetition_penalty == 1 && options.presence_penalty == 0 &&
-         options.frequency_penalty == 0 && options.grammar.empty() && options.json_schema.empty();
+         options.frequency_penalty == 0 && options.grammar.empty() && options.json_schema.empty() &&
+         options.constraint.empty() && options.logit_bias.empty();
+}
+
+// A word that is one token is looked for as that, so that it is not found inside another.
+common_grammar_trigger trigger_for(const Model& model, const common_grammar_trigger& trigger) {
+  if (trigger.type != COMMON_GRAMMAR_TRIGGER_TYPE_WORD) return trigger;
+  const auto tokens = model.tokenize(trigger.value, /*add_special=*/false, /*parse_special=*/true);
+  if (tokens.size() != 1) return trigger;
+  return {COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN, trigger.value, tokens[0]};
+}
+
+std::set<llama_token> single_tokens(const Model& model, const std::vector<std::string>& texts) {
+  std::set<llama_token> found;
+  for (const std::string& text : texts) {
+    const auto tokens = model.tokenize(text, /*add_special=*/false, /*parse_special=*/true);
+    if (tokens.size() == 1) found.insert(tokens[0]);
+  }
+  return found;
+}
+
+void constrain(common_params_sampling& params, const Model& model, const ChatConstraint& constraint) {
+  const auto tokens = [&model](const std::string& text) {
+    return model.tokenize(text, /*add_special=*/false, /*parse_special=*/true);
+  };
+  if (constraint.grammar.empty()) return;
+  check_grammar(constraint.grammar, "the chat template's grammar");
+  params.grammar = {COMMON_GRAMMAR_TYPE_TOOL_CALLS, constraint.grammar};
+  params.grammar_lazy = constraint.lazy;
+  for (const common_grammar_trigger& trigger : constraint.triggers) {
+    params.grammar_triggers.push_back(trigger_for(model, trigger));
+  }
+  params.preserved_tokens = single_tokens(model, constraint.preserved_tokens);
+  params.generation_prompt = constraint.generation_prompt;
+  if (constraint.thinking_ends.empty()) return;
+  params.reasoning_budget_start = tokens(constraint.thinking_start);
+  for (const std::string& end : constraint.thinking_ends) {
+    params.reasoning_budget_end.push_back(tokens(end));
+  }
+  params.reasoning_budget_forced = params.reasoning_budget_end.front();
 }
 
 common_sampler_ptr make_sampler(const Model& model, const RequestOptions& options, uint32_t seed) {
@@ -102,8 +76,10 @@ common_sampler_ptr make_sampler(const Model& model, const RequestOptions& option
   params.penalty_repeat = options.repetition_penalty;
   params.penalty_present = options.presence_penalty;
   params.penalty_freq = options.frequency_penalty;
-  const std::string grammar = grammar_of(options);
-  if (!grammar.empty()) {
+  params.logit_bias = options.logit_bias;
+  if (!options.constraint.empty()) {
+    constrain(params, model, read_constraint(options.constraint));
+  } else if (const std::string grammar = grammar_of(options); !grammar.empty()) {
     params.grammar = {COMMON_GRAMMAR_TYPE_USER, grammar};
   }
   try {
@@ -176,16 +152,21 @@ bool known_tokens(const Model& model, const std::vector<llama_token>& tokens) {
 }
 
 void read_prompt(Request& request, const Model& model, int context, const RequestOptions& options) {
-  const std::string text = options.messages.empty() ? options.prompt : model.render_chat(options.messages);
-  check_length(model, text, context);
-  request.prompt = model.tokenize(text, /*add_special=*/true, /*parse_special=*/true);
+  request.prompt = options.prompt_tokens;
+  if (request.prompt.empty()) {
+    check_length(model, options.prompt, context);
+    request.prompt = model.tokenize(options.prompt, /*add_special=*/true, /*parse_special=*/true);
+  }
   if (request.prompt.empty()) {
     throw EngineError("INVALID_REQUEST", "The prompt has no tokens for this model.");
   }
   // A vocabulary may lack a byte; what then stands for it is no token, and would fail every answer of its
   // step.
   if (!known_tokens(model, request.prompt)) {
-    throw EngineError("INVALID_REQUEST", "The prompt holds a character that this model has no token for.");
+    throw EngineError("INVALID_REQUEST",
+                      options.prompt_tokens.empty()
+                          ? "The prompt holds a character that this model has no token for."
+                          : "The prompt holds a token id that is not one of the model's vocabulary.");
   }
   request.prompt_tokens = request.prompt.size();
   request.max_tokens = checked_max_tokens(options, static_cast<int>(request.prompt.size()), context);
@@ -220,7 +201,7 @@ void restore(Request& request, const Model& model, int context, RequestOptions& 
   request.generated_before = request.generated.size();
   for (const llama_token token : request.generated) {
     request.held.push_back({token, {}, std::nullopt, {}});
-    const size_t certain = request.text.push(model.piece(token)).size();
+    const size_t certain = request.text.push(request.piece(model, token)).size();
     request.held.erase(request.held.begin(), request.held.begin() + static_cast<std::ptrdiff_t>(certain));
   }
   if (request.text.stopped() || request.held.size() != state.held.size()) {
@@ -262,6 +243,9 @@ std::unique_ptr<Request> prepare_request(const Model& model, const RequestLimits
   request->seed = options.resume ? options.resume->seed
                   : options.seed ? *options.seed
                                  : std::random_device{}() % LLAMA_DEFAULT_SEED;
+  if (!options.constraint.empty()) {
+    request->shown_tokens = single_tokens(model, read_constraint(options.constraint).preserved_tokens);
+  }
   if (options.resume) {
     restore(*request, model, limits.context, options);
   } else {

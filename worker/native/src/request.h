@@ -1,6 +1,7 @@
 // One request for an answer: from what the caller asked to what the engine thread works on.
 #pragma once
 
+#include "conversation.h"
 #include "events.h"
 #include "model.h"
 #include "sampling.h"
@@ -12,6 +13,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,8 +21,8 @@ namespace rbee {
 
 // As asked; ranges were checked at the edge, everything else is checked by prepare_request.
 struct RequestOptions {
-  std::string prompt; // used when `messages` is empty
-  std::vector<ChatTurn> messages;
+  std::string prompt;
+  std::vector<llama_token> prompt_tokens; // used instead of `prompt` unless empty
   int max_tokens = 0; // 0: the default, or what the context leaves
   int default_max_tokens = 0;
   float temperature = 0.7F;
@@ -34,10 +36,12 @@ struct RequestOptions {
   std::vector<std::string> stops;
   std::string grammar;     // GBNF, empty for none
   std::string json_schema; // JSON text, empty for none
+  std::string constraint;  // what render_conversation gave, used instead of the two; empty for none
+  std::vector<llama_logit_bias> logit_bias;
   int logprobs = -1;       // alternatives to report; -1: no log probabilities at all
   bool strict = false;     // computed by itself, so that its neighbours change nothing
   Speculation speculation = Speculation::automatic;
-  // An answer to go on with; `prompt`, `messages` and `max_tokens` are not used then.
+  // An answer to go on with; prompt and `max_tokens` are not used then.
   std::optional<SequenceState> resume;
 };
 
@@ -75,6 +79,7 @@ struct Request {
   // that takes 0.1 to 1 ms a token.
   common_sampler_ptr sampler;
   TextStream text;
+  std::set<llama_token> shown_tokens; // special ones that are text of the answer all the same
   std::vector<llama_token> generated;
   size_t generated_before = 0;     // of these, in another process
   std::deque<GeneratedToken> held; // generated, their text not certain yet
@@ -88,6 +93,10 @@ struct Request {
   Clock::time_point submitted_at;
   Clock::time_point first_token_at;
 
+  // The text of a generated token.
+  std::string piece(const Model& model, llama_token token) const {
+    return model.piece(token, shown_tokens.count(token) > 0);
+  }
   // Of prompt and answer at its end.
   size_t total_tokens() const { return prompt_tokens + static_cast<size_t>(max_tokens); }
 };

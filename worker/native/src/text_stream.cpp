@@ -87,7 +87,7 @@ std::vector<std::string> TextStream::push(const std::string& piece) {
   held_ += piece;
   ends_.push_back(held_.size());
   const size_t certain = certain_length();
-  if (stopped_) {
+  if (stopped()) {
     return release(ends_.size(), certain);
   }
   size_t count = 0;
@@ -104,13 +104,13 @@ std::vector<std::string> TextStream::finish() {
 // Up to where the held text is certain; finds stop strings.
 size_t TextStream::certain_length() {
   size_t stop_at = std::string::npos;
-  for (const std::string& stop : stops_) {
-    stop_at = std::min(stop_at, held_.find(stop));
+  for (size_t i = 0; i < stops_.size(); i++) {
+    const size_t at = held_.find(stops_[i]);
+    if (at >= stop_at) continue;
+    stop_at = at;
+    stopped_by_ = static_cast<int>(i);
   }
-  if (stop_at != std::string::npos) {
-    stopped_ = true;
-    return stop_at;
-  }
+  if (stopped()) return stop_at;
   size_t certain = complete_utf8_length(held_);
   for (const std::string& stop : stops_) {
     // The longest end of the text that a stop string begins with may become one.

@@ -26,7 +26,9 @@ class TextStream {
   std::vector<std::string> push(const std::string& piece);
 
   // Whether a stop string was found.
-  bool stopped() const { return stopped_; }
+  bool stopped() const { return stopped_by_ >= 0; }
+  // Which one, counted as they were given; -1: none.
+  int stopped_by() const { return stopped_by_; }
 
   // The texts of all held tokens, at the end of an answer that no stop string ended.
   std::vector<std::string> finish();
@@ -38,7 +40,7 @@ class TextStream {
   std::vector<std::string> stops_;
   std::string held_;         // bytes of the held tokens
   std::vector<size_t> ends_; // where in `held_` each of them ends
-  bool stopped_ = false;
+  int stopped_by_ = -1;
 };
 
 } // namespace rbee

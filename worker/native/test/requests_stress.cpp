@@ -1,5 +1,7 @@
 #include "requests_stress.h"
 
+#include "conversation.h"
+
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -14,6 +16,16 @@ constexpr const char* sentences[] = {
     "One day they saw a big red ball \xF0\x9F\x8E\x88 near the caf\xC3\xA9. ",
     "\"Can we play with it?\" asked Lily, and her mom said yes! ",
 };
+
+// The prompt of a conversation.
+std::string rendered(const Model& model, const std::string& text) {
+  common_json message = common_json::object();
+  message["role"] = "user";
+  message["content"] = text;
+  common_json request = common_json::object();
+  request["messages"] = common_json::array({message});
+  return common_json::parse(render_conversation(model, request.dump())).at("prompt").get<std::string>();
+}
 
 // One way in which a request can differ from the plainest; several may come together.
 struct Feature {
@@ -61,20 +73,20 @@ constexpr Feature features[] = {
      }},
     {10,
      [](Requests& requests, Wish& wish) {
-       wish.options.messages = {{"user", requests.story(1 + requests.random.below(20))}};
-       wish.refused |= !requests.model.has_chat_template();
+       if (requests.model.has_chat_template()) {
+         wish.options.prompt = rendered(requests.model, requests.story(1 + requests.random.below(20)));
+       }
      }},
     {3,
      [](Requests& requests, Wish& wish) {
        wish.options.prompt = requests.story(requests.context * 2);
-       wish.refused |= wish.options.messages.empty();
+       wish.refused = true;
      }},
     {2,
      [](Requests& requests, Wish& wish) {
        wish.options.prompt = std::string("a\0b", 3);
        const auto ids = requests.model.tokenize(wish.options.prompt, true, true);
-       const bool has_gap = std::find(ids.begin(), ids.end(), LLAMA_TOKEN_NULL) != ids.end();
-       wish.refused = wish.options.messages.empty() ? has_gap : wish.refused;
+       wish.refused = std::find(ids.begin(), ids.end(), LLAMA_TOKEN_NULL) != ids.end();
      }},
     {3,
      [](Requests&, Wish& wish) {

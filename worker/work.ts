@@ -1,0 +1,53 @@
+/** What the engine is given to answer, and how the addon takes it. */
+import { DEFAULT_MAX_TOKENS } from "../protocol/limits.ts";
+import type { GenerationOptions, InferenceRequest } from "../protocol/worker_requests.ts";
+import type { NativeChat, NativeChatRequest, NativeRequest, NativeSequence } from "./native/addon.ts";
+
+/** What is to be answered: a new prompt, in one of four shapes, or an answer that was begun elsewhere. */
+export type Work =
+  & GenerationOptions
+  & (
+    | Pick<InferenceRequest, "prompt" | "messages" | "max_tokens"> & {
+      /** Ids of the prompt. */
+      tokens?: readonly number[];
+      /** A conversation whose template may bind the answer. */
+      chat?: NativeChatRequest;
+    }
+    | { resume: NativeSequence }
+  );
+
+/** What was settled about work when it was taken. */
+export interface Accepted {
+  /** Of a conversation. */
+  rendered?: NativeChat;
+}
+
+/** As the addon takes it; `rendered` is what became of the work's conversation. */
+export function toNative(work: Work, rendered?: NativeChat): NativeRequest {
+  const source = "resume" in work ? { resume: work.resume } : {
+    prompt: rendered?.prompt ?? work.prompt,
+    promptTokens: work.tokens && new Int32Array(work.tokens),
+    maxTokens: work.max_tokens,
+  };
+  const bound = rendered !== undefined && rendered.constraint.grammar !== "";
+  return {
+    ...source,
+    defaultMaxTokens: DEFAULT_MAX_TOKENS,
+    temperature: work.temperature,
+    topP: work.top_p,
+    topK: work.top_k,
+    minP: work.min_p,
+    repetitionPenalty: work.repetition_penalty,
+    presencePenalty: work.presence_penalty,
+    frequencyPenalty: work.frequency_penalty,
+    seed: work.seed,
+    stops: [...work.stop, ...rendered?.stops ?? []],
+    constraint: bound ? JSON.stringify(rendered.constraint) : work.constraint,
+    logitBias: work.logit_bias,
+    grammar: work.grammar,
+    jsonSchema: work.json_schema === undefined ? undefined : JSON.stringify(work.json_schema),
+    logprobs: work.logprobs,
+    strict: work.strict,
+    speculative: work.speculative,
+  };
+}
