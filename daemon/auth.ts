@@ -1,5 +1,6 @@
 /** Who may call: bearer keys, compared in constant time (SPEC §3). */
 import { createHash, timingSafeEqual } from "node:crypto";
+import type { Dialect } from "../protocol/dialects.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { MAX_AUTH_HEADER_BYTES } from "../protocol/limits.ts";
 
@@ -37,15 +38,16 @@ export function secretsEqual(given: string, expected: string): boolean {
  *
  * @throws {RbeeError} `MISSING_API_KEY` or `INVALID_API_KEY`.
  */
-export function requireKey(headers: Headers, key: string): void {
-  const given = bearerOf(headers);
-  if (given === undefined) {
+export function requireKey(headers: Headers, wanted: { key: string; dialect?: Dialect }): void {
+  // Anthropic's clients have a header of their own.
+  const given = bearerOf(headers) ?? (wanted.dialect === "anthropic" ? headers.get("X-Api-Key") : null);
+  if (given === null) {
     throw new RbeeError(
       "MISSING_API_KEY",
       "This route needs a key: send the header Authorization: Bearer KEY.",
     );
   }
-  if (!secretsEqual(given, key)) {
+  if (!secretsEqual(given, wanted.key)) {
     throw new RbeeError("INVALID_API_KEY", "The key is not the one of this daemon.");
   }
 }

@@ -56,7 +56,7 @@ export function startServer(app: App, options: ServerOptions): RunningServer {
       onError: (error) => {
         const correlationId = newCorrelationId();
         log.error("answer failed", { correlation_id: correlationId, error });
-        return errorResponse(toRbeeError(error), correlationId);
+        return errorResponse(toRbeeError(error), { correlationId });
       },
     }, (request, { completed }) => {
       if (closed !== undefined) return refuse(request);
@@ -117,7 +117,7 @@ async function settlesWithin(work: Promise<unknown>, timeoutMs: number): Promise
 
 function refuse(request: Request): Response {
   const error = new RbeeError("SHUTTING_DOWN", "This daemon is shutting down. Try again once it is back.");
-  const response = errorResponse(error, correlationIdOf(request.headers));
+  const response = errorResponse(error, { correlationId: correlationIdOf(request.headers) });
   response.headers.set("Connection", "close");
   return response;
 }

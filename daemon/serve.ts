@@ -6,6 +6,7 @@ import type * as z from "zod";
 import { CORRELATION_HEADER, correlationIdOf } from "../protocol/correlation.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES, MAX_STATE_BYTES } from "../protocol/limits.ts";
+import { type Dialect, errorIn } from "../protocol/dialects.ts";
 import type { RouteSpec } from "../protocol/routes.ts";
 import { SSE_HEADERS } from "../protocol/sse.ts";
 import { requireKey } from "./auth.ts";
@@ -69,7 +70,7 @@ export function createApp(options: AppOptions): App {
 
   const answer = async (
     request: Request,
-    meta: { correlationId: string; log: Logger },
+    meta: { correlationId: string; log: Logger; speaks: (dialect: Dialect) => void },
   ): Promise<Response> => {
     const url = URL.parse(request.url);
     // Target and `Host` are the caller's own text, and the server below checks neither.
@@ -81,7 +82,9 @@ export function createApp(options: AppOptions): App {
     );
     const route = here.find((candidate) => candidate.spec.method === request.method);
     // Who has no key learns nothing about which paths exist.
-    if ((route?.spec.auth ?? "key") === "key") requireKey(request.headers, options.apiKey);
+    const dialect = route?.spec.dialect ?? "rbee";
+    meta.speaks(dialect);
+    if ((route?.spec.auth ?? "key") === "key") requireKey(request.headers, { key: options.apiKey, dialect });
     if (route === undefined) throw noSuchRoute(request.method, { path: url.pathname, here });
     const limits = {
       maxBytes: BODY_LIMITS[route.spec.body ?? "control"],
@@ -91,7 +94,8 @@ export function createApp(options: AppOptions): App {
       request,
       params: route.fixed ? {} : paramsOf(route.pattern, url.pathname),
       query: url.searchParams,
-      ...meta,
+      correlationId: meta.correlationId,
+      log: meta.log,
       body: (schema) => readBody(request, { schema, ...limits }),
       bytes: () => readBytes(request, limits),
     });
@@ -102,12 +106,13 @@ export function createApp(options: AppOptions): App {
     const log = options.log.child({ correlation_id: correlationId });
     const startedMs = performance.now();
     let response: Response;
+    let dialect: Dialect = "rbee";
     try {
-      response = await answer(request, { correlationId, log });
+      response = await answer(request, { correlationId, log, speaks: (spoken) => void (dialect = spoken) });
     } catch (thrown) {
       const error = asAnswerable(thrown, request.signal);
       if (error.code === "INTERNAL") log.error("request failed", { error: error.cause ?? error });
-      response = errorResponse(error, correlationId);
+      response = errorResponse(error, { correlationId, dialect });
     }
     response = withHeader(response, CORRELATION_HEADER, correlationId);
     log.debug("request", {
@@ -121,12 +126,18 @@ export function createApp(options: AppOptions): App {
 }
 
 /** An error as an answer: envelope, status and the headers its code asks for. */
-export function errorResponse(error: RbeeError, correlationId: string): Response {
+export function errorResponse(
+  error: RbeeError,
+  how: { correlationId: string; dialect?: Dialect },
+): Response {
   const headers = new Headers();
   if (error.retryAfterSeconds !== undefined) headers.set("Retry-After", String(error.retryAfterSeconds));
   if (error.status === 401) headers.set("WWW-Authenticate", "Bearer");
   if (error.code === "METHOD_NOT_ALLOWED") headers.set("Allow", String(error.details.allowed));
-  return Response.json({ error: error.toBody(correlationId) }, { status: error.status, headers });
+  return Response.json(errorIn(how.dialect ?? "rbee", error, how.correlationId), {
+    status: error.status,
+    headers,
+  });
 }
 
 /** A stream as an answer. */

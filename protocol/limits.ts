@@ -36,7 +36,11 @@ export const TOKEN_GAP_TIMEOUT_MS = 60_000;
 export const DEFAULT_MAX_TOKENS = 512;
 /** Deepest nesting of a `json_schema`: what turns it into a grammar is recursive. */
 export const MAX_JSON_SCHEMA_DEPTH = 64;
+/** Most answers to one prompt; never more than the worker has slots. */
+export const MAX_CHOICES = 128;
 /** Most stop strings of one request. */
 export const MAX_STOP_STRINGS = 16;
+/** The same with those that a chat template adds. */
+export const MAX_STOP_STRINGS_WITH_TEMPLATE = 64;
 /** Default ports. */
 export const DEFAULT_HIVE_PORT = 9200;

@@ -1,4 +1,5 @@
 /** Every route of every part, named once: servers hang handlers on them, clients call them. */
+import type { Dialect } from "./dialects.ts";
 import { RbeeError } from "./errors.ts";
 import { printable } from "./printable.ts";
 
@@ -15,6 +16,8 @@ export interface RouteSpec {
   readonly auth?: RouteAuth;
   /** Largest body; default is the control limit. */
   readonly body?: "prompt" | "control" | "state";
+  /** Whose clients call it: decides the shape of errors. Default `rbee`. */
+  readonly dialect?: Dialect;
 }
 
 /** Routes that every daemon answers without a key. */
@@ -39,6 +42,28 @@ export const WORKER_ROUTES = {
   shutdown: { method: "POST", path: "/v1/admin/shutdown" },
   selfTest: { method: "POST", path: "/v1/admin/self-test" },
   metrics: { method: "GET", path: "/metrics" },
+} as const satisfies Record<string, RouteSpec>;
+
+/** What clients of OpenAI, llama-server, Anthropic and Ollama call, on every daemon that answers them. */
+export const FOREIGN_ROUTES = {
+  models: { method: "GET", path: "/v1/models", dialect: "openai" },
+  model: { method: "GET", path: "/v1/models/:id", dialect: "openai" },
+  chatCompletions: { method: "POST", path: "/v1/chat/completions", body: "prompt", dialect: "openai" },
+  completions: { method: "POST", path: "/v1/completions", body: "prompt", dialect: "openai" },
+  responses: { method: "POST", path: "/v1/responses", body: "prompt", dialect: "openai" },
+  embeddings: { method: "POST", path: "/v1/embeddings", body: "prompt", dialect: "openai" },
+  rerank: { method: "POST", path: "/v1/rerank", body: "prompt", dialect: "openai" },
+  tokenize: { method: "POST", path: "/tokenize", body: "prompt", dialect: "openai" },
+  detokenize: { method: "POST", path: "/detokenize", body: "prompt", dialect: "openai" },
+  applyTemplate: { method: "POST", path: "/apply-template", body: "prompt", dialect: "openai" },
+  messages: { method: "POST", path: "/v1/messages", body: "prompt", dialect: "anthropic" },
+  countTokens: { method: "POST", path: "/v1/messages/count_tokens", body: "prompt", dialect: "anthropic" },
+  ollamaChat: { method: "POST", path: "/api/chat", body: "prompt", dialect: "ollama" },
+  ollamaGenerate: { method: "POST", path: "/api/generate", body: "prompt", dialect: "ollama" },
+  ollamaEmbed: { method: "POST", path: "/api/embed", body: "prompt", dialect: "ollama" },
+  ollamaTags: { method: "GET", path: "/api/tags", dialect: "ollama" },
+  ollamaShow: { method: "POST", path: "/api/show", dialect: "ollama" },
+  ollamaVersion: { method: "GET", path: "/api/version", dialect: "ollama" },
 } as const satisfies Record<string, RouteSpec>;
 
 /** `rbee-hive`, SPEC §6. */

@@ -35,6 +35,8 @@ export interface EventStreamOptions {
   keepAliveMs?: number;
   /** Overrides {@linkcode MAX_UNREAD_BYTES}. */
   maxUnreadBytes?: number;
+  /** What `end` sends, and what keeps the connection alive, where it is not {@linkcode DONE_EVENT} and a comment. */
+  texts?: { end: string; keepAlive: string };
 }
 
 /** The writing side of a stream made by {@linkcode eventStream}. After `end` or a gone reader, calls do nothing. */
@@ -43,7 +45,7 @@ export interface EventWriter {
   write(text: string): void;
   /** Sends one event. */
   send(data: unknown): void;
-  /** Sends `[DONE]` and closes. */
+  /** Sends the last event and closes. */
   end(): void;
   /** Whether the reader is still there and `end` was not called. */
   readonly open: boolean;
@@ -58,6 +60,7 @@ export function eventStream(
   options: EventStreamOptions = {},
 ): ReadableStream<Uint8Array> {
   const { keepAliveMs = KEEP_ALIVE_INTERVAL_MS, maxUnreadBytes = MAX_UNREAD_BYTES } = options;
+  const texts = options.texts ?? { end: DONE_EVENT, keepAlive: ":\n\n" };
   let timer: ReturnType<typeof setInterval> | undefined;
   let open = true;
   const stop = () => {
@@ -67,7 +70,7 @@ export function eventStream(
   return new ReadableStream<Uint8Array>({
     start(controller) {
       const write = (text: string) => {
-        if (!open) return;
+        if (!open || text === "") return;
         controller.enqueue(encoder.encode(text));
         if (controller.desiredSize! >= 0) return;
         stop();
@@ -79,7 +82,7 @@ export function eventStream(
         send: (data) => write(formatEvent(data)),
         end() {
           if (!open) return;
-          write(DONE_EVENT);
+          write(texts.end);
           // That may have been too much for the reader.
           if (!open) return;
           stop();
@@ -89,7 +92,7 @@ export function eventStream(
           return open;
         },
       };
-      timer = setInterval(() => write(":\n\n"), keepAliveMs);
+      timer = setInterval(() => write(texts.keepAlive), keepAliveMs);
       try {
         start(writer);
       } catch (error) {

@@ -3,7 +3,8 @@
  * more than the types.
  */
 import * as z from "zod";
-import { MAX_JSON_SCHEMA_DEPTH, MAX_STOP_STRINGS } from "./limits.ts";
+import { deeperThan } from "./json_depth.ts";
+import { MAX_JSON_SCHEMA_DEPTH, MAX_STOP_STRINGS, MAX_STOP_STRINGS_WITH_TEMPLATE } from "./limits.ts";
 
 /** Ids that callers choose or read: safe in URLs, file names and logs. */
 export const RequestId = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "must be 1 to 64 letters, digits, - or _");
@@ -22,6 +23,8 @@ export const MAX_SEED = 0xffff_fffe;
 /** Rules between fields are checked beside those of each: a caller learns of all that is wrong at once. */
 const isObject = ({ value }: { value: unknown }) => typeof value === "object" && value !== null;
 
+const StopString = z.string().min(1).max(1024);
+
 /** How an answer is generated, whatever it answers. */
 export const GenerationOptions = z.strictObject({
   temperature: z.number().min(0).max(2).default(0.7),
@@ -38,7 +41,7 @@ export const GenerationOptions = z.strictObject({
    * start and is not speculated on unless it asks, so that the same request gives the same answer.
    */
   seed: z.int().min(0).max(MAX_SEED).optional(),
-  stop: z.array(z.string().min(1).max(1024)).max(MAX_STOP_STRINGS).default([]),
+  stop: z.array(StopString).max(MAX_STOP_STRINGS_WITH_TEMPLATE).default([]),
   /** GBNF. */
   grammar: z.string().min(1).max(1_000_000).optional(),
   /** A JSON schema that the answer will satisfy. */
@@ -70,6 +73,7 @@ export type GenerationOptions = z.infer<typeof GenerationOptions>;
 
 /** `POST /v1/inference`. `prompt` continues the text as it stands; `messages` go through the model's template. */
 export const InferenceRequest = GenerationOptions.omit({ constraint: true }).extend({
+  stop: z.array(StopString).max(MAX_STOP_STRINGS).default([]),
   prompt: z.string().min(1, "must not be empty").optional(),
   messages: z.array(ChatMessage).min(1).max(4096).optional(),
   /** Default: {@linkcode DEFAULT_MAX_TOKENS} or what the context leaves, whichever is less. */
@@ -99,14 +103,6 @@ export const ShutdownRequest = z.strictObject({ if_idle_ms: z.int().min(0).optio
 export type ShutdownRequest = z.infer<typeof ShutdownRequest>;
 /** `POST /v1/admin/self-test`: generates one token of a fixed prompt if nothing has run for that long. */
 export const SelfTestRequest = z.strictObject({ if_idle_ms: z.int().min(0).default(0) });
-/** Level by level, not recursive: the value may be as deep as its sender liked. */
-function deeperThan(value: unknown, levels: number): boolean {
-  const inside = (at: unknown) => typeof at === "object" && at !== null ? Object.values(at) : [];
-  let level = inside(value);
-  for (let depth = 1; depth < levels && level.length > 0; depth++) level = level.flatMap(inside);
-  return level.some((at) => typeof at === "object" && at !== null);
-}
-
 /** `POST /v1/inference/:request_id/export`. */
 export const ExportRequest = z.strictObject({
   /** With the KV cache, so that nothing has to be computed again. */

@@ -14,6 +14,7 @@ import {
 } from "../protocol/worker_requests.ts";
 import type { ShutdownResponse } from "../protocol/worker_schemas.ts";
 import { invalidRequest } from "../protocol/errors.ts";
+import { foreignRoutes } from "./apis/routes.ts";
 import { answerInference } from "./inference.ts";
 import type { WorkerMetrics } from "./metrics.ts";
 import type { Worker } from "./worker.ts";
@@ -111,6 +112,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
       { spec: WORKER_ROUTES.shutdown, handle: shutdown },
       { spec: WORKER_ROUTES.selfTest, handle: selfTest },
       { spec: WORKER_ROUTES.metrics, handle: () => metrics.response(worker) },
+      ...foreignRoutes(worker),
     ],
   });
 }

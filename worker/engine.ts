@@ -211,6 +211,11 @@ export class Engine {
     return unwrap(() => this.#native.tokenize(text, addSpecial, parseSpecial));
   }
 
+  /** The bytes of one token; maybe no whole character. */
+  piece(token: number): Uint8Array {
+    return unwrap(() => this.#native.piece(token));
+  }
+
   /** Ids to text, special tokens shown. */
   detokenize(tokens: Int32Array): string {
     return unwrap(() => this.#native.detokenize(tokens));
@@ -283,6 +288,12 @@ export class Engine {
     }
   }
 
+  /** How a query and a document are put together, of a ranking model. */
+  get pairFormat(): NativeFacts["pair"] {
+    const { pair, pooling } = this.#facts!;
+    return pooling === "rank" ? pair : undefined;
+  }
+
   #requireSlot(): void {
     if (this.slotsAvailable > 0) return;
     const details = { slots_total: this.slots, slots_busy: this.slots };
@@ -299,13 +310,15 @@ export class Engine {
   async #submit(handle: number, what: { work: Work; running: Running }): Promise<Accepted> {
     const { work, running } = what;
     let rendered: NativeChat | undefined;
+    let promptTokens: number;
     try {
       rendered = await this.#render(work);
       const request = toNative(work, rendered);
       running.stops = request.stops;
       const submitted = this.#native.submit(handle, request);
       if (running.canceled !== undefined) this.#native.cancel(handle, running.canceled);
-      const { seed, sentTokens } = await submitted;
+      const { seed, sentTokens, ...accepted } = await submitted;
+      promptTokens = accepted.promptTokens;
       running.seed = seed;
       running.resumed = running.index = sentTokens;
     } catch (error) {
@@ -315,12 +328,19 @@ export class Engine {
     const early = running.early ?? [];
     delete running.early;
     for (const event of early) this.#take(event);
-    return { rendered };
+    return { promptTokens, rendered };
   }
 
   async #render(work: Work): Promise<NativeChat | undefined> {
     if ("resume" in work) return undefined;
-    if (work.chat !== undefined) return await this.renderChat(work.chat);
+    if (work.chat !== undefined) {
+      const rendered = await this.renderChat(work.chat);
+      if (work.chat.tool_choice !== "required" || rendered.constraint.grammar !== "") return rendered;
+      throw new RbeeError(
+        "INVALID_REQUEST",
+        "A call was required, but this model's chat template knows no tools. Use tool_choice auto, or another model.",
+      );
+    }
     if (work.messages === undefined) return undefined;
     // Here the text is told as it stands, so the template binds nothing.
     const { prompt } = await this.renderChat({ messages: work.messages });

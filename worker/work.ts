@@ -18,6 +18,8 @@ export type Work =
 
 /** What was settled about work when it was taken. */
 export interface Accepted {
+  /** Of the prompt. */
+  promptTokens: number;
   /** Of a conversation. */
   rendered?: NativeChat;
 }

@@ -12,7 +12,7 @@
 import type { Logger } from "../daemon/log.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import { newCorrelationId } from "../protocol/correlation.ts";
-import { type ExportRequest, GenerationOptions } from "../protocol/worker_requests.ts";
+import type { ExportRequest, GenerationOptions } from "../protocol/worker_requests.ts";
 import type {
   LoadingEvent,
   ReadyResponse,
@@ -21,9 +21,9 @@ import type {
 } from "../protocol/worker_schemas.ts";
 import { WORKER_ROUTES } from "../protocol/routes.ts";
 import type { Engine, Generation, GenerationSink } from "./engine.ts";
-import { decodeAnswer, encodeAnswer } from "./exported_answer.ts";
+import { memoryOf, timesOf } from "./engine_figures.ts";
+import { boundBy, decodeAnswer, encodeAnswer, generationOptions } from "./exported_answer.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
-import type { NativeChat } from "./native/addon.ts";
 import type { WorkerMetrics } from "./metrics.ts";
 import { type SelfTest, startSelfTest } from "./self_check.ts";
 import type { Accepted, Work } from "./work.ts";
@@ -62,7 +62,8 @@ interface Running {
 export class Worker {
   /** What answers call the model. */
   readonly modelRef: string;
-  readonly #fingerprint: () => Promise<string>;
+  /** Tells the model's file from any other. */
+  readonly fingerprint: () => Promise<string>;
   readonly #metrics: WorkerMetrics;
   readonly #log: Logger;
   readonly #stopLoading = new AbortController();
@@ -82,7 +83,7 @@ export class Worker {
     options: { modelRef: string; fingerprint: () => Promise<string>; metrics: WorkerMetrics; log: Logger },
   ) {
     this.modelRef = options.modelRef;
-    this.#fingerprint = options.fingerprint;
+    this.fingerprint = options.fingerprint;
     this.#metrics = options.metrics;
     this.#log = options.log;
   }
@@ -172,35 +173,17 @@ export class Worker {
 
   /** In MB of 1,000,000 bytes. */
   memory(): WorkerMemory {
-    const engine = this.#state.name === "ready" ? this.#state.engine : undefined;
-    const native = engine?.memory() ??
-      { weightsBytes: 0, mappedBytes: 0, privateBytes: 0, kvBytes: 0, computeBytes: 0 };
-    const mb = (bytes: number) => Math.round(bytes / 1e4) / 100;
-    return {
-      weights_mb: mb(native.weightsBytes),
-      mapped_mb: mb(native.mappedBytes),
-      private_mb: mb(native.privateBytes),
-      kv_mb: mb(native.kvBytes),
-      compute_mb: mb(native.computeBytes),
-      process_mb: mb(Deno.memoryUsage().rss),
-    };
+    return memoryOf(this.#loaded);
   }
 
   /** Where the engine thread's time went, in seconds; zeros without a model. */
   times(): { step: number; sampling: number; handover: number } {
-    const times = this.#state.name === "ready" ? this.#state.engine.times() : undefined;
-    const seconds = (ns = 0) => ns / 1e9;
-    return {
-      step: seconds(times?.stepNs),
-      sampling: seconds(times?.samplingNs),
-      handover: seconds(times?.handoverNs),
-    };
+    return timesOf(this.#loaded);
   }
 
   /** Slots for the metrics; zeros without a model. */
   slots(): { total: number; busy: number } {
-    const total = this.#state.name === "ready" ? this.#state.engine.slots : 0;
-    return { total, busy: this.#busy };
+    return { total: this.#loaded?.slots ?? 0, busy: this.#busy };
   }
 
   /** Tells of the load: the present state at once, then every change. Returns how to stop listening. */
@@ -328,7 +311,7 @@ export class Worker {
    */
   async export(requestId: string, wanted: ExportRequest): Promise<Uint8Array<ArrayBuffer>> {
     const running = this.#running.get(requestId);
-    const [model, sequence] = await Promise.all([this.#fingerprint(), running?.generation.export(wanted)]);
+    const [model, sequence] = await Promise.all([this.fingerprint(), running?.generation.export(wanted)]);
     if (running === undefined || sequence === undefined) {
       throw new RbeeError("NOT_FOUND", `No answer with the id ${requestId} is running.`);
     }
@@ -342,7 +325,7 @@ export class Worker {
    */
   async resumable(bytes: Uint8Array<ArrayBuffer>): Promise<Work> {
     const { model, options, sequence } = await decodeAnswer(bytes);
-    if (model !== await this.#fingerprint()) {
+    if (model !== await this.fingerprint()) {
       throw new RbeeError(
         "INVALID_REQUEST",
         `The exported answer is of another model than ${this.modelRef}, which this worker has loaded.`,
@@ -379,6 +362,10 @@ export class Worker {
     if (this.#state.name === "draining") await this.#state.engine?.close();
   }
 
+  get #loaded(): Engine | undefined {
+    return this.#state.name === "ready" ? this.#state.engine : undefined;
+  }
+
   get #busy(): number {
     return this.#running.size + this.#embedding;
   }
@@ -392,7 +379,7 @@ export class Worker {
   /** Waits for its slot, at most one step, only where a request would find none. */
   async #stopSelfTest(): Promise<void> {
     this.#selfTest?.cancel();
-    if (this.#state.name === "ready" && this.#state.engine.slotsAvailable === 0) await this.#selfTest?.over;
+    if (this.#loaded?.slotsAvailable === 0) await this.#selfTest?.over;
   }
 
   #startDraining(): void {
@@ -405,20 +392,4 @@ export class Worker {
     this.#lastProgress = event;
     for (const listener of this.#progress) listener(event);
   }
-}
-
-/** With what the template of its conversation asks, so that another worker can go on with it. */
-function boundBy(rendered: NativeChat, options: GenerationOptions): GenerationOptions {
-  const { stops, constraint } = rendered;
-  return {
-    ...options,
-    stop: [...options.stop, ...stops],
-    constraint: constraint.grammar === "" ? undefined : JSON.stringify(constraint),
-  };
-}
-
-/** Without what was asked. */
-function generationOptions(work: Work): GenerationOptions {
-  const names = Object.keys(GenerationOptions.shape) as (keyof GenerationOptions)[];
-  return GenerationOptions.parse(Object.fromEntries(names.map((name) => [name, work[name]])));
 }

@@ -65,6 +65,8 @@ export interface NativeFacts {
   width?: number;
   /** Texts that one call may have. */
   batch?: number;
+  /** How a ranking model is given a query and a document: a text that names both, or ids around theirs. */
+  pair?: { template: string; before: number[]; between: number[]; after: number[] };
 }
 
 /** What an embedding is made of: every token's own, their mean, the first's, the last's, or a score. */
@@ -249,6 +251,8 @@ export interface NativeEngine {
   times(): NativeTimes;
   /** Blocks for as long as the text is long. */
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Int32Array;
+  /** The bytes of one token, maybe no whole character. */
+  piece(token: number): Uint8Array;
   /** Special tokens included. */
   detokenize(tokens: Int32Array): string;
   /** A {@linkcode NativeChatRequest} to a {@linkcode NativeChat}, both JSON text. */

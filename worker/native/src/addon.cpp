@@ -203,6 +203,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
                            InstanceMethod("exportSequence", &EngineWrap::export_sequence),
                            InstanceMethod("times", &EngineWrap::times),
                            InstanceMethod("tokenize", &EngineWrap::tokenize),
+                           InstanceMethod("piece", &EngineWrap::piece),
                            InstanceMethod("detokenize", &EngineWrap::detokenize),
                            InstanceMethod("renderChat", &EngineWrap::render_chat),
                            InstanceMethod("embed", &EngineWrap::embed),
@@ -295,17 +296,19 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
     });
   }
 
+  Napi::Value piece(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto token = static_cast<llama_token>(info[0].ToNumber().Int32Value());
+      check_tokens({token}, llama_vocab_n_tokens(model().vocab()));
+      const std::string bytes = model().piece(token, /*special=*/true);
+      return Napi::Buffer<char>::Copy(info.Env(), bytes.data(), bytes.size());
+    });
+  }
+
   Napi::Value detokenize(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const std::vector<llama_token> tokens = read_tokens(info[0], "tokens");
-      const int size = llama_vocab_n_tokens(model().vocab());
-      for (const llama_token token : tokens) {
-        if (token < 0 || token >= size) {
-          throw EngineError("INVALID_REQUEST", "Token id " + std::to_string(token) +
-                                                   " is not one of the vocabulary's " + std::to_string(size) +
-                                                   ".");
-        }
-      }
+      check_tokens(tokens, llama_vocab_n_tokens(model().vocab()));
       return Napi::String::New(info.Env(), sanitise_utf8(model().detokenize(tokens)));
     });
   }

@@ -211,6 +211,16 @@ std::vector<llama_token> read_tokens(const Napi::Value& value, const char* what)
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
+void check_tokens(const std::vector<llama_token>& tokens, int vocabulary) {
+  for (const llama_token token : tokens) {
+    if (token < 0 || token >= vocabulary) {
+      throw EngineError("INVALID_REQUEST", "Token id " + std::to_string(token) +
+                                               " is not one of the vocabulary's " + std::to_string(vocabulary) +
+                                               ".");
+    }
+  }
+}
+
 std::vector<std::vector<llama_token>> read_texts(const Napi::Value& value, int vocabulary) {
   if (!value.IsArray()) {
     throw wrong_type("texts", "an array");
@@ -219,11 +229,7 @@ std::vector<std::vector<llama_token>> read_texts(const Napi::Value& value, int v
   std::vector<std::vector<llama_token>> texts;
   for (uint32_t i = 0; i < array.Length(); i++) {
     texts.push_back(read_tokens(array.Get(i), "a text"));
-    for (const llama_token token : texts.back()) {
-      if (token < 0 || token >= vocabulary) {
-        throw EngineError("INVALID_REQUEST", "A text holds a token id that is not one of the vocabulary.");
-      }
-    }
+    check_tokens(texts.back(), vocabulary);
   }
   return texts;
 }
@@ -323,6 +329,22 @@ Napi::Object model_facts(Napi::Env env, const Model& model) {
   return object;
 }
 
+Napi::Object pair_to_js(Napi::Env env, const PairFormat& pair) {
+  const auto tokens = [env](const std::vector<llama_token>& ids) {
+    Napi::Array array = Napi::Array::New(env, ids.size());
+    for (uint32_t i = 0; i < ids.size(); i++) {
+      array.Set(i, ids[i]);
+    }
+    return array;
+  };
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("template", pair.text);
+  object.Set("before", tokens(pair.before));
+  object.Set("between", tokens(pair.between));
+  object.Set("after", tokens(pair.after));
+  return object;
+}
+
 } // namespace
 
 Napi::Object facts_to_js(Napi::Env env, const Engine& engine) {
@@ -334,6 +356,7 @@ Napi::Object facts_to_js(Napi::Env env, const Engine& engine) {
 
 Napi::Object facts_to_js(Napi::Env env, const Embedder& embedder) {
   Napi::Object object = model_facts(env, embedder.model());
+  object.Set("pair", pair_to_js(env, embedder.model().pair_format()));
   object.Set("context", embedder.context());
   object.Set("pooling", embedder.pooling());
   object.Set("width", embedder.width());

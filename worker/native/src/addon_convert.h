@@ -26,6 +26,8 @@ RequestOptions read_request(const Napi::Object& object);
 ModelOptions read_model_options(const Napi::Object& object);
 EngineOptions read_engine_options(const Napi::Object& object);
 EmbedderOptions read_embedder_options(const Napi::Object& object);
+// Throws EngineError INVALID_REQUEST for an id that is not below `vocabulary`.
+void check_tokens(const std::vector<llama_token>& tokens, int vocabulary);
 // Each with ids below `vocabulary` only.
 std::vector<std::vector<llama_token>> read_texts(const Napi::Value& value, int vocabulary);
 SequenceState read_sequence(const Napi::Object& object);

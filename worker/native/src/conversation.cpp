@@ -199,11 +199,21 @@ ChatParser::ChatParser(const std::string& spec) {
   }
 }
 
+// An answer that was cut off at its end is read like one that goes on.
+common_chat_msg ChatParser::read(bool partial) const {
+  if (partial) return common_chat_parse(text_, true, params_);
+  try {
+    return common_chat_parse(text_, false, params_);
+  } catch (const std::exception&) {
+    return common_chat_parse(text_, true, params_);
+  }
+}
+
 std::string ChatParser::push(const std::string& text, bool last) {
   text_ += text;
   common_json deltas = common_json::array();
   try {
-    const common_chat_msg message = common_chat_parse(text_, !last, params_);
+    const common_chat_msg message = read(!last);
     if (message.empty()) return "[]";
     for (const common_chat_msg_diff& diff : common_chat_msg_diff::compute_diffs(message_, message)) {
       deltas.push_back(write_delta(diff));

@@ -41,6 +41,8 @@ class ChatParser {
   std::string push(const std::string& text, bool last);
 
  private:
+  common_chat_msg read(bool partial) const;
+
   common_chat_parser_params params_;
   std::string text_;
   common_chat_msg message_;

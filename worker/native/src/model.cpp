@@ -166,6 +166,23 @@ bool Model::recurrent() const {
   return llama_model_is_recurrent(model_.get()) || llama_model_is_hybrid(model_.get());
 }
 
+PairFormat Model::pair_format() const {
+  PairFormat pair;
+  if (const char* text = llama_model_chat_template(model_.get(), "rerank")) {
+    pair.text = text;
+    return pair;
+  }
+  const llama_token end = llama_vocab_eos(vocab()) != LLAMA_TOKEN_NULL ? llama_vocab_eos(vocab())
+                                                                       : llama_vocab_sep(vocab());
+  if (llama_vocab_get_add_bos(vocab())) pair.before.push_back(llama_vocab_bos(vocab()));
+  if (llama_vocab_get_add_eos(vocab())) {
+    pair.between.push_back(end);
+    pair.after.push_back(end);
+  }
+  if (llama_vocab_get_add_sep(vocab())) pair.between.push_back(llama_vocab_sep(vocab()));
+  return pair;
+}
+
 std::string Model::description() const {
   char text[256] = {};
   llama_model_desc(model_.get(), text, sizeof(text));

@@ -27,6 +27,15 @@ struct LoadProgress {
   double bytes_loaded;
 };
 
+// How a ranking model is given a query and a document: by a text that names both as `{query}` and `{document}`, or,
+// where that is empty, by tokens around theirs.
+struct PairFormat {
+  std::string text;
+  std::vector<llama_token> before;
+  std::vector<llama_token> between;
+  std::vector<llama_token> after;
+};
+
 class Model {
  public:
   // Loads; takes as long as reading the file does. `progress` is called from this thread, at most once a
@@ -49,6 +58,7 @@ class Model {
   bool only_embeds() const;
   bool on_gpu() const { return on_gpu_; }
 
+  PairFormat pair_format() const;
   std::string description() const;
   std::string metadata(const char* key) const;
 

@@ -1,0 +1,108 @@
+/** Answers as HTTP: a stream that tells of them as they grow, or all of them once they are whole. */
+import { eventResponse, type RequestContext } from "../../daemon/serve.ts";
+import { errorIn } from "../../protocol/dialects.ts";
+import type { Dialect } from "../../protocol/dialects.ts";
+import type { RbeeError } from "../../protocol/errors.ts";
+import { eventStream, type EventStreamOptions, type EventWriter } from "../../protocol/sse.ts";
+import type { InferenceStats, TokenEvent } from "../../protocol/worker_schemas.ts";
+import type { Accepted } from "../work.ts";
+import type { Worker } from "../worker.ts";
+import { type AnswersSink, type AskedAnswers, startAnswers } from "./answers.ts";
+import { MessageBuilder, type WholeMessage } from "./chat_reader.ts";
+
+/** Tells of answers in one interface's words. */
+export interface AnswerTeller {
+  /** Before everything; `first` is what was settled about the first answer. */
+  begin?(first: Accepted): void;
+  /** See {@linkcode AnswersSink}. */
+  news: AnswersSink["news"];
+  ended: AnswersSink["ended"];
+  over?(): void;
+  /** Default: the error as an event. */
+  failed?(error: RbeeError): void;
+}
+
+/** Options of {@linkcode streamedAnswers}. */
+export interface StreamedOptions {
+  /** For the error that ends a stream. */
+  dialect: Dialect;
+  /** Other than those of OpenAI's streams. */
+  texts?: EventStreamOptions["texts"];
+  /** Other than those of server-sent events. */
+  headers?: Record<string, string>;
+}
+
+/** Answers with a stream. Throws what is wrong before its first byte. */
+export async function streamedAnswers(
+  what: { worker: Worker; asked: AskedAnswers; context: RequestContext },
+  open: (writer: EventWriter) => AnswerTeller,
+  options: StreamedOptions,
+): Promise<Response> {
+  const { worker, asked, context } = what;
+  let writer!: EventWriter;
+  let cancel = () => {};
+  // A reader that goes away is a cancel.
+  const stream = eventStream((opened) => writer = opened, { onCancel: () => cancel(), texts: options.texts });
+  const teller = open(writer);
+  const sink: AnswersSink = {
+    news: (choice, news) => teller.news(choice, news),
+    ended: (choice, stats) => teller.ended(choice, stats),
+    over: () => {
+      teller.over?.();
+      writer.end();
+    },
+    failed: (error) => {
+      if (teller.failed) teller.failed(error);
+      else writer.send(errorIn(options.dialect, error, context.correlationId));
+      writer.end();
+    },
+  };
+  try {
+    // What is told of the answers waits until all are accepted, and this comes before it.
+    cancel = await startAnswers(worker, asked, { sink, context, begin: (first) => teller.begin?.(first) });
+  } catch (error) {
+    writer.end();
+    throw error;
+  }
+  return eventResponse(stream, { "X-Request-Id": asked.requestId, ...options.headers });
+}
+
+/** A whole answer. */
+export interface WholeAnswer {
+  message: WholeMessage;
+  tokens: TokenEvent[];
+  stats: InferenceStats;
+}
+
+/** All answers once they have ended. Throws what went wrong. */
+export async function wholeAnswers(
+  what: { worker: Worker; asked: AskedAnswers; context: RequestContext },
+): Promise<WholeAnswer[]> {
+  const { worker, asked, context } = what;
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  // Rejects before anybody waits when an answer fails at once.
+  promise.catch(() => {});
+  const answers = asked.works.map(() => ({ builder: new MessageBuilder(), tokens: [] as TokenEvent[] }));
+  const stats: InferenceStats[] = [];
+  const cancel = await startAnswers(worker, asked, {
+    context,
+    sink: {
+      news(choice, { deltas, tokens }) {
+        answers[choice].builder.add(deltas);
+        answers[choice].tokens.push(...tokens);
+      },
+      ended: (choice, figures) => void (stats[choice] = figures),
+      over: resolve,
+      failed: reject,
+    },
+  });
+  const { signal } = context.request;
+  signal.addEventListener("abort", cancel, { once: true });
+  if (signal.aborted) cancel();
+  try {
+    await promise;
+  } finally {
+    signal.removeEventListener("abort", cancel);
+  }
+  return answers.map(({ builder, tokens }, i) => ({ message: builder.message, tokens, stats: stats[i] }));
+}

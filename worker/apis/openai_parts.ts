@@ -1,0 +1,68 @@
+/** What OpenAI's answers have in common. */
+import { VERSION } from "../../protocol/version.ts";
+import type { InferenceStats, TokenEvent, TokenLogprob } from "../../protocol/worker_schemas.ts";
+
+/** What was running, for clients that compare. */
+export const SYSTEM_FINGERPRINT = `build-rbee-${VERSION}`;
+
+/** Seconds since 1970. */
+export function nowUnix(): number {
+  return Math.floor(Date.now() / 1000);
+}
+
+/** Ids as these clients know them: a prefix, then letters and digits. */
+export function newId(prefix: string): string {
+  return `${prefix}${crypto.randomUUID().replaceAll("-", "")}`;
+}
+
+/** How an answer ended, in OpenAI's words. */
+export function finishReason(stats: InferenceStats, calls: boolean): "stop" | "length" | "tool_calls" {
+  if (stats.stop_reason === "length" || stats.stop_reason === "deadline") return "length";
+  return calls ? "tool_calls" : "stop";
+}
+
+/** Tokens of all answers; the prompt counts once for each that was another. */
+export function usageOf(stats: readonly InferenceStats[], prompts = 1) {
+  const sum = (each: (one: InferenceStats) => number) => stats.reduce((total, one) => total + each(one), 0);
+  const share = prompts / stats.length;
+  const prompt = Math.round(sum((one) => one.prompt_tokens) * share);
+  const completion = sum((one) => one.total_tokens);
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: Math.round(sum((one) => one.cached_tokens) * share) },
+  };
+}
+
+/** Log probabilities of a chat answer's tokens. */
+export function chatLogprobs(tokens: readonly TokenEvent[]) {
+  return {
+    content: tokens.map((token) => ({
+      ...tokenLogprob({ id: token.id, token: token.token, logprob: token.logprob ?? 0 }),
+      top_logprobs: (token.top_logprobs ?? []).map(tokenLogprob),
+    })),
+    refusal: null,
+  };
+}
+
+function tokenLogprob({ id, token, logprob }: TokenLogprob) {
+  return { id, token, logprob, bytes: [...new TextEncoder().encode(token)] };
+}
+
+/** Log probabilities of a completion's tokens, in the older shape; `offset` is where the first one's text begins. */
+export function completionLogprobs(tokens: readonly TokenEvent[], offset = 0) {
+  let at = offset;
+  return {
+    tokens: tokens.map(({ token }) => token),
+    token_logprobs: tokens.map(({ logprob = 0 }) => logprob),
+    top_logprobs: tokens.map(({ top_logprobs = [] }) =>
+      Object.fromEntries(top_logprobs.map(({ token, logprob }) => [token, logprob]))
+    ),
+    text_offset: tokens.map(({ token }) => {
+      const start = at;
+      at += token.length;
+      return start;
+    }),
+  };
+}
