@@ -88,15 +88,16 @@ class Answers {
     const choice = this.#ids.push(requestId) - 1;
     this.#running++;
     const log = this.#context.log.child({ request_id: requestId });
-    let reader!: ChatReader;
+    // Known once it is accepted; until then what comes is held back.
+    const answer: { reader?: ChatReader } = {};
     const accepted = await this.#worker.run(work, {
       requestId,
       deadlineMs: this.#deadlineMs,
       sink: {
-        tokens: (tokens) => this.#act(() => this.#tokens(choice, { reader, tokens })),
+        tokens: (tokens) => this.#act(() => this.#tokens(choice, { reader: answer.reader!, tokens })),
         done: (stats) => {
           log.info("answer ended", { ...stats });
-          this.#act(() => this.#done(choice, { reader, stats }));
+          this.#act(() => this.#done(choice, { reader: answer.reader!, stats }));
         },
         failed: (error) => {
           log.error("answer failed", { error });
@@ -104,7 +105,7 @@ class Answers {
         },
       },
     });
-    reader = readerFor(accepted.rendered ?? rendered);
+    answer.reader = readerFor(accepted.rendered ?? rendered);
     return accepted;
   }
 
