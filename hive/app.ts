@@ -3,6 +3,7 @@ import * as z from "zod";
 import { bearerOf } from "../daemon/auth.ts";
 import { healthRoutes } from "../daemon/health.ts";
 import type { Logger } from "../daemon/log.ts";
+import { openApiRoute } from "../daemon/openapi.ts";
 import { type App, createApp, eventResponse, type Handler, type Route } from "../daemon/serve.ts";
 import type { Config } from "../home/config_schema.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
@@ -241,6 +242,7 @@ export function createHiveApp(options: HiveAppOptions): App {
         handle: () => metrics.response({ workers: workers.snapshot(), memory: memory() }),
       },
       { spec: HIVE_ROUTES.downloadProgress, handle: downloadProgress },
+      openApiRoute("hive"),
       { spec: HIVE_ROUTES.offer, handle: offer },
       { spec: HIVE_ROUTES.logs, handle: readLogs },
       ...routes.map((route): Route => ({

@@ -20,6 +20,9 @@ export interface RouteSpec {
   readonly dialect?: Dialect;
 }
 
+/** What a daemon answers, to read by machines; every one tells it. */
+export const OPENAPI_ROUTE = { method: "GET", path: "/openapi.json" } as const satisfies RouteSpec;
+
 /** Routes that every daemon answers without a key. */
 export const OPEN_HEALTH_ROUTES = {
   health: { method: "GET", path: "/health", auth: "none" },
@@ -42,6 +45,7 @@ export const WORKER_ROUTES = {
   shutdown: { method: "POST", path: "/v1/admin/shutdown" },
   selfTest: { method: "POST", path: "/v1/admin/self-test" },
   metrics: { method: "GET", path: "/metrics" },
+  openapi: OPENAPI_ROUTE,
 } as const satisfies Record<string, RouteSpec>;
 
 /** What clients of OpenAI, llama-server, Anthropic and Ollama call, on every daemon that answers them. */
@@ -88,6 +92,7 @@ export const HIVE_ROUTES = {
   events: { method: "GET", path: "/v1/events" },
   shutdownWorker: { method: "POST", path: "/v1/workers/:id/shutdown" },
   metrics: { method: "GET", path: "/metrics" },
+  openapi: OPENAPI_ROUTE,
 } as const satisfies Record<string, RouteSpec>;
 
 /**

@@ -1,6 +1,7 @@
 /** The worker's HTTP interface: every route of SPEC §5 and who answers it. */
 import { healthRoutes } from "../daemon/health.ts";
 import type { Logger } from "../daemon/log.ts";
+import { openApiRoute } from "../daemon/openapi.ts";
 import { type App, createApp, eventResponse, type Handler } from "../daemon/serve.ts";
 import { WORKER_ROUTES } from "../protocol/routes.ts";
 import { eventStream } from "../protocol/sse.ts";
@@ -112,6 +113,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
       { spec: WORKER_ROUTES.shutdown, handle: shutdown },
       { spec: WORKER_ROUTES.selfTest, handle: selfTest },
       { spec: WORKER_ROUTES.metrics, handle: () => metrics.response(worker) },
+      openApiRoute("worker"),
       ...foreignRoutes(worker),
     ],
   });
