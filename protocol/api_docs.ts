@@ -59,6 +59,11 @@ const FOREIGN: Docs<typeof FOREIGN_ROUTES> = {
     events: AsTheirs,
   },
   embeddings: { summary: "OpenAI's embeddings.", body: openai.EmbeddingsRequest, answer: AsTheirs },
+  tokenEmbeddings: {
+    summary: "Embeddings in llama-server's shape: also one for each token, where none are pooled.",
+    body: openai.EmbeddingsRequest,
+    answer: z.array(z.object({ index: z.int(), embedding: z.array(z.array(z.number())) })),
+  },
   rerank: {
     summary: "Documents by how well they answer a query.",
     body: openai.RerankRequest,

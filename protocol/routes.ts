@@ -56,6 +56,7 @@ export const FOREIGN_ROUTES = {
   completions: { method: "POST", path: "/v1/completions", body: "prompt", dialect: "openai" },
   responses: { method: "POST", path: "/v1/responses", body: "prompt", dialect: "openai" },
   embeddings: { method: "POST", path: "/v1/embeddings", body: "prompt", dialect: "openai" },
+  tokenEmbeddings: { method: "POST", path: "/embeddings", body: "prompt", dialect: "openai" },
   rerank: { method: "POST", path: "/v1/rerank", body: "prompt", dialect: "openai" },
   tokenize: { method: "POST", path: "/tokenize", body: "prompt", dialect: "openai" },
   detokenize: { method: "POST", path: "/detokenize", body: "prompt", dialect: "openai" },

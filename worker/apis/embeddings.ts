@@ -19,7 +19,7 @@ export function embeddings(worker: Worker): Handler {
     if (engine.facts.pooling === "none") {
       throw new RbeeError(
         "INVALID_REQUEST",
-        "This worker keeps an embedding for each token (--pooling none); here a text has one.",
+        "This worker keeps an embedding for each token (--pooling none); here a text has one. Use /embeddings.",
       );
     }
     const { vectors, tokens } = await embedTexts(worker, {
@@ -35,6 +35,27 @@ export function embeddings(worker: Worker): Handler {
       data: vectors.map((vector, index) => ({ object: "embedding", index, embedding: encode(vector) })),
       usage: { prompt_tokens: tokens, total_tokens: tokens },
     });
+  };
+}
+
+/** The same in llama-server's shape, which has room for an embedding of each token; those are not normalised. */
+export function tokenEmbeddings(worker: Worker): Handler {
+  return async (context) => {
+    const { engine } = worker;
+    const request = await context.body(EmbeddingsRequest);
+    const pooled = engine.facts.pooling !== "none";
+    const { vectors } = await embedTexts(worker, {
+      texts: promptsOf(request.input),
+      signal: context.request.signal,
+      norm: pooled ? request.embd_normalize ?? EUCLIDEAN : -1,
+    });
+    const { embedding_length: width } = engine.facts;
+    const rows = (vector: Float32Array) =>
+      pooled ? [[...vector]] : Array.from(
+        { length: vector.length / width },
+        (_, i) => [...vector.subarray(i * width, (i + 1) * width)],
+      );
+    return Response.json(vectors.map((vector, index) => ({ index, embedding: rows(vector) })));
   };
 }
 

@@ -9,7 +9,15 @@ import type { Worker } from "../worker.ts";
 import { type AnswerTeller, streamedAnswers, type WholeAnswer, wholeAnswers } from "./answer_responses.ts";
 import type { Delta, WholeCall } from "./chat_reader.ts";
 import { chatRequestOf, schemaOf } from "./conversation.ts";
-import { chatLogprobs, finishReason, newId, nowUnix, SYSTEM_FINGERPRINT, usageOf } from "./openai_parts.ts";
+import {
+  chatLogprobs,
+  finishReason,
+  newId,
+  nowUnix,
+  SYSTEM_FINGERPRINT,
+  timingsOf,
+  usageOf,
+} from "./openai_parts.ts";
 import { generationOptionsOf, maxTokensOf, nthChoice } from "./sampling.ts";
 
 /** Answers in the name of one worker. */
@@ -32,6 +40,7 @@ export function chatCompletions(worker: Worker): Handler {
         choiceOf(answer, { index, logprobs: request.logprobs === true })
       ),
       usage: usageOf(answers.map(({ stats }) => stats)),
+      timings: timingsOf(answers.map(({ stats }) => stats)),
     }, { headers: { "X-Request-Id": requestId } });
   };
 }
@@ -119,11 +128,11 @@ class ChatStream implements AnswerTeller {
     const told = this.#unsent[choice] = [...this.#unsent[choice] ?? [], ...tokens];
     if (deltas.length === 0) return;
     this.#unsent[choice] = [];
+    const groups = tokensOf(told, deltas.length);
     this.#writer.write(
-      deltas.map((delta, i) => {
-        const logprobs = i === 0 ? `,"logprobs":${JSON.stringify(chatLogprobs(told))}` : "";
-        return `${prefix}${JSON.stringify(wire(delta))}${logprobs}}]}\n\n`;
-      }).join(""),
+      deltas.map((delta, i) =>
+        `${prefix}${JSON.stringify(wire(delta))},"logprobs":${JSON.stringify(chatLogprobs(groups[i]))}}]}\n\n`
+      ).join(""),
     );
   }
 
@@ -135,8 +144,25 @@ class ChatStream implements AnswerTeller {
 
   over(): void {
     if (!this.#request.stream_options?.include_usage) return;
-    this.#writer.send({ ...this.#chunk, choices: [], usage: usageOf(this.#stats) });
+    this.#writer.send({
+      ...this.#chunk,
+      choices: [],
+      usage: usageOf(this.#stats),
+      timings: timingsOf(this.#stats),
+    });
   }
+}
+
+/** Tokens to deltas: one each where every text is a delta of its own, else all to the first. */
+function tokensOf(tokens: TokenEvent[], deltas: number): TokenEvent[][] {
+  const groups: TokenEvent[][] = [];
+  let open = true;
+  for (const token of tokens) {
+    if (open) groups.push([]);
+    groups[groups.length - 1].push(token);
+    open = token.token !== "";
+  }
+  return groups.length === deltas ? groups : Array.from({ length: deltas }, (_, i) => i === 0 ? tokens : []);
 }
 
 function wire({ reasoning, content, tool }: Delta) {

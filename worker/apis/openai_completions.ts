@@ -13,6 +13,7 @@ import {
   newId,
   nowUnix,
   SYSTEM_FINGERPRINT,
+  timingsOf,
   usageOf,
 } from "./openai_parts.ts";
 import { echoOf, idsOf, promptsOf } from "./prompts.ts";
@@ -53,6 +54,7 @@ export function completions(worker: Worker): Handler {
           finish_reason: finishReason(stats, false),
         })),
         usage: usageOf(answers.map(({ stats }) => stats), prompts.length),
+        timings: timingsOf(answers.map(({ stats }) => stats)),
       }, { headers: { "X-Request-Id": requestId } });
     }
     const open = (writer: EventWriter) => {

@@ -35,6 +35,25 @@ export function usageOf(stats: readonly InferenceStats[], prompts = 1) {
   };
 }
 
+/** Where the time of answers went, in llama-server's words; they overlap, so the longest counts. */
+export function timingsOf(stats: readonly InferenceStats[]) {
+  const usage = usageOf(stats);
+  const cached = usage.prompt_tokens_details.cached_tokens;
+  const read = usage.prompt_tokens - cached;
+  const readMs = Math.max(...stats.map((one) => one.time_to_first_token_ms));
+  const generatedMs = Math.max(...stats.map((one) => one.duration_ms)) - readMs;
+  const perSecond = (count: number, ms: number) => ms > 0 ? count * 1000 / ms : 0;
+  return {
+    cache_n: cached,
+    prompt_n: read,
+    prompt_ms: readMs,
+    prompt_per_second: perSecond(read, readMs),
+    predicted_n: usage.completion_tokens,
+    predicted_ms: generatedMs,
+    predicted_per_second: perSecond(usage.completion_tokens, generatedMs),
+  };
+}
+
 /** Log probabilities of a chat answer's tokens. */
 export function chatLogprobs(tokens: readonly TokenEvent[]) {
   return {

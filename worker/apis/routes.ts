@@ -3,7 +3,7 @@ import type { Route } from "../../daemon/serve.ts";
 import { FOREIGN_ROUTES } from "../../protocol/routes.ts";
 import type { Worker } from "../worker.ts";
 import { countTokens, messages } from "./anthropic.ts";
-import { embeddings, rerank } from "./embeddings.ts";
+import { embeddings, rerank, tokenEmbeddings } from "./embeddings.ts";
 import { getModel, listModels } from "./models.ts";
 import { ollamaChat, ollamaGenerate } from "./ollama.ts";
 import { ollamaEmbed, ollamaShow, ollamaTags, ollamaVersion } from "./ollama_models.ts";
@@ -23,6 +23,7 @@ export function foreignRoutes(worker: Worker): Route[] {
     { spec: FOREIGN_ROUTES.completions, handle: completions(worker) },
     { spec: FOREIGN_ROUTES.responses, handle: responses(worker) },
     { spec: FOREIGN_ROUTES.embeddings, handle: embeddings(worker) },
+    { spec: FOREIGN_ROUTES.tokenEmbeddings, handle: tokenEmbeddings(worker) },
     { spec: FOREIGN_ROUTES.rerank, handle: rerank(worker) },
     { spec: FOREIGN_ROUTES.tokenize, handle: tokenize(worker) },
     { spec: FOREIGN_ROUTES.detokenize, handle: detokenize(worker) },
