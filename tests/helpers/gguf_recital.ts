@@ -23,7 +23,7 @@ export async function writeRecitalGguf(path: string, text: string, ctx: number):
 function uniquePieces(text: string): string[] {
   const characters = [...text];
   const pieces: string[] = [];
-  const seen = new Set<string>();
+  const seen = new Set<string>(llamaVocab(MIN_VOCAB_TOKENS).tokens);
   let piece = "";
   for (const character of characters) {
     piece += character;
@@ -33,8 +33,10 @@ function uniquePieces(text: string): string[] {
     piece = "";
   }
   // What is left belongs to the piece before it.
-  if (piece !== "") pieces[pieces.length - 1] += piece;
-  return pieces;
+  while (piece !== "" && (seen.has(piece) || [...piece].length < MIN_PIECE_CHARS)) {
+    piece = (pieces.pop() ?? "") + piece;
+  }
+  return piece === "" ? pieces : [...pieces, piece];
 }
 
 function recitalParts(pieces: readonly string[], ctx: number): GgufParts {

@@ -55,18 +55,17 @@ class TemplateReader implements ChatReader {
   push(text: string, last: boolean): Delta[] {
     if (this.#untold !== undefined) this.#untold += text;
     const deltas = this.#read(text, last).flatMap((delta) => this.#deltas(delta));
+    if (last) deltas.push(...this.#headers());
     if (deltas.length > 0) this.#untold = undefined;
-    return last ? [...deltas, ...this.#headers()] : deltas;
+    // What the template does not foresee is told as it stands, rather than lost.
+    return last && this.#untold ? [{ content: this.#untold }] : deltas;
   }
 
-  /** What the template does not foresee is told as it stands, rather than lost: as content, if nothing else was told. */
   #read(text: string, last: boolean): NativeChatDelta[] {
     try {
       return JSON.parse(unwrap(() => this.#parser.push(text, last)));
     } catch {
-      if (!last) return [];
-      const content = this.#untold;
-      return content ? [{ content }] : [];
+      return [];
     }
   }
 
