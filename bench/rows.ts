@@ -6,11 +6,13 @@ import { HIVE_ROWS } from "./rows_hive.ts";
 import { KEEPER_ROWS } from "./rows_keeper.ts";
 import { LATENCY_ROWS } from "./rows_latency.ts";
 import { PROCESS_ROWS } from "./rows_process.ts";
+import { ROUTE_ROWS } from "./rows_routes.ts";
 
 /** See the file's head. */
 export const ROWS: readonly Row[] = [
   ...GENERATION_ROWS,
   ...LATENCY_ROWS,
+  ...ROUTE_ROWS,
   ...PROCESS_ROWS,
   ...DOWNLOAD_ROWS,
   ...HIVE_ROWS,

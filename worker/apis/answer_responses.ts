@@ -22,6 +22,27 @@ export interface AnswerTeller {
   failed?(error: RbeeError): void;
 }
 
+/** Gathers named events, so that those of one batch of tokens go out as one chunk. */
+export class NamedEvents {
+  readonly #writer: EventWriter;
+  #text = "";
+
+  constructor(writer: EventWriter) {
+    this.#writer = writer;
+  }
+
+  /** One more; its name stands in its data as well. */
+  add(type: string, data: Record<string, unknown>): void {
+    this.#text += `event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`;
+  }
+
+  /** Sends what was gathered. */
+  flush(): void {
+    this.#writer.write(this.#text);
+    this.#text = "";
+  }
+}
+
 /** Options of {@linkcode streamedAnswers}. */
 export interface StreamedOptions {
   /** For the error that ends a stream. */

@@ -8,12 +8,14 @@ import type { EventWriter } from "../../protocol/sse.ts";
 import type { InferenceStats } from "../../protocol/worker_schemas.ts";
 import type { Accepted } from "../work.ts";
 import type { Worker } from "../worker.ts";
-import { type AnswerTeller, streamedAnswers, wholeAnswers } from "./answer_responses.ts";
+import { type AnswerTeller, NamedEvents, streamedAnswers, wholeAnswers } from "./answer_responses.ts";
 import { type Block, type BlockListener, BlockRow, blocksOf } from "./blocks.ts";
 import type { Delta } from "./chat_reader.ts";
 import { chatRequestOf } from "./conversation.ts";
 import { chatWorks } from "./openai_chat.ts";
 import { newId } from "./openai_parts.ts";
+
+const PING = 'event: ping\ndata: {"type":"ping"}\n\n';
 
 /** Answers in the name of one worker. */
 export function messages(worker: Worker): Handler {
@@ -38,7 +40,7 @@ export function messages(worker: Worker): Handler {
       return await streamedAnswers(what, open, {
         dialect: "anthropic",
         // These streams end with their last event.
-        texts: { end: "", keepAlive: event("ping", {}) },
+        texts: { end: "", keepAlive: PING },
       });
     }
     const [{ message, stats }] = await wholeAnswers(what);
@@ -152,12 +154,8 @@ function usageOf(stats: InferenceStats) {
   };
 }
 
-function event(type: string, what: Record<string, unknown>): string {
-  return `event: ${type}\ndata: ${JSON.stringify({ type, ...what })}\n\n`;
-}
-
 class MessageStream implements AnswerTeller, BlockListener {
-  readonly #writer: EventWriter;
+  readonly #events: NamedEvents;
   readonly #what: { head: Record<string, unknown>; stops: readonly string[]; correlationId: string };
   readonly #row = new BlockRow(this);
 
@@ -165,7 +163,7 @@ class MessageStream implements AnswerTeller, BlockListener {
     writer: EventWriter,
     what: { head: Record<string, unknown>; stops: readonly string[]; correlationId: string },
   ) {
-    this.#writer = writer;
+    this.#events = new NamedEvents(writer);
     this.#what = what;
   }
 
@@ -173,31 +171,35 @@ class MessageStream implements AnswerTeller, BlockListener {
     // How many of them were in the cache is told with the end.
     const usage = { input_tokens: promptTokens, output_tokens: 0 };
     const message = { ...this.#what.head, content: [], stop_reason: null, stop_sequence: null, usage };
-    this.#send("message_start", { message });
+    this.#events.add("message_start", { message });
+    this.#events.flush();
   }
 
   news(_choice: number, { deltas }: { deltas: Delta[] }): void {
     this.#row.add(deltas);
+    this.#events.flush();
   }
 
   ended(_choice: number, stats: InferenceStats): void {
     this.#row.end();
     const calls = this.#row.blocks.some(({ kind }) => kind === "call");
-    this.#send("message_delta", {
+    this.#events.add("message_delta", {
       delta: stopOf(stats, { calls, stops: this.#what.stops }),
       usage: usageOf(stats),
     });
-    this.#send("message_stop", {});
+    this.#events.add("message_stop", {});
+    this.#events.flush();
   }
 
   failed(error: RbeeError): void {
     const { type, ...what } = errorIn("anthropic", error, this.#what.correlationId);
-    this.#send(String(type), what);
+    this.#events.add(String(type), what);
+    this.#events.flush();
   }
 
   opened(block: Block, index: number): void {
     const content_block = block.kind === "call" ? { ...contentOf(block), input: {} } : contentOf(block);
-    this.#send("content_block_start", { index, content_block });
+    this.#events.add("content_block_start", { index, content_block });
   }
 
   grown(block: Block, { index, text }: { index: number; text: string }): void {
@@ -206,14 +208,10 @@ class MessageStream implements AnswerTeller, BlockListener {
       : block.kind === "text"
       ? { type: "text_delta", text }
       : { type: "input_json_delta", partial_json: text };
-    this.#send("content_block_delta", { index, delta });
+    this.#events.add("content_block_delta", { index, delta });
   }
 
   closed(_block: Block, index: number): void {
-    this.#send("content_block_stop", { index });
-  }
-
-  #send(type: string, what: Record<string, unknown>): void {
-    this.#writer.write(event(type, what));
+    this.#events.add("content_block_stop", { index });
   }
 }

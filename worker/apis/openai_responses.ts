@@ -6,7 +6,7 @@ import { type InputItem, ResponsesRequest } from "../../protocol/responses_schem
 import type { EventWriter } from "../../protocol/sse.ts";
 import type { InferenceStats } from "../../protocol/worker_schemas.ts";
 import type { Worker } from "../worker.ts";
-import { type AnswerTeller, streamedAnswers, wholeAnswers } from "./answer_responses.ts";
+import { type AnswerTeller, NamedEvents, streamedAnswers, wholeAnswers } from "./answer_responses.ts";
 import type { Delta } from "./chat_reader.ts";
 import { type Block, type BlockListener, BlockRow, blocksOf } from "./blocks.ts";
 import { chatWorks } from "./openai_chat.ts";
@@ -179,14 +179,14 @@ function partOf({ kind, text }: Block) {
 
 /** Each block's opening, growth and end as the events that OpenAI's clients follow. */
 class ResponseStream implements AnswerTeller, BlockListener {
-  readonly #writer: EventWriter;
+  readonly #events: NamedEvents;
   readonly #what: { head: Head; request: ResponsesRequest };
   readonly #row = new BlockRow(this);
   readonly #ids: string[] = [];
   #sequence = 0;
 
   constructor(writer: EventWriter, what: { head: Head; request: ResponsesRequest }) {
-    this.#writer = writer;
+    this.#events = new NamedEvents(writer);
     this.#what = what;
   }
 
@@ -194,10 +194,12 @@ class ResponseStream implements AnswerTeller, BlockListener {
     const response = responseOf({ ...this.#what, output: [] });
     this.#send("response.created", { response });
     this.#send("response.in_progress", { response });
+    this.#events.flush();
   }
 
   news(_choice: number, { deltas }: { deltas: Delta[] }): void {
     this.#row.add(deltas);
+    this.#events.flush();
   }
 
   ended(_choice: number, stats: InferenceStats): void {
@@ -207,11 +209,13 @@ class ResponseStream implements AnswerTeller, BlockListener {
     );
     const response = responseOf({ ...this.#what, output, stats });
     this.#send(`response.${response.status}`, { response });
+    this.#events.flush();
   }
 
   failed(error: RbeeError): void {
     this.#send("error", { code: error.code, message: error.message, param: null });
     this.#send("response.failed", { response: responseOf({ ...this.#what, output: [], error }) });
+    this.#events.flush();
   }
 
   opened(block: Block, output_index: number): void {
@@ -259,7 +263,6 @@ class ResponseStream implements AnswerTeller, BlockListener {
   }
 
   #send(type: string, what: Record<string, unknown>): void {
-    const event = JSON.stringify({ type, sequence_number: this.#sequence++, ...what });
-    this.#writer.write(`event: ${type}\ndata: ${event}\n\n`);
+    this.#events.add(type, { sequence_number: this.#sequence++, ...what });
   }
 }
