@@ -6,6 +6,7 @@
 import { parseArgs } from "@std/cli";
 import { startLlamaServer } from "../../bench/llama_server.ts";
 import { chatTemplate } from "../helpers/chat_templates.ts";
+import { writeRankerGguf } from "../helpers/gguf_ranker.ts";
 import { writeRecitalGguf } from "../helpers/gguf_recital.ts";
 import { sharedModel } from "../helpers/test_models.ts";
 import { startWorker } from "../helpers/worker_process.ts";
@@ -27,6 +28,8 @@ const TEMPLATES = [
 ];
 const CONTEXT = 32_768;
 const EMBEDDING_TOLERANCE = 1e-5;
+/** Texts that are computed together round otherwise than alone. */
+const SCORE_TOLERANCE = 1e-3;
 
 type Json = Record<string, unknown>;
 type Ask = (path: string, body: unknown) => Promise<{ status: number; body: Json }>;
@@ -60,6 +63,7 @@ async function main(args: string[]): Promise<number> {
       console.log(`${name}: so far ${prompts} prompts, ${answers} answers, ${calls} of them with calls`);
     }
     await compareEmbeddings(tally);
+    await compareScores(folder, tally);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -212,6 +216,27 @@ async function compareEmbeddings(tally: Tally): Promise<void> {
     `Embeddings of ${input.length} texts: the furthest value is ${furthest.toExponential(1)} away.`,
   );
   if (furthest > EMBEDDING_TOLERANCE) tally.differences.push(`embeddings: ${furthest}`);
+}
+
+async function compareScores(folder: string, tally: Tally): Promise<void> {
+  const model = `${folder}/ranker.gguf`;
+  await writeRankerGguf(model);
+  await using worker = await startWorker({ model });
+  await using server = await startLlamaServer(model, ["--reranking"]);
+  const choices = new Choices(2);
+  const documents = Array.from({ length: 20 }, () => choices.text());
+  const [a, b] = (await both("/v1/rerank", { query: "where is the honey", documents }, {
+    ours: asker(worker.url, worker.key),
+    theirs: asker(server.url, "none"),
+  })).map(({ body }) => (body.results as { index: number; relevance_score: number }[]));
+  const furthest = Math.max(
+    ...a.map(({ relevance_score }, i) => Math.abs(relevance_score - b[i].relevance_score)),
+  );
+  console.log(`Scores of ${documents.length} documents: the furthest is ${furthest.toExponential(1)} away.`);
+  const sameOrder = a.every(({ index }, i) => index === b[i].index);
+  if (!(furthest < SCORE_TOLERANCE) || !sameOrder) {
+    tally.differences.push(`scores: ${JSON.stringify([a, b])}`);
+  }
 }
 
 async function both(path: string, body: unknown, { ours, theirs }: { ours: Ask; theirs: Ask }) {
