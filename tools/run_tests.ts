@@ -18,6 +18,7 @@ const PARALLEL_FOLDERS = [
   "keeper",
   "hive",
   "tools",
+  "tests/clients",
   "tests/conformance",
 ];
 
