@@ -1,6 +1,6 @@
 /** What Anthropic's clients send. Unknown fields are ignored. */
 import * as z from "zod";
-import { JsonSchema, Stops } from "./openai_schemas.ts";
+import { JsonObject, Stops } from "./openai_schemas.ts";
 
 const TextBlock = z.object({ type: z.literal("text"), text: z.string() });
 
@@ -13,7 +13,7 @@ export const MessageBlock = z.discriminatedUnion("type", [
     type: z.literal("tool_use"),
     id: z.string(),
     name: z.string().min(1),
-    input: z.record(z.string(), z.unknown()).default({}),
+    input: JsonObject.default({}),
   }),
   z.object({
     type: z.literal("tool_result"),
@@ -39,7 +39,7 @@ export const CountTokensRequest = z.object({
     z.object({
       name: z.string().min(1).max(256),
       description: z.string().nullish(),
-      input_schema: JsonSchema.nullish(),
+      input_schema: JsonObject.nullish(),
     }),
   ).max(256).nullish(),
   tool_choice: z.discriminatedUnion("type", [

@@ -1,6 +1,6 @@
 /** What Ollama's clients send. Unknown fields and options are ignored. */
 import * as z from "zod";
-import { JsonSchema, Stops, Tool } from "./openai_schemas.ts";
+import { JsonObject, Stops, Tool } from "./openai_schemas.ts";
 
 /** Parameters of an answer; those that belong to a model's load are ignored: it is loaded. */
 export const OllamaOptions = z.object({
@@ -22,7 +22,7 @@ export type OllamaOptions = z.infer<typeof OllamaOptions>;
 const Common = z.object({
   model: z.string().nullish(),
   /** Any JSON, or what satisfies a schema. */
-  format: z.union([z.literal(""), z.literal("json"), JsonSchema]).nullish(),
+  format: z.union([z.literal(""), z.literal("json"), JsonObject]).nullish(),
   options: OllamaOptions.nullish(),
   stream: z.boolean().nullish(),
   /** Thoughts apart from the answer; false: none, where the model can do without. */
@@ -39,7 +39,7 @@ export const OllamaMessage = z.object({
     z.object({
       function: z.object({
         name: z.string().min(1),
-        arguments: z.record(z.string(), z.unknown()).default({}),
+        arguments: JsonObject.default({}),
       }),
     }),
   ).nullish(),

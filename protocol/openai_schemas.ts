@@ -8,8 +8,8 @@ import { MAX_CHOICES, MAX_JSON_SCHEMA_DEPTH, MAX_STOP_STRINGS } from "./limits.t
 
 const tooDeep = `must not be nested deeper than ${MAX_JSON_SCHEMA_DEPTH} levels`;
 
-/** A JSON schema; how it is used is checked where it becomes a grammar. */
-export const JsonSchema = z.record(z.string(), z.unknown())
+/** A JSON object, a schema for example, that recursive code may read. */
+export const JsonObject = z.record(z.string(), z.unknown())
   .refine((schema) => !deeperThan(schema, MAX_JSON_SCHEMA_DEPTH), { error: tooDeep });
 
 /** One stop string or several. */
@@ -37,7 +37,7 @@ export const OpenAiSampling = z.object({
   logit_bias: LogitBias.nullish(),
   /** GBNF. */
   grammar: z.string().max(1_000_000).nullish(),
-  json_schema: JsonSchema.nullish(),
+  json_schema: JsonObject.nullish(),
   /** Answers to the same prompt; each takes a slot. */
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
   stream: z.boolean().nullish(),
@@ -52,11 +52,22 @@ export const ContentPart = z.object({
   text: z.string(),
 });
 
+/** Arguments of a call as JSON text; templates read it, by recursion. What is no JSON is text to them. */
+export const Arguments = z.string().refine(isShallow, { error: tooDeep });
+
+function isShallow(text: string): boolean {
+  try {
+    return !deeperThan(JSON.parse(text), MAX_JSON_SCHEMA_DEPTH);
+  } catch (error) {
+    return error instanceof SyntaxError;
+  }
+}
+
 /** A call that an assistant has made. */
 export const ToolCall = z.object({
   id: z.string().optional(),
   type: z.literal("function").default("function"),
-  function: z.object({ name: z.string().min(1), arguments: z.string().default("{}") }),
+  function: z.object({ name: z.string().min(1), arguments: Arguments.default("{}") }),
 });
 /** See {@linkcode ToolCall}. */
 export type ToolCall = z.infer<typeof ToolCall>;
@@ -87,7 +98,7 @@ export const Tool = z.object({
   function: z.object({
     name: z.string().min(1).max(256),
     description: z.string().nullish(),
-    parameters: JsonSchema.nullish(),
+    parameters: JsonObject.nullish(),
     strict: z.boolean().nullish(),
   }),
 });
@@ -105,12 +116,12 @@ export type ToolChoice = z.infer<typeof ToolChoice>;
 /** What form the answer is to have. */
 export const ResponseFormat = z.discriminatedUnion("type", [
   z.object({ type: z.literal("text") }),
-  z.object({ type: z.literal("json_object"), schema: JsonSchema.nullish() }),
+  z.object({ type: z.literal("json_object"), schema: JsonObject.nullish() }),
   z.object({
     type: z.literal("json_schema"),
     json_schema: z.object({
       name: z.string().nullish(),
-      schema: JsonSchema.nullish(),
+      schema: JsonObject.nullish(),
       strict: z.boolean().nullish(),
     }),
   }),
@@ -132,7 +143,7 @@ export const ChatCompletionRequest = OpenAiSampling.extend({
   /** `none` leaves thoughts in the content. */
   reasoning_format: z.enum(["none", "auto", "deepseek", "deepseek-legacy"]).nullish(),
   /** Variables of the template. */
-  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+  chat_template_kwargs: JsonObject.nullish(),
   add_generation_prompt: z.boolean().nullish(),
   /** The answer goes on with the last message; the default where that is the assistant's. */
   continue_final_message: z.boolean().nullish(),

@@ -1,6 +1,6 @@
 /** What clients of OpenAI's Responses interface send; nothing is kept between two requests. */
 import * as z from "zod";
-import { ContentPart, JsonSchema, OpenAiSampling } from "./openai_schemas.ts";
+import { Arguments, ContentPart, JsonObject, OpenAiSampling } from "./openai_schemas.ts";
 
 const Texts = z.union([z.string(), z.array(ContentPart)]);
 
@@ -10,7 +10,7 @@ export const InputItem = z.union([
     type: z.literal("function_call"),
     call_id: z.string(),
     name: z.string().min(1),
-    arguments: z.string(),
+    arguments: Arguments,
   }),
   z.object({ type: z.literal("function_call_output"), call_id: z.string(), output: Texts }),
   z.object({
@@ -44,7 +44,7 @@ export const ResponsesRequest = OpenAiSampling.pick({
       type: z.literal("function"),
       name: z.string().min(1).max(256),
       description: z.string().nullish(),
-      parameters: JsonSchema.nullish(),
+      parameters: JsonObject.nullish(),
       strict: z.boolean().nullish(),
     }),
   ).max(256).nullish(),
@@ -60,7 +60,7 @@ export const ResponsesRequest = OpenAiSampling.pick({
       z.object({
         type: z.literal("json_schema"),
         name: z.string().nullish(),
-        schema: JsonSchema,
+        schema: JsonObject,
         strict: z.boolean().nullish(),
       }),
     ]).nullish(),

@@ -30,6 +30,37 @@ Deno.test("openai: what goes wrong is the client's own exception", async (t) => 
     );
   });
 
+  await t.step("JSON nested deeper than recursive code should follow", async () => {
+    const deep = `${"[".repeat(50_000)}${"]".repeat(50_000)}`;
+    const called = (args: string) => [
+      ...ASKED,
+      {
+        role: "assistant" as const,
+        content: "",
+        tool_calls: [{ id: "call_1", type: "function" as const, function: { name: "f", arguments: args } }],
+      },
+      ...ASKED,
+    ];
+    const tried = [
+      { messages: called(deep) },
+      { messages: called(`{"a":${"[".repeat(65)}${"]".repeat(65)}}`) },
+      { messages: ASKED, chat_template_kwargs: { a: JSON.parse("[".repeat(70) + "]".repeat(70)) } },
+    ];
+    for (const request of tried) {
+      const error = await assertRejects(
+        () => client.chat.completions.create({ ...ask, ...request } as typeof ask),
+        OpenAI.BadRequestError,
+      );
+      assertMatch(error.message, /nested deeper than 64 levels/);
+    }
+    const { choices } = await client.chat.completions.create({
+      ...ask,
+      messages: called("no JSON"),
+      max_tokens: 1,
+    });
+    assertEquals(choices.length, 1);
+  });
+
   await t.step("a prompt longer than the context, with both numbers", async () => {
     const long = [{ role: "user" as const, content: "story ".repeat(2000) }];
     for (const stream of [false, true]) {
