@@ -9,7 +9,7 @@ import { RbeeError } from "../protocol/errors.ts";
 import { VERSION } from "../protocol/version.ts";
 import { GenerationOptions, MAX_SEED } from "../protocol/worker_requests.ts";
 import { TokenLogprob } from "../protocol/worker_schemas.ts";
-import type { NativeChat, NativeSequence } from "./native/addon.ts";
+import type { NativeSequence } from "./native/addon.ts";
 import type { Work } from "./work.ts";
 
 const MAGIC = new TextEncoder().encode("RBEESEQ\n");
@@ -145,16 +145,6 @@ function parseJson(bytes: Uint8Array): unknown {
 
 function unusable(why: string): RbeeError {
   return new RbeeError("INVALID_REQUEST", `The exported answer cannot be continued. ${why}`);
-}
-
-/** With what the template of its conversation asks, so that another worker can go on with it. */
-export function boundBy(rendered: NativeChat, options: GenerationOptions): GenerationOptions {
-  const { stops, constraint } = rendered;
-  return {
-    ...options,
-    stop: [...options.stop, ...stops],
-    constraint: constraint.grammar === "" ? undefined : JSON.stringify(constraint),
-  };
 }
 
 /** How an answer is generated, without what was asked. */

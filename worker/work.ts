@@ -53,3 +53,13 @@ export function toNative(work: Work, rendered?: NativeChat): NativeRequest {
     speculative: work.speculative,
   };
 }
+
+/** With what the template of a conversation asks, for who goes on with it: another answer, or another worker. */
+export function boundBy<Options extends GenerationOptions>(rendered: NativeChat, options: Options): Options {
+  const { stops, constraint } = rendered;
+  return {
+    ...options,
+    stop: [...options.stop, ...stops],
+    constraint: constraint.grammar === "" ? undefined : JSON.stringify(constraint),
+  };
+}

@@ -22,11 +22,11 @@ import type {
 import { WORKER_ROUTES } from "../protocol/routes.ts";
 import type { Engine, Generation, GenerationSink } from "./engine.ts";
 import { memoryOf, timesOf } from "./engine_figures.ts";
-import { boundBy, decodeAnswer, encodeAnswer, generationOptions } from "./exported_answer.ts";
+import { decodeAnswer, encodeAnswer, generationOptions } from "./exported_answer.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
 import type { WorkerMetrics } from "./metrics.ts";
 import { type SelfTest, startSelfTest } from "./self_check.ts";
-import type { Accepted, Work } from "./work.ts";
+import { type Accepted, boundBy, type Work } from "./work.ts";
 
 type State =
   | { name: "loading" }

@@ -4,7 +4,7 @@ import { RbeeError, toRbeeError } from "../../protocol/errors.ts";
 import type { InferenceStats, TokenEvent } from "../../protocol/worker_schemas.ts";
 import { deadlineOf } from "../inference.ts";
 import type { NativeChat } from "../native/addon.ts";
-import type { Accepted, Work } from "../work.ts";
+import { type Accepted, boundBy, type Work } from "../work.ts";
 import type { Worker } from "../worker.ts";
 import { type ChatReader, type Delta, readerFor } from "./chat_reader.ts";
 
@@ -167,12 +167,5 @@ class Answers {
 /** The same conversation need not be rendered again. */
 function sameConversation(work: Work, rendered: NativeChat | undefined): Work {
   if (rendered === undefined || "resume" in work) return work;
-  const { prompt, stops, constraint } = rendered;
-  return {
-    ...work,
-    chat: undefined,
-    prompt,
-    stop: [...work.stop, ...stops],
-    constraint: constraint.grammar === "" ? undefined : JSON.stringify(constraint),
-  };
+  return { ...boundBy(rendered, work), chat: undefined, prompt: rendered.prompt };
 }

@@ -10,7 +10,7 @@ import type { Accepted } from "../work.ts";
 import type { Worker } from "../worker.ts";
 import { type AnswerTeller, NamedEvents, streamedAnswers, wholeAnswers } from "./answer_responses.ts";
 import { type Block, type BlockListener, BlockRow, blocksOf } from "./blocks.ts";
-import type { Delta } from "./chat_reader.ts";
+import { argumentsIn, type Delta } from "./chat_reader.ts";
 import { chatRequestOf } from "./conversation.ts";
 import { chatWorks } from "./openai_chat.ts";
 import { newId } from "./openai_parts.ts";
@@ -122,16 +122,7 @@ function contentOf(block: Block) {
     case "text":
       return { type: "text", text: block.text };
     case "call":
-      return { type: "tool_use", id: block.call.id, name: block.call.name, input: inputOf(block.text) };
-  }
-}
-
-/** A call that was cut off is no whole JSON. */
-function inputOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return {};
+      return { type: "tool_use", id: block.call.id, name: block.call.name, input: argumentsIn(block.text) };
   }
 }
 

@@ -113,6 +113,15 @@ export interface WholeCall {
   arguments: string;
 }
 
+/** The arguments of a call, for interfaces that have them as JSON; one that was cut off has none. */
+export function argumentsIn(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return {};
+  }
+}
+
 /** A whole answer. */
 export interface WholeMessage {
   content: string;

@@ -13,8 +13,7 @@ import type { Engine } from "../engine.ts";
 import type { Work } from "../work.ts";
 import type { Worker } from "../worker.ts";
 import { streamedAnswers, wholeAnswers } from "./answer_responses.ts";
-import type { Delta, WholeMessage } from "./chat_reader.ts";
-import { MessageBuilder } from "./chat_reader.ts";
+import { argumentsIn, type Delta, MessageBuilder, type WholeMessage } from "./chat_reader.ts";
 import { chatWorks } from "./openai_chat.ts";
 import { newId } from "./openai_parts.ts";
 import { generationOptionsOf, maxTokensOf } from "./sampling.ts";
@@ -118,16 +117,7 @@ function messageOf(message: OllamaMessage): ChatCompletionRequest["messages"][nu
 }
 
 function callOf(call: WholeMessage["calls"][number]) {
-  return { id: call.id, function: { name: call.name, arguments: argumentsOf(call.arguments) } };
-}
-
-/** A call that was cut off is no whole JSON. */
-function argumentsOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return {};
-  }
+  return { id: call.id, function: { name: call.name, arguments: argumentsIn(call.arguments) } };
 }
 
 /** The answer to a request that asks for nothing but that the model be loaded. */
