@@ -32,6 +32,7 @@ Deno.test("a prompt alone is a request, with the defaults of SPEC §5", () => {
     presence_penalty: 0,
     frequency_penalty: 0,
     stop: [],
+    logit_bias: [],
     strict: false,
     speculative: "auto",
     stream: true,
@@ -56,6 +57,10 @@ Deno.test("each limit is itself allowed and the next value beyond is not", () =>
     },
     grammar: { good: ['root ::= "x"'], bad: ["", 5] },
     json_schema: { good: [{}, { type: "object" }], bad: [[], "x", null, true] },
+    logit_bias: {
+      good: [[], [{ token: 0, bias: -1000 }], [{ token: 0x7fff_ffff, bias: 1000 }]],
+      bad: [{}, "x", null],
+    },
     logprobs: { good: [0, 20], bad: [-1, 21, true] },
     strict: { good: [true, false], bad: ["true", 1, null] },
     speculative: { good: ["auto", "on", "off"], bad: ["", "ON", true, null] },
