@@ -31,7 +31,16 @@ export async function readBody<T>(request: Request, options: ReadBodyOptions<T>)
       details: { errors: [{ field: "", constraint: "json", message: `is ${why}` }] },
     });
   }
-  const result = options.schema.safeParse(json, { reportInput: true });
+  return checkedBody(json, options.schema);
+}
+
+/**
+ * What a body must be.
+ *
+ * @throws {RbeeError} `INVALID_REQUEST` naming every field that is not as it should be.
+ */
+export function checkedBody<T>(json: unknown, schema: z.ZodType<T>): T {
+  const result = schema.safeParse(json, { reportInput: true });
   if (result.success) return result.data;
   throw invalidRequest(result.error);
 }

@@ -5,7 +5,12 @@
 import type * as z from "zod";
 import { CORRELATION_HEADER, correlationIdOf } from "../protocol/correlation.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
-import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES, MAX_STATE_BYTES } from "../protocol/limits.ts";
+import {
+  MAX_BODY_BYTES,
+  MAX_CONTROL_BODY_BYTES,
+  MAX_RELAY_BODY_BYTES,
+  MAX_STATE_BYTES,
+} from "../protocol/limits.ts";
 import { type Dialect, errorIn } from "../protocol/dialects.ts";
 import type { RouteSpec } from "../protocol/routes.ts";
 import { SSE_HEADERS } from "../protocol/sse.ts";
@@ -55,7 +60,12 @@ export interface AppOptions {
   bodyTimeoutMs?: number;
 }
 
-const BODY_LIMITS = { prompt: MAX_BODY_BYTES, control: MAX_CONTROL_BODY_BYTES, state: MAX_STATE_BYTES };
+const BODY_LIMITS = {
+  prompt: MAX_BODY_BYTES,
+  control: MAX_CONTROL_BODY_BYTES,
+  state: MAX_STATE_BYTES,
+  relay: MAX_RELAY_BODY_BYTES,
+};
 
 /** A daemon's HTTP interface, testable without a socket. */
 export type App = (request: Request) => Promise<Response>;

@@ -10,6 +10,7 @@ import {
 } from "./ollama_schemas.ts";
 import * as openai from "./openai_schemas.ts";
 import { type ApiDescription, openApiDocument, type RouteDoc } from "./openapi.ts";
+import { RelayRequest } from "./relay_schemas.ts";
 import { ResponsesRequest } from "./responses_schemas.ts";
 import {
   FOREIGN_ROUTES,
@@ -99,6 +100,7 @@ const WORKER: Docs<typeof WORKER_ROUTES> = {
   v1Health: { summary: "Whether it is alive.", answer: worker.HealthResponse },
   ready: {
     summary: "Whether the model is loaded, and how many slots are free.",
+    query: z.object({ blocks: z.string().optional() }),
     answer: worker.ReadyResponse,
   },
   loadingProgress: { summary: "How far the load is.", events: worker.LoadingEvent },
@@ -124,6 +126,11 @@ const WORKER: Docs<typeof WORKER_ROUTES> = {
     summary: "Goes on with what another worker exported.",
     bytes: { body: "application/octet-stream" },
     events: worker.InferenceEvent,
+  },
+  relay: {
+    summary: "Another route's answer, with marks from which it can be gone on with elsewhere.",
+    body: RelayRequest,
+    events: z.unknown(),
   },
   cancelAlias: {
     summary: "Stops an answer; idempotent.",

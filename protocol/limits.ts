@@ -4,6 +4,8 @@
 export const MAX_BODY_BYTES = 16 * 1024 * 1024;
 /** Largest body on control routes. */
 export const MAX_CONTROL_BODY_BYTES = 1024 * 1024;
+/** The same in the hands of whoever relays it, who adds what was generated already. */
+export const MAX_RELAY_BODY_BYTES = 2 * MAX_BODY_BYTES;
 /** Largest exported answer: most of it is KV cache, of a long context in a large model. */
 export const MAX_STATE_BYTES = 1024 * 1024 * 1024;
 /** Largest `Authorization` header. */

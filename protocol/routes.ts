@@ -15,7 +15,7 @@ export interface RouteSpec {
   /** Default `key`. */
   readonly auth?: RouteAuth;
   /** Largest body; default is the control limit. */
-  readonly body?: "prompt" | "control" | "state";
+  readonly body?: "prompt" | "control" | "state" | "relay";
   /** Whose clients call it: decides the shape of errors. Default `rbee`. */
   readonly dialect?: Dialect;
 }
@@ -41,6 +41,7 @@ export const WORKER_ROUTES = {
   cancel: { method: "DELETE", path: "/v1/inference/:request_id" },
   export: { method: "POST", path: "/v1/inference/:request_id/export" },
   resume: { method: "POST", path: "/v1/inference/resume", body: "state" },
+  relay: { method: "POST", path: "/v1/relay", body: "relay" },
   cancelAlias: { method: "POST", path: "/cancel" },
   shutdown: { method: "POST", path: "/v1/admin/shutdown" },
   selfTest: { method: "POST", path: "/v1/admin/self-test" },

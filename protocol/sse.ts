@@ -156,9 +156,12 @@ export async function* readEvents(
  * parser from going over a long line again with every packet. A failure is told aside and only ends the stream,
  * because an error would throw away the events that are still on their way to the reader.
  */
-function wholeEvents(
+export function wholeEvents(
   body: ReadableStream<Uint8Array>,
-  options: ReadEventsOptions & { onFailure: (error: unknown) => void },
+  options: ReadEventsOptions & {
+    /** Told why the stream ends early. */
+    onFailure: (error: unknown) => void;
+  },
 ): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   const hold = holdBack();

@@ -68,6 +68,8 @@ export const ReadyResponse = z.discriminatedUnion("state", [
       idle_ms: z.number(),
       model: ModelFacts,
       memory: WorkerMemory,
+      /** Hashes of the beginnings of all that the slots hold, see `prefix_blocks.ts`; with `?blocks=true`. */
+      blocks: z.string().optional(),
     })
   ),
 ]);

@@ -15,7 +15,9 @@ import {
 } from "../protocol/worker_requests.ts";
 import type { ShutdownResponse } from "../protocol/worker_schemas.ts";
 import { invalidRequest } from "../protocol/errors.ts";
-import { foreignRoutes } from "./apis/routes.ts";
+import { encodeBlocks } from "../protocol/prefix_blocks.ts";
+import { type AnswerHandler, relay } from "./apis/relay.ts";
+import { foreignRoutes, relayedHandlers } from "./apis/routes.ts";
 import { answerInference } from "./inference.ts";
 import type { WorkerMetrics } from "./metrics.ts";
 import type { Worker } from "./worker.ts";
@@ -38,11 +40,17 @@ export interface WorkerAppOptions {
 export function createWorkerApp(options: WorkerAppOptions): App {
   const { worker, metrics } = options;
 
-  const inference: Handler = async (context) => {
+  const inference: AnswerHandler = async (context) => {
     // Before the body: a worker that can't answer need not read 16 MiB first.
     if (worker.notReady) throw worker.notReady;
     const { request_id: requestId, stream, ...work } = await context.body(InferenceRequest);
     return await answerInference(worker, { work, requestId, stream }, context);
+  };
+
+  const ready: Handler = async ({ query }) => {
+    const status = worker.status();
+    if (!status.ready || query.get("blocks") !== "true") return Response.json(status);
+    return Response.json({ ...status, blocks: encodeBlocks(await worker.engine.heldBlocks()) });
   };
 
   const exported: Handler = async ({ params, body }) => {
@@ -102,13 +110,17 @@ export function createWorkerApp(options: WorkerAppOptions): App {
         notReady: () => worker.notReady?.message,
         onAsked: options.onHealthAsked,
       }),
-      { spec: WORKER_ROUTES.ready, handle: () => Response.json(worker.status()) },
+      { spec: WORKER_ROUTES.ready, handle: ready },
       { spec: WORKER_ROUTES.loadingProgress, handle: loadingProgress },
       { spec: WORKER_ROUTES.inference, handle: inference },
       { spec: WORKER_ROUTES.execute, handle: inference },
       { spec: WORKER_ROUTES.cancel, handle: cancel },
       { spec: WORKER_ROUTES.export, handle: exported },
       { spec: WORKER_ROUTES.resume, handle: resume },
+      {
+        spec: WORKER_ROUTES.relay,
+        handle: relay({ [WORKER_ROUTES.inference.path]: inference, ...relayedHandlers(worker) }),
+      },
       { spec: WORKER_ROUTES.cancelAlias, handle: cancelAlias },
       { spec: WORKER_ROUTES.shutdown, handle: shutdown },
       { spec: WORKER_ROUTES.selfTest, handle: selfTest },

@@ -3,7 +3,7 @@ import { createLogger } from "../daemon/log.ts";
 import { startServer } from "../daemon/lifecycle.ts";
 import type { App } from "../daemon/serve.ts";
 import { ErrorEnvelopeSchema, RbeeError } from "../protocol/errors.ts";
-import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES } from "../protocol/limits.ts";
+import { MAX_BODY_BYTES, MAX_CONTROL_BODY_BYTES, MAX_RELAY_BODY_BYTES } from "../protocol/limits.ts";
 import { type RouteSpec, WORKER_ROUTES } from "../protocol/routes.ts";
 import { readEvents } from "../protocol/sse.ts";
 import {
@@ -323,7 +323,13 @@ for (const [name, route] of Object.entries<RouteSpec>(WORKER_ROUTES)) {
     await using worker = await setup();
     const path = route.path.replace(":request_id", "some-id");
     const wrongMethod = route.method === "POST" ? "GET" : "POST";
-    const huge = "x".repeat(route.body === "prompt" ? MAX_BODY_BYTES : MAX_CONTROL_BODY_BYTES);
+    const tooLarge = {
+      prompt: MAX_BODY_BYTES,
+      relay: MAX_RELAY_BODY_BYTES,
+      state: 0,
+      control: MAX_CONTROL_BODY_BYTES,
+    };
+    const huge = "x".repeat(tooLarge[route.body ?? "control"]);
     const tries: [number[], Response][] = [
       [[405], await worker.call(wrongMethod, path)],
       [[400, 404, 405], await worker.call(route.method, `${path}/%FF`)],

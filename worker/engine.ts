@@ -7,17 +7,20 @@ import type { ModelFacts, StopReason, TokenEvent } from "../protocol/worker_sche
 import type { InferenceStats, LoadingEvent } from "../protocol/worker_schemas.ts";
 import {
   loadAddon,
+  type NativeAccepted,
   type NativeChat,
   type NativeChatRequest,
   type NativeEngine,
   type NativeEvent,
   type NativeFacts,
   type NativeLoadOptions,
+  type NativeMark,
   type NativeMemory,
   type NativeSequence,
   type NativeTimes,
   type Pooling,
 } from "./native/addon.ts";
+import { type Running, tellEnding, tellTokens } from "./engine_events.ts";
 import { embeddingBatches } from "./embedding_batches.ts";
 import { fromNative, unwrap } from "./native/errors.ts";
 import { type Accepted, toNative, type Work } from "./work.ts";
@@ -65,8 +68,10 @@ export type CacheType = (typeof CACHE_TYPES)[number];
 
 /** Who takes the tokens of one answer. Exactly one of the last two is called, once, last. */
 export interface GenerationSink {
-  /** One batch, in order, without gaps. */
-  tokens(tokens: TokenEvent[]): void;
+  /** It is taken; before anything else. */
+  accepted?(accepted: Accepted): void;
+  /** One batch, in order, without gaps; `mark` is where a marked answer stands behind it. */
+  tokens(tokens: TokenEvent[], mark?: NativeMark): void;
   /** The answer came to its end. */
   done(stats: InferenceStats): void;
   /** It failed. */
@@ -89,20 +94,8 @@ export interface Generation {
   export(options: { kv: boolean; stop: boolean }): Promise<NativeSequence | undefined>;
 }
 
-type CancelReason = Extract<StopReason, "canceled" | "deadline">;
-
-interface Running {
-  sink: GenerationSink;
-  index: number;
-  /** Tokens that another worker had sent. */
-  resumed: number;
-  seed: number;
-  stops: readonly string[];
-  /** Set when it was to end before the addon knew it. */
-  canceled?: CancelReason;
-  /** What came before the seed was known. */
-  early?: NativeEvent[];
-}
+/** Why an answer that did nothing wrong is ended. */
+export type CancelReason = Extract<StopReason, "canceled" | "deadline">;
 
 /** A loaded model. Must be closed. */
 export class Engine {
@@ -185,6 +178,11 @@ export class Engine {
   /** Bytes that llama.cpp allocated. */
   memory(): NativeMemory {
     return this.#native.memory();
+  }
+
+  /** Hashes of the beginnings of all prompts and answers that the slots hold. */
+  async heldBlocks(): Promise<Float64Array> {
+    return this.#facts!.pooling === undefined ? await this.#native.heldBlocks() : new Float64Array();
   }
 
   /** Where the engine thread's time went since the load. */
@@ -310,25 +308,26 @@ export class Engine {
   async #submit(handle: number, what: { work: Work; running: Running }): Promise<Accepted> {
     const { work, running } = what;
     let rendered: NativeChat | undefined;
-    let promptTokens: number;
+    let accepted: NativeAccepted;
     try {
       rendered = await this.#render(work);
       const request = toNative(work, rendered);
       running.stops = request.stops;
       const submitted = this.#native.submit(handle, request);
       if (running.canceled !== undefined) this.#native.cancel(handle, running.canceled);
-      const { seed, sentTokens, ...accepted } = await submitted;
-      promptTokens = accepted.promptTokens;
-      running.seed = seed;
-      running.resumed = running.index = sentTokens;
+      accepted = await submitted;
+      running.seed = accepted.seed;
+      running.resumed = running.index = accepted.sentTexts.length;
     } catch (error) {
       this.#running.delete(handle);
       throw fromNative(error);
     }
+    const settled: Accepted = { ...accepted, rendered };
+    running.sink.accepted?.(settled);
     const early = running.early ?? [];
     delete running.early;
     for (const event of early) this.#take(event);
-    return { promptTokens, rendered };
+    return settled;
   }
 
   async #render(work: Work): Promise<NativeChat | undefined> {
@@ -352,35 +351,10 @@ export class Engine {
     if (running === undefined) return;
     // The engine thread may be faster than the promise that tells the seed.
     if (running.early !== undefined) return void running.early.push(event);
-    if (event.ids.length > 0) {
-      running.sink.tokens(event.ids.map((id, i) => {
-        const token: TokenEvent = { token: event.texts[i], index: running.index++, id };
-        const logprob = event.logprobs[i];
-        if (logprob !== undefined) {
-          token.logprob = logprob.logprob;
-          token.top_logprobs = logprob.top;
-        }
-        return token;
-      }));
-    }
-    const { ending } = event;
-    if (ending === undefined) return;
+    if (event.ids.length > 0) tellTokens(running, event);
+    if (event.ending === undefined) return;
     this.#running.delete(event.handle);
-    if (ending.error !== undefined) return running.sink.failed(fromNative(ending.error));
-    running.sink.done({
-      total_tokens: ending.generatedTokens,
-      duration_ms: round(ending.durationMs),
-      stop_reason: ending.reason!,
-      stop_string: ending.stoppedBy === undefined ? undefined : running.stops[ending.stoppedBy],
-      prompt_tokens: ending.promptTokens,
-      cached_tokens: ending.cachedTokens,
-      time_to_first_token_ms: round(ending.firstTokenMs),
-      tokens_per_second: round(ending.tokensPerSecond),
-      seed: running.seed,
-      resumed_tokens: running.resumed,
-      draft_tokens: ending.draftTokens,
-      draft_accepted_tokens: ending.draftAcceptedTokens,
-    });
+    tellEnding(running, event.ending);
   }
 }
 
@@ -388,8 +362,4 @@ function toNativeLoad(options: EngineOptions): NativeLoadOptions {
   const { model, draftModel = "", chatTemplate = "", embeddings = false, pooling = "auto", ...same } =
     options;
   return { ...same, path: model, draftModel, chatTemplate, embeddings, pooling };
-}
-
-function round(value: number): number {
-  return Math.round(value * 1000) / 1000;
 }

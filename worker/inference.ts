@@ -1,8 +1,9 @@
 /** `POST /v1/inference` and `…/resume`: checked work in, a stream of events or one JSON object out. */
-import { eventResponse, type RequestContext } from "../daemon/serve.ts";
+import { eventResponse } from "../daemon/serve.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { eventStream, type EventWriter, formatEvent } from "../protocol/sse.ts";
 import type { InferenceResponse, InferenceStats, TokenEvent } from "../protocol/worker_schemas.ts";
+import { type AnswerContext, Marks, type Relay } from "./apis/relay.ts";
 import type { Work } from "./work.ts";
 import type { RunOptions, Worker } from "./worker.ts";
 
@@ -10,43 +11,62 @@ import type { RunOptions, Worker } from "./worker.ts";
 export async function answerInference(
   worker: Worker,
   what: { work: Work; requestId?: string; stream: boolean },
-  context: RequestContext,
+  context: AnswerContext,
 ): Promise<Response> {
-  const { work, stream, requestId = crypto.randomUUID() } = what;
-  const options: RunOptions = { requestId, deadlineMs: deadlineOf(context.request.headers) };
+  const { stream, requestId = context.relay?.id ?? crypto.randomUUID() } = what;
+  const work = relayed(what.work, context.relay);
+  // What is relayed may have been lost on this very worker a moment ago.
+  const runId = context.relay === undefined ? requestId : crypto.randomUUID();
+  const options: RunOptions = { requestId: runId, deadlineMs: deadlineOf(context.request.headers) };
   const log = context.log.child({ request_id: requestId });
   const logDone = (stats: InferenceStats) => log.info("answer ended", { ...stats });
   const logFailed = (error: RbeeError) => log.error("answer failed", { error });
-  const run = { worker, work, options, log: { done: logDone, failed: logFailed } };
+  const run = { worker, work, requestId, options, log: { done: logDone, failed: logFailed } };
   return stream ? await streamed(run, context) : await whole(run, context);
 }
 
 interface Run {
   worker: Worker;
   work: Work;
+  /** What the answer is called; the worker may know it by another name. */
+  requestId: string;
   options: RunOptions;
   log: { done(stats: InferenceStats): void; failed(error: RbeeError): void };
 }
 
-async function streamed(run: Run, context: RequestContext): Promise<Response> {
-  const { worker, work, options, log } = run;
-  const { requestId } = options;
+/** With what was generated of it elsewhere. */
+function relayed(work: Work, relay: Relay | undefined): Work {
+  return relay === undefined ? work : { ...work, marked: true, begun: relay.begun?.[0] } as Work;
+}
+
+async function streamed(run: Run, context: AnswerContext): Promise<Response> {
+  const { worker, work, requestId, options, log } = run;
   let writer!: EventWriter;
   // A reader that goes away is a cancel.
-  const stream = eventStream((opened) => writer = opened, { onCancel: () => worker.cancel(requestId) });
+  const stream = eventStream((opened) => writer = opened, {
+    onCancel: () => worker.cancel(options.requestId),
+  });
+  const marks = context.relay && new Marks((text) => writer.write(text));
   try {
     await worker.run(work, {
       ...options,
       sink: {
-        // One chunk per batch, one event per token.
-        tokens: (tokens) => writer.write(tokens.map(formatEvent).join("")),
-        done: (stats) => {
+        accepted: (accepted) => marks?.accepted([accepted]),
+        tokens(tokens, mark) {
+          // One chunk per batch, one event per token.
+          writer.write(tokens.map(formatEvent).join(""));
+          marks?.told(0, tokens, mark);
+        },
+        done(stats) {
           log.done(stats);
           writer.send({ done: true, ...stats });
+          marks?.ended(0, stats);
+          marks?.over();
           writer.end();
         },
-        failed: (error) => {
+        failed(error) {
           log.failed(error);
+          marks?.failed(error);
           writer.send({ error: error.toBody(context.correlationId) });
           writer.end();
         },
@@ -59,26 +79,36 @@ async function streamed(run: Run, context: RequestContext): Promise<Response> {
   return eventResponse(stream, { "X-Request-Id": requestId });
 }
 
-async function whole(run: Run, context: RequestContext): Promise<Response> {
-  const { worker, work, options, log } = run;
-  const { requestId } = options;
-  const cancel = () => worker.cancel(requestId);
+async function whole(run: Run, context: AnswerContext): Promise<Response> {
+  const { worker, work, requestId, options, log } = run;
+  const cancel = () => worker.cancel(options.requestId);
   context.request.signal.addEventListener("abort", cancel, { once: true });
+  const marks = context.relay && new Marks(context.relay.write);
   const tokens: TokenEvent[] = [];
   const { promise, resolve, reject } = Promise.withResolvers<InferenceStats>();
   // Rejects before anybody waits when the answer fails at once.
   promise.catch(() => {});
   try {
-    await worker.run(work, {
+    const { sentTexts } = await worker.run(work, {
       ...options,
-      sink: { tokens: (batch) => void tokens.push(...batch), done: resolve, failed: reject },
+      sink: {
+        accepted: (accepted) => marks?.accepted([accepted]),
+        tokens(batch, mark) {
+          tokens.push(...batch);
+          marks?.told(0, batch, mark);
+        },
+        done: resolve,
+        failed: reject,
+      },
     });
     const stats = await promise;
     log.done(stats);
+    marks?.ended(0, stats);
+    marks?.over();
     const body: InferenceResponse = {
       request_id: requestId,
-      text: tokens.map((token) => token.token).join(""),
-      token_ids: tokens.map((token) => token.id),
+      text: [...sentTexts, ...tokens.map((token) => token.token)].join(""),
+      token_ids: [...sentIds(context.relay, sentTexts.length), ...tokens.map((token) => token.id)],
       ...stats,
     };
     if (work.logprobs !== undefined) {
@@ -93,6 +123,11 @@ async function whole(run: Run, context: RequestContext): Promise<Response> {
   } finally {
     context.request.signal.removeEventListener("abort", cancel);
   }
+}
+
+/** What another worker has told. */
+function sentIds(relay: Relay | undefined, count: number): readonly number[] {
+  return relay?.begun?.[0].generated.slice(0, count) ?? [];
 }
 
 /**

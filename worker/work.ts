@@ -1,5 +1,6 @@
 /** What the engine is given to answer, and how the addon takes it. */
 import { DEFAULT_MAX_TOKENS } from "../protocol/limits.ts";
+import type { BegunAnswer } from "../protocol/relay_schemas.ts";
 import type { GenerationOptions, InferenceRequest } from "../protocol/worker_requests.ts";
 import type { NativeChat, NativeChatRequest, NativeRequest, NativeSequence } from "./native/addon.ts";
 
@@ -12,6 +13,10 @@ export type Work =
       tokens?: readonly number[];
       /** A conversation whose template may bind the answer. */
       chat?: NativeChatRequest;
+      /** Told where it stands, so that it can be gone on with elsewhere. */
+      marked?: boolean;
+      /** What was generated of it elsewhere. */
+      begun?: BegunAnswer;
     }
     | { resume: NativeSequence }
   );
@@ -22,6 +27,28 @@ export interface Accepted {
   promptTokens: number;
   /** Of a conversation. */
   rendered?: NativeChat;
+  seed: number;
+  /** Of an answer that was begun elsewhere: the texts of tokens that were told there. */
+  sentTexts: readonly string[];
+  /** Of a marked answer: hashes of its prompt's beginnings. */
+  blocks: Float64Array;
+}
+
+const NOTHING = new Uint8Array();
+
+/** As the addon resumes it: with the prompt of the request, and a cache that has to be computed again. */
+function sequenceOf({ seed, generated, held, draws }: BegunAnswer): NativeSequence {
+  const prompt = new Int32Array();
+  return {
+    seed,
+    maxTokens: 0,
+    prompt,
+    generated: Int32Array.from(generated),
+    held,
+    draws,
+    kv: NOTHING,
+    kvTokens: 0,
+  };
 }
 
 /** As the addon takes it; `rendered` is what became of the work's conversation. */
@@ -30,6 +57,7 @@ export function toNative(work: Work, rendered?: NativeChat): NativeRequest {
     prompt: rendered?.prompt ?? work.prompt,
     promptTokens: work.tokens && new Int32Array(work.tokens),
     maxTokens: work.max_tokens,
+    resume: work.begun && sequenceOf(work.begun),
   };
   const bound = rendered !== undefined && rendered.constraint.grammar !== "";
   return {
@@ -51,6 +79,7 @@ export function toNative(work: Work, rendered?: NativeChat): NativeRequest {
     logprobs: work.logprobs,
     strict: work.strict,
     speculative: work.speculative,
+    marked: "marked" in work && work.marked === true,
   };
 }
 

@@ -217,11 +217,12 @@ export class Worker {
     };
     let lastTokensMs: number | undefined;
     const generation = engine.generate(work, {
-      tokens: (tokens) => {
+      accepted: (accepted) => sink.accepted?.(accepted),
+      tokens: (tokens, mark) => {
         const nowMs = performance.now();
         if (lastTokensMs !== undefined) this.#metrics.tokens(tokens.length, nowMs - lastTokensMs);
         lastTokensMs = nowMs;
-        sink.tokens(tokens);
+        sink.tokens(tokens, mark);
       },
       done: (stats) => {
         ended();

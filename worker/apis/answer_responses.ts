@@ -1,5 +1,5 @@
 /** Answers as HTTP: a stream that tells of them as they grow, or all of them once they are whole. */
-import { eventResponse, type RequestContext } from "../../daemon/serve.ts";
+import { eventResponse } from "../../daemon/serve.ts";
 import { errorIn } from "../../protocol/dialects.ts";
 import type { Dialect } from "../../protocol/dialects.ts";
 import type { RbeeError } from "../../protocol/errors.ts";
@@ -9,6 +9,7 @@ import type { Accepted } from "../work.ts";
 import type { Worker } from "../worker.ts";
 import { type AnswersSink, type AskedAnswers, startAnswers } from "./answers.ts";
 import { MessageBuilder, type WholeMessage } from "./chat_reader.ts";
+import { type AnswerContext, Marks } from "./relay.ts";
 
 /** Tells of answers in one interface's words. */
 export interface AnswerTeller {
@@ -16,7 +17,7 @@ export interface AnswerTeller {
   begin?(first: Accepted): void;
   /** See {@linkcode AnswersSink}. */
   news: AnswersSink["news"];
-  ended: AnswersSink["ended"];
+  ended(choice: number, stats: InferenceStats): void;
   over?(): void;
   /** Default: the error as an event. */
   failed?(error: RbeeError): void;
@@ -55,7 +56,7 @@ export interface StreamedOptions {
 
 /** Answers with a stream. Throws what is wrong before its first byte. */
 export async function streamedAnswers(
-  what: { worker: Worker; asked: AskedAnswers; context: RequestContext },
+  what: { worker: Worker; asked: AskedAnswers; context: AnswerContext },
   open: (writer: EventWriter) => AnswerTeller,
   options: StreamedOptions,
 ): Promise<Response> {
@@ -64,15 +65,38 @@ export async function streamedAnswers(
   let cancel = () => {};
   // A reader that goes away is a cancel.
   const stream = eventStream((opened) => writer = opened, { onCancel: () => cancel(), texts: options.texts });
-  const teller = open(writer);
+  const { begun } = context.relay ?? {};
+  // What another worker has told is not told again, but it is what the rest builds on.
+  let mute = begun !== undefined;
+  const teller = open({
+    write: (text) => mute || writer.write(text),
+    send: (data) => mute || writer.send(data),
+    end: () => writer.end(),
+    get open() {
+      return writer.open;
+    },
+  });
+  const marks = context.relay && new Marks((text) => writer.write(text));
   const sink: AnswersSink = {
-    news: (choice, news) => teller.news(choice, news),
-    ended: (choice, stats) => teller.ended(choice, stats),
-    over: () => {
+    news(choice, news) {
+      mute = news.old === true;
+      teller.news(choice, news);
+      mute = false;
+      if (!news.old) marks?.told(choice, news.tokens, news.mark);
+    },
+    ended(choice, stats, old) {
+      mute = old === true;
+      teller.ended(choice, stats);
+      mute = false;
+      marks?.ended(choice, stats);
+    },
+    over() {
       teller.over?.();
+      marks?.over();
       writer.end();
     },
-    failed: (error) => {
+    failed(error) {
+      marks?.failed(error);
       if (teller.failed) teller.failed(error);
       else writer.send(errorIn(options.dialect, error, context.correlationId));
       writer.end();
@@ -80,7 +104,15 @@ export async function streamedAnswers(
   };
   try {
     // What is told of the answers waits until all are accepted, and this comes before it.
-    cancel = await startAnswers(worker, asked, { sink, context, begin: (first) => teller.begin?.(first) });
+    cancel = await startAnswers(worker, asked, {
+      sink,
+      context,
+      begin(all) {
+        teller.begin?.(all[0]);
+        mute = false;
+        marks?.accepted(all);
+      },
+    });
   } catch (error) {
     writer.end();
     throw error;
@@ -97,9 +129,10 @@ export interface WholeAnswer {
 
 /** All answers once they have ended. Throws what went wrong. */
 export async function wholeAnswers(
-  what: { worker: Worker; asked: AskedAnswers; context: RequestContext },
+  what: { worker: Worker; asked: AskedAnswers; context: AnswerContext },
 ): Promise<WholeAnswer[]> {
   const { worker, asked, context } = what;
+  const marks = context.relay && new Marks(context.relay.write);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   // Rejects before anybody waits when an answer fails at once.
   promise.catch(() => {});
@@ -108,14 +141,23 @@ export async function wholeAnswers(
   const cancel = await startAnswers(worker, asked, {
     context,
     sink: {
-      news(choice, { deltas, tokens }) {
+      news(choice, { deltas, tokens, mark, old }) {
         answers[choice].builder.add(deltas);
+        if (old) return;
         answers[choice].tokens.push(...tokens);
+        marks?.told(choice, tokens, mark);
       },
-      ended: (choice, figures) => void (stats[choice] = figures),
-      over: resolve,
+      ended(choice, figures) {
+        stats[choice] = figures;
+        marks?.ended(choice, figures);
+      },
+      over() {
+        marks?.over();
+        resolve();
+      },
       failed: reject,
     },
+    begin: (all) => marks?.accepted(all),
   });
   const { signal } = context.request;
   signal.addEventListener("abort", cancel, { once: true });

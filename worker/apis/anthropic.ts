@@ -13,16 +13,17 @@ import { type Block, type BlockListener, BlockRow, blocksOf } from "./blocks.ts"
 import { argumentsIn, type Delta } from "./chat_reader.ts";
 import { chatRequestOf } from "./conversation.ts";
 import { chatWorks } from "./openai_chat.ts";
-import { newId } from "./openai_parts.ts";
+import { originOf } from "./openai_parts.ts";
+import type { AnswerHandler } from "./relay.ts";
 
 const PING = 'event: ping\ndata: {"type":"ping"}\n\n';
 
 /** Answers in the name of one worker. */
-export function messages(worker: Worker): Handler {
+export function messages(worker: Worker): AnswerHandler {
   return async (context) => {
     const { engine } = worker;
     const request = await context.body(MessagesRequest);
-    const id = newId("msg_");
+    const { id } = originOf(context, "msg_");
     const { max_tokens, temperature, top_p, top_k, stop_sequences } = request;
     const works = chatWorks(
       { ...conversationOf(request), max_tokens, temperature, top_p, top_k, stop: stop_sequences },

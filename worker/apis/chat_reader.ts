@@ -27,11 +27,14 @@ export interface ChatReader {
   push(text: string, last: boolean): Delta[];
 }
 
-/** The reader that a conversation's template asks for; without one the text is the content. */
-export function readerFor(rendered: NativeChat | undefined): ChatReader {
+/**
+ * The reader that a conversation's template asks for; without one the text is the content. `name` tells the answer from
+ * all others: calls without a name of their own are called after it.
+ */
+export function readerFor(rendered: NativeChat | undefined, name: string): ChatReader {
   return rendered === undefined || rendered.parser.plain
     ? { plain: true, push: (text) => text === "" ? [] : [{ content: text }] }
-    : new TemplateReader(rendered);
+    : new TemplateReader(rendered, name);
 }
 
 interface Call {
@@ -44,11 +47,13 @@ interface Call {
 class TemplateReader implements ChatReader {
   readonly plain = false;
   readonly #parser: NativeChatParser;
+  readonly #name: string;
   readonly #calls: Call[] = [];
   /** What was given and not told: all of it, until something was. */
   #untold: string | undefined = "";
 
-  constructor(rendered: NativeChat) {
+  constructor(rendered: NativeChat, name: string) {
+    this.#name = name.replace(/[^A-Za-z0-9]/g, "");
     this.#parser = unwrap(() => new (loadAddon().ChatParser)(JSON.stringify(rendered.parser)));
   }
 
@@ -93,17 +98,15 @@ class TemplateReader implements ChatReader {
   #header(call: Call, index: number): Delta[] {
     if (call.told || call.name === "") return [];
     call.told = true;
-    return [{ tool: { index, id: call.id || newCallId(), name: call.name, arguments: "" } }];
+    // Most models give their calls no ids; clients need something to answer to.
+    return [{
+      tool: { index, id: call.id || `call_${this.#name}x${index}`, name: call.name, arguments: "" },
+    }];
   }
 }
 
 function argumentsOf(call: { index: number; arguments: string }): Delta {
   return { tool: { index: call.index, arguments: call.arguments } };
-}
-
-/** Most models name their calls themselves not at all; clients need something to answer to. */
-function newCallId(): string {
-  return `call_${crypto.randomUUID().replaceAll("-", "")}`;
 }
 
 /** A whole call. */

@@ -15,7 +15,7 @@ import type { Worker } from "../worker.ts";
 import { streamedAnswers, wholeAnswers } from "./answer_responses.ts";
 import { argumentsIn, type Delta, MessageBuilder, type WholeMessage } from "./chat_reader.ts";
 import { chatWorks } from "./openai_chat.ts";
-import { newId } from "./openai_parts.ts";
+import { originOf } from "./openai_parts.ts";
 import { generationOptionsOf, maxTokensOf } from "./sampling.ts";
 
 const NANOSECONDS_PER_MS = 1e6;
@@ -131,7 +131,7 @@ async function answered(
 ): Promise<Response> {
   const { worker, context, works } = what;
   const { tell } = how;
-  const asked = { works, requestId: newId("ollama-") };
+  const asked = { works, requestId: originOf(context, "ollama-").id };
   const all = { worker, context, asked };
   if (!how.stream) {
     const [{ message, stats }] = await wholeAnswers(all);

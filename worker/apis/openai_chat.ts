@@ -1,5 +1,4 @@
 /** `POST /v1/chat/completions`. */
-import type { Handler } from "../../daemon/serve.ts";
 import type { EventWriter } from "../../protocol/sse.ts";
 import { ChatCompletionRequest } from "../../protocol/openai_schemas.ts";
 import type { InferenceStats, TokenEvent } from "../../protocol/worker_schemas.ts";
@@ -12,23 +11,24 @@ import { chatRequestOf, schemaOf } from "./conversation.ts";
 import {
   chatLogprobs,
   finishReason,
-  newId,
-  nowUnix,
+  originOf,
   SYSTEM_FINGERPRINT,
   timingsOf,
   usageOf,
 } from "./openai_parts.ts";
+import type { AnswerHandler } from "./relay.ts";
 import { generationOptionsOf, maxTokensOf, nthChoice } from "./sampling.ts";
 
 /** Answers in the name of one worker. */
-export function chatCompletions(worker: Worker): Handler {
+export function chatCompletions(worker: Worker): AnswerHandler {
   return async (context) => {
     const { engine } = worker;
     const request = await context.body(ChatCompletionRequest);
-    const requestId = newId("chatcmpl-");
+    const origin = originOf(context, "chatcmpl-");
+    const requestId = origin.id;
     const works = chatWorks(request, engine);
     const what = { worker, context, asked: { works, requestId } };
-    const head = headOf(worker, requestId);
+    const head = headOf(worker, origin);
     if (request.stream) {
       const open = (writer: EventWriter) => new ChatStream(writer, { head, request });
       return await streamedAnswers(what, open, { dialect: "openai" });
@@ -58,12 +58,11 @@ export function chatWorks(request: ChatCompletionRequest, engine: Engine): Work[
 
 type Head = (object: string) => Record<string, unknown>;
 
-function headOf(worker: Worker, id: string): Head {
-  const created = nowUnix();
+function headOf(worker: Worker, origin: ReturnType<typeof originOf>): Head {
   return (object) => ({
-    id,
+    id: origin.id,
     object,
-    created,
+    created: origin.createdUnix,
     model: worker.modelRef,
     system_fingerprint: SYSTEM_FINGERPRINT,
   });

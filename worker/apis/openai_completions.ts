@@ -1,5 +1,4 @@
 /** `POST /v1/completions`. */
-import type { Handler } from "../../daemon/serve.ts";
 import { CompletionRequest } from "../../protocol/openai_schemas.ts";
 import type { EventWriter } from "../../protocol/sse.ts";
 import type { InferenceStats, TokenEvent } from "../../protocol/worker_schemas.ts";
@@ -10,24 +9,24 @@ import { streamedAnswers, wholeAnswers } from "./answer_responses.ts";
 import {
   completionLogprobs,
   finishReason,
-  newId,
-  nowUnix,
+  originOf,
   SYSTEM_FINGERPRINT,
   timingsOf,
   usageOf,
 } from "./openai_parts.ts";
 import { echoOf, idsOf, promptsOf } from "./prompts.ts";
+import type { AnswerHandler } from "./relay.ts";
 import { generationOptionsOf, maxTokensOf, nthChoice } from "./sampling.ts";
 
 /** Tokens of these answers when nobody says how many: OpenAI's own number for this older route. */
 const DEFAULT_TOKENS = 16;
 
 /** Answers in the name of one worker. */
-export function completions(worker: Worker): Handler {
+export function completions(worker: Worker): AnswerHandler {
   return async (context) => {
     const { engine } = worker;
     const request = await context.body(CompletionRequest);
-    const requestId = newId("cmpl-");
+    const { id: requestId, createdUnix } = originOf(context, "cmpl-");
     const prompts = promptsOf(request.prompt);
     const echoes = request.echo ? prompts.map((prompt) => echoOf(prompt, engine)) : [];
     const perPrompt = request.n ?? 1;
@@ -36,7 +35,7 @@ export function completions(worker: Worker): Handler {
     const head = {
       id: requestId,
       object: "text_completion",
-      created: nowUnix(),
+      created: createdUnix,
       model: worker.modelRef,
       system_fingerprint: SYSTEM_FINGERPRINT,
     };

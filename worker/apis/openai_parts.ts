@@ -1,5 +1,6 @@
 /** What OpenAI's answers have in common. */
 import { VERSION } from "../../protocol/version.ts";
+import type { AnswerContext } from "./relay.ts";
 import type { InferenceStats, TokenEvent, TokenLogprob } from "../../protocol/worker_schemas.ts";
 
 /** What was running, for clients that compare. */
@@ -10,9 +11,10 @@ export function nowUnix(): number {
   return Math.floor(Date.now() / 1000);
 }
 
-/** Ids as these clients know them: a prefix, then letters and digits. */
-export function newId(prefix: string): string {
-  return `${prefix}${crypto.randomUUID().replaceAll("-", "")}`;
+/** What an answer is called, as these clients know ids, and when it began: wherever it is gone on with, the same. */
+export function originOf({ relay }: AnswerContext, prefix: string): { id: string; createdUnix: number } {
+  const name = (relay?.id ?? crypto.randomUUID()).replaceAll("-", "");
+  return { id: `${prefix}${name}`, createdUnix: relay?.startedUnix ?? nowUnix() };
 }
 
 /** How an answer ended, in OpenAI's words. */

@@ -1,5 +1,4 @@
 /** `POST /v1/responses`. */
-import type { Handler } from "../../daemon/serve.ts";
 import type { RbeeError } from "../../protocol/errors.ts";
 import type { ChatCompletionMessage, ChatCompletionRequest } from "../../protocol/openai_schemas.ts";
 import { type InputItem, ResponsesRequest } from "../../protocol/responses_schemas.ts";
@@ -10,17 +9,18 @@ import { type AnswerTeller, NamedEvents, streamedAnswers, wholeAnswers } from ".
 import type { Delta } from "./chat_reader.ts";
 import { type Block, type BlockListener, BlockRow, blocksOf } from "./blocks.ts";
 import { chatWorks } from "./openai_chat.ts";
-import { newId, nowUnix } from "./openai_parts.ts";
+import { originOf } from "./openai_parts.ts";
+import type { AnswerHandler } from "./relay.ts";
 
 /** Answers in the name of one worker. */
-export function responses(worker: Worker): Handler {
+export function responses(worker: Worker): AnswerHandler {
   return async (context) => {
     const { engine } = worker;
     const request = await context.body(ResponsesRequest);
-    const id = newId("resp_");
+    const { id, createdUnix } = originOf(context, "resp_");
     const works = chatWorks(asChat(request), engine);
     const what = { worker, context, asked: { works, requestId: id } };
-    const head = { id, created_at: nowUnix(), model: worker.modelRef };
+    const head = { id, created_at: createdUnix, model: worker.modelRef };
     if (request.stream) {
       return await streamedAnswers(what, (writer) => new ResponseStream(writer, { head, request }), {
         dialect: "openai",
@@ -29,7 +29,9 @@ export function responses(worker: Worker): Handler {
       });
     }
     const [{ message, stats }] = await wholeAnswers(what);
-    const output = blocksOf(message).map((block) => itemOf(block, { id: idOf(block), status: "completed" }));
+    const output = blocksOf(message).map((block, i) =>
+      itemOf(block, { id: idOf(block, { head, index: i }), status: "completed" })
+    );
     return Response.json(responseOf({ head, request, output, stats }), { headers: { "X-Request-Id": id } });
   };
 }
@@ -136,8 +138,9 @@ function responseOf(
 
 const ID_PREFIXES = { reasoning: "rs_", text: "msg_", call: "fc_" };
 
-function idOf(block: Block): string {
-  return newId(ID_PREFIXES[block.kind]);
+/** After the response, so that it is the same wherever that is gone on with. */
+function idOf(block: Block, of: { head: Head; index: number }): string {
+  return `${ID_PREFIXES[block.kind]}${of.head.id.replace(/^resp_/, "")}x${of.index}`;
 }
 
 function itemOf(block: Block, what: { id: string; status: "in_progress" | "completed" }) {
@@ -219,7 +222,7 @@ class ResponseStream implements AnswerTeller, BlockListener {
   }
 
   opened(block: Block, output_index: number): void {
-    const item_id = this.#ids[output_index] = idOf(block);
+    const item_id = this.#ids[output_index] = idOf(block, { head: this.#what.head, index: output_index });
     const empty = { ...block, text: "" };
     const item = itemOf(empty, { id: item_id, status: "in_progress" });
     this.#send("response.output_item.added", { output_index, item });

@@ -13,6 +13,16 @@ import { nowUnix } from "./openai_parts.ts";
 import { responses } from "./openai_responses.ts";
 import { applyTemplate, detokenize, tokenize } from "./tokens.ts";
 
+/** Those of them that can be relayed. */
+export function relayedHandlers(worker: Worker) {
+  return {
+    [FOREIGN_ROUTES.chatCompletions.path]: chatCompletions(worker),
+    [FOREIGN_ROUTES.completions.path]: completions(worker),
+    [FOREIGN_ROUTES.responses.path]: responses(worker),
+    [FOREIGN_ROUTES.messages.path]: messages(worker),
+  };
+}
+
 /** All of them, for one worker. */
 export function foreignRoutes(worker: Worker): Route[] {
   const createdUnix = nowUnix();

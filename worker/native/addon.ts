@@ -96,7 +96,9 @@ export interface NativeRequest {
   logprobs?: number;
   strict: boolean;
   speculative: "auto" | "on" | "off";
-  /** An answer to go on with; prompt and `maxTokens` are not used then. */
+  /** Told where it stands, so that another engine can go on with it. */
+  marked: boolean;
+  /** An answer to go on with; prompt and `maxTokens` are used only if it has no prompt of its own. */
   resume?: NativeSequence;
 }
 
@@ -183,8 +185,10 @@ export interface NativeAccepted {
   promptTokens: number;
   maxTokens: number;
   seed: number;
-  /** Of a resumed answer: tokens that were sent before. */
-  sentTokens: number;
+  /** Of a resumed answer: the texts of tokens that were sent before. */
+  sentTexts: string[];
+  /** Hashes of the prompt's beginnings, where it is marked: one for each whole block of 32 tokens. */
+  blocks: Float64Array;
 }
 
 /** A thrown error: `code` of the catalogue, `native` as llama.cpp gave it. */
@@ -215,12 +219,24 @@ export interface NativeEnding {
   tokensPerSecond: number;
 }
 
+/** Where an answer stands behind a token that was told. */
+export interface NativeMark {
+  /** Generated beyond it, not told. */
+  ids: number[];
+  held: Partial<NativeLogprob>[];
+  /** Random numbers drawn so far. */
+  draws: number;
+}
+
 /** News of one request: `ids[i]` has the text `texts[i]` and, where asked for, `logprobs[i]`. */
 export interface NativeEvent {
   handle: number;
   ids: number[];
   texts: string[];
   logprobs: NativeLogprob[];
+  /** Where it stood behind the first `marked` of these tokens. */
+  mark?: NativeMark;
+  marked?: number;
   ending?: NativeEnding;
 }
 
@@ -247,6 +263,8 @@ export interface NativeEngine {
   cancel(handle: number, reason: "canceled" | "deadline"): boolean;
   /** What another engine needs to go on; undefined when it is not running. With `stop` it ends here. */
   exportSequence(handle: number, withKv: boolean, stop: boolean): Promise<NativeSequence | undefined>;
+  /** Hashes of the beginnings of all that the slots hold, as of a prompt's. */
+  heldBlocks(): Promise<Float64Array>;
   /** Since the load. */
   times(): NativeTimes;
   /** Blocks for as long as the text is long. */

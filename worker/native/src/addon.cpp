@@ -3,6 +3,7 @@
 // worker/native/addon.ts.
 #include "addon_chat.h"
 #include "addon_convert.h"
+#include "addon_sequence.h"
 #include "addon_work.h"
 #include "devices.h"
 #include "native_log.h"
@@ -104,9 +105,13 @@ class SubmitWork : public PromiseWork {
     try {
       auto request = prepare_request(engine.model(), engine.limits(), handle_, cancel_, std::move(options_));
       prompt_tokens_ = static_cast<int>(request->prompt_tokens);
-      sent_tokens_ = static_cast<int>(request->generated_before - request->held.size());
       max_tokens_ = request->max_tokens;
       seed_ = request->seed;
+      texts_before_ = request->texts_before;
+      if (request->marked) {
+        blocks_ = prefix_blocks({request->prompt.begin(),
+                                 request->prompt.begin() + static_cast<std::ptrdiff_t>(request->prompt_tokens)});
+      }
       engine.submit(std::move(request));
     } catch (...) {
       engine.withdraw(handle_);
@@ -119,7 +124,8 @@ class SubmitWork : public PromiseWork {
     object.Set("promptTokens", prompt_tokens_);
     object.Set("maxTokens", max_tokens_);
     object.Set("seed", seed_);
-    object.Set("sentTokens", sent_tokens_);
+    object.Set("sentTexts", texts_to_js(env, texts_before_));
+    object.Set("blocks", blocks_to_js(env, blocks_));
     return object;
   }
 
@@ -131,7 +137,8 @@ class SubmitWork : public PromiseWork {
   int prompt_tokens_ = 0;
   int max_tokens_ = 0;
   uint32_t seed_ = 0;
-  int sent_tokens_ = 0;
+  std::vector<std::string> texts_before_;
+  std::vector<uint64_t> blocks_;
 };
 
 // Whether a request is prepared in some microseconds: nothing to render, to parse or to read at length.
@@ -140,24 +147,6 @@ bool is_quick(const RequestOptions& options) {
   return !options.resume && options.grammar.empty() && options.json_schema.empty() &&
          options.constraint.empty() && options.prompt.size() <= quick_bytes;
 }
-
-class ExportWork : public PromiseWork {
- public:
-  ExportWork(Napi::Env env, StatePtr state, Handle handle, bool with_kv, bool stop)
-      : PromiseWork(env), state_(std::move(state)), handle_(handle), with_kv_(with_kv), stop_(stop) {}
-
- protected:
-  void work() override { sequence_ = state_->ready.load()->export_sequence(handle_, with_kv_, stop_); }
-
-  Napi::Value result(Napi::Env env) override { return sequence_ ? to_js(env, *sequence_) : env.Undefined(); }
-
- private:
-  StatePtr state_;
-  Handle handle_;
-  bool with_kv_;
-  bool stop_;
-  std::optional<SequenceState> sequence_;
-};
 
 class CloseWork : public PromiseWork {
  public:
@@ -201,6 +190,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
                            InstanceMethod("submit", &EngineWrap::submit),
                            InstanceMethod("cancel", &EngineWrap::cancel),
                            InstanceMethod("exportSequence", &EngineWrap::export_sequence),
+                           InstanceMethod("heldBlocks", &EngineWrap::held_blocks),
                            InstanceMethod("times", &EngineWrap::times),
                            InstanceMethod("tokenize", &EngineWrap::tokenize),
                            InstanceMethod("piece", &EngineWrap::piece),
@@ -272,10 +262,14 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
     return guarded(info.Env(), [&] {
       engine();
       const auto handle = info[0].ToNumber().Uint32Value();
-      return std::make_unique<ExportWork>(info.Env(), state_, handle, info[1].ToBoolean(),
-                                          info[2].ToBoolean())
-          .release()
-          ->start();
+      return start_export(info.Env(), state_, handle, {info[1].ToBoolean(), info[2].ToBoolean()});
+    });
+  }
+
+  Napi::Value held_blocks(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      engine();
+      return start_look(info.Env(), state_);
     });
   }
 

@@ -130,6 +130,9 @@ RequestOptions read_request(const Napi::Object& object) {
   RequestOptions options;
   if (has(object, "resume")) {
     options.resume = read_sequence(read_object(object.Get("resume"), "resume"));
+  }
+  if (options.resume && !options.resume->prompt.empty()) {
+    // The exported answer has its own.
   } else if (has(object, "promptTokens")) {
     options.prompt_tokens = read_tokens(object.Get("promptTokens"), "promptTokens");
   } else {
@@ -164,6 +167,7 @@ RequestOptions read_request(const Napi::Object& object) {
     options.logprobs = read_integer(object, "logprobs");
   }
   options.strict = object.Get("strict").ToBoolean();
+  options.marked = object.Get("marked").ToBoolean();
   options.speculation = read_speculation(object);
   return options;
 }
@@ -297,6 +301,10 @@ Napi::Object to_js(Napi::Env env, const Event& event) {
   object.Set("ids", ids);
   object.Set("texts", texts);
   object.Set("logprobs", logprobs);
+  if (event.mark) {
+    object.Set("marked", static_cast<double>(event.marked));
+    object.Set("mark", to_js(env, *event.mark));
+  }
   if (event.ending) {
     object.Set("ending", to_js(env, *event.ending));
   }

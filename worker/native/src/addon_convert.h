@@ -39,6 +39,7 @@ Napi::Object to_js(Napi::Env env, const Event& event);
 Napi::Object to_js(Napi::Env env, const EngineTimes& times);
 Napi::Object to_js(Napi::Env env, const GeneratedToken& token);
 Napi::Object to_js(Napi::Env env, const SequenceState& state);
+Napi::Object to_js(Napi::Env env, const Mark& mark);
 Napi::Object facts_to_js(Napi::Env env, const Engine& engine);
 Napi::Object facts_to_js(Napi::Env env, const Embedder& embedder);
 

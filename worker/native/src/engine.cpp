@@ -163,16 +163,21 @@ void Engine::run() {
   }
   std::vector<std::unique_ptr<Request>> late;
   std::vector<Export> unanswered;
+  std::vector<std::promise<std::vector<uint64_t>>> looks;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     late.swap(incoming_);
     unanswered.swap(exports_);
+    looks.swap(looks_);
   }
   for (const auto& request : late) {
     refuse(*request, Ending(StopReason::canceled));
   }
   for (Export& wanted : unanswered) {
     wanted.state.set_value(std::nullopt);
+  }
+  for (auto& look : looks) {
+    look.set_value({});
   }
 }
 
@@ -182,13 +187,18 @@ bool Engine::receive() {
       std::none_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return bool(slot.request); });
   std::vector<std::unique_ptr<Request>> requests;
   std::vector<Export> exports;
+  std::vector<std::promise<std::vector<uint64_t>>> looks;
   {
     std::unique_lock<std::mutex> lock(mutex_);
     if (idle) {
-      work_.wait(lock, [this] { return closing_ || !incoming_.empty() || !exports_.empty(); });
+      work_.wait(lock, [this] { return closing_ || !incoming_.empty() || !exports_.empty() || !looks_.empty(); });
     }
     requests.swap(incoming_);
     exports.swap(exports_);
+    looks.swap(looks_);
+  }
+  for (auto& look : looks) {
+    look.set_value(blocks_of_slots());
   }
   for (auto& request : requests) {
     start(std::move(request));
@@ -228,60 +238,15 @@ void Engine::start(std::unique_ptr<Request> request) {
     return;
   }
   take_over_cache(*best, shared);
-}
-
-// In a common cache the free slots give up what they still hold, the longest unused first, until every
-// running answer will find room to its end. Returns false when the running ones leave too little.
-bool Engine::make_room() {
-  if (!options_.kv_unified) return true;
-  while (true) {
-    size_t reserved = 0;
-    Slot* oldest = nullptr;
-    for (Slot& other : slots_) {
-      reserved += other.reserved();
-      if (!other.request && !other.cache.empty() && (!oldest || other.last_used < oldest->last_used)) {
-        oldest = &other;
-      }
-    }
-    if (reserved <= static_cast<size_t>(context_.cells())) return true;
-    if (oldest == nullptr) return false;
-    forget(*oldest, 0);
+  // What went on elsewhere may have come to its end there, and only that was not told.
+  const Request& taken = *best->request;
+  if (taken.text.stopped()) {
+    Ending ending(StopReason::stop);
+    ending.stopped_by = taken.text.stopped_by();
+    finish(*best, std::move(ending));
+  } else if (static_cast<int>(taken.generated.size()) == taken.max_tokens) {
+    finish(*best, Ending(StopReason::length));
   }
-}
-
-// Keeps of the slot's cache what the prompt shares with it, or takes the state that came with the request; at
-// least one token is always read, for its logits.
-void Engine::take_over_cache(Slot& slot, size_t shared) {
-  Request& request = *slot.request;
-  if (!import_kv(slot)) {
-    // What the draft model did not follow it has to read as well.
-    const bool usable = !draft_model_ || slot.drafted_along;
-    const size_t tokens = request.prompt.size();
-    forget(slot, usable ? reused_tokens(context_.step_limits(), std::min(shared, tokens - 1), tokens) : 0);
-    slot.drafted_along = true;
-  }
-  slot.prompt_done = slot.cache.size();
-  request.cached_tokens = static_cast<int>(std::min(slot.prompt_done, request.prompt_tokens));
-}
-
-// Returns false when there is no state to be taken over, or none that fits this context.
-bool Engine::import_kv(Slot& slot) {
-  Request& request = *slot.request;
-  if (request.kv.empty()) return false;
-  forget(slot, 0);
-  const size_t tokens = std::min(request.kv_tokens, request.prompt.size() - 1);
-  const bool fits = context_.restore_sequence(slot.id, std::move(request.kv), request.kv_tokens);
-  request.kv = {};
-  slot.cache.assign(request.prompt.begin(),
-                    request.prompt.begin() + static_cast<std::ptrdiff_t>(request.kv_tokens));
-  if (!fits) {
-    slot.cache.resize(1); // whatever was put in
-    forget(slot, 0);
-    return false;
-  }
-  forget(slot, tokens);
-  slot.drafted_along = false;
-  return true;
 }
 
 void Engine::export_slot(Export& wanted) {
@@ -305,26 +270,6 @@ void Engine::export_slot(Export& wanted) {
     return;
   }
   wanted.state.set_value(std::nullopt);
-}
-
-// Drops the cache behind the first `keep` tokens. Recurrent state cannot be cut, nor one of which a sliding
-// window has left too little: then everything goes.
-void Engine::forget(Slot& slot, size_t keep) {
-  if (keep >= slot.cache.size()) {
-    return;
-  }
-  llama_memory_t memory = llama_get_memory(context_.get());
-  const auto end = static_cast<llama_pos>(keep);
-  const llama_pos window = llama_model_n_swa(model_->get());
-  const bool cut = keep > 0 &&
-                   (window <= 0 || llama_memory_seq_pos_min(memory, slot.id) <= std::max(0, end - window)) &&
-                   llama_memory_seq_rm(memory, slot.id, end, -1);
-  if (!cut) {
-    llama_memory_seq_rm(memory, slot.id, -1, -1);
-    keep = 0;
-  }
-  slot.cache.resize(keep);
-  if (draft_model_) draft_model_->forget(slot.id, keep);
 }
 
 void Engine::end_canceled() {

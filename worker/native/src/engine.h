@@ -7,6 +7,7 @@
 #include "events.h"
 #include "governor.h"
 #include "model.h"
+#include "prefix_blocks.h"
 #include "request.h"
 #include "sequence_state.h"
 #include "speculation.h"
@@ -64,6 +65,9 @@ class Engine {
   // a step.
   std::optional<SequenceState> export_sequence(Handle handle, bool with_kv, bool stop);
 
+  // `prefix_blocks` of everything that the slots hold. Blocks for a step.
+  std::vector<uint64_t> held_blocks();
+
   std::vector<Event> take_events() { return events_.take(); }
 
   // Cancels everything, stops the thread, waits for it. Idempotent; blocks for one step at most.
@@ -85,7 +89,12 @@ class Engine {
 
     bool generating() const { return request && prompt_done == request->prompt.size(); }
     bool reading() const { return request && prompt_done < request->prompt.size(); }
-    size_t rest() const { return request->prompt.size() - prompt_done; }
+    // What is left to be read before something changes. An answer that can be repeated is gone on with as it
+    // was generated: its prompt by itself, then one token a step.
+    size_t rest() const {
+      if (!request->repeatable || request->generated_before == 0) return request->prompt.size() - prompt_done;
+      return prompt_done < request->prompt_tokens ? request->prompt_tokens - prompt_done : 1;
+    }
     // Tokens that it may come to hold.
     size_t reserved() const { return request ? request->total_tokens() : cache.size(); }
   };
@@ -103,15 +112,18 @@ class Engine {
   void run();
   bool receive();
   void start(std::unique_ptr<Request> request);
-  bool make_room();
-  void take_over_cache(Slot& slot, size_t shared);
-  bool import_kv(Slot& slot);
   void export_slot(Export& wanted);
   void end_canceled();
   void finish(Slot& slot, Ending ending, bool hand_out_held = true);
   void refuse(const Request& request, Ending ending);
   bool should_abort() const;
+
+  // engine_cache.cpp: what the slots hold
+  bool make_room();
+  void take_over_cache(Slot& slot, size_t shared);
+  bool import_kv(Slot& slot);
   void forget(Slot& slot, size_t keep);
+  std::vector<uint64_t> blocks_of_slots() const;
 
   // engine_step.cpp: what they have computed
   void compute(const Slots& slots);
@@ -143,6 +155,7 @@ class Engine {
   std::condition_variable work_;
   std::vector<std::unique_ptr<Request>> incoming_;
   std::vector<Export> exports_;
+  std::vector<std::promise<std::vector<uint64_t>>> looks_; // at what the slots hold
   std::unordered_map<Handle, std::shared_ptr<CancelFlag>> flags_;
   std::atomic<bool> closing_{false};
   std::thread thread_;

@@ -92,7 +92,7 @@ void Engine::fill_batch(const Slots& slots) {
     Slot& slot = *readers[i];
     slot.chunk = shares[i];
     for (int k = 0; k < slot.chunk; k++) {
-      const bool last = k + 1 == rests[i];
+      const bool last = slot.prompt_done + static_cast<size_t>(k) + 1 == slot.request->prompt.size();
       add_to_batch(slot, slot.request->prompt[slot.prompt_done + static_cast<size_t>(k)], last);
       if (last) slot.batch_index = batch_.n_tokens - 1;
     }
@@ -259,11 +259,16 @@ std::optional<Ending> Engine::sample_row(Slot& slot, int row) {
 // Sends the oldest held tokens, with these texts.
 void Engine::emit(Slot& slot, const std::vector<std::string>& texts) {
   Request& request = *slot.request;
-  for (const std::string& text : texts) {
+  for (size_t i = 0; i < texts.size(); i++) {
     GeneratedToken token = std::move(request.held.front());
     request.held.pop_front();
-    token.text = text;
-    events_.push_token(request.handle, std::move(token), !request.sent_any);
+    token.text = texts[i];
+    std::optional<Mark> mark;
+    // Tokens whose texts became certain together can't be told apart again: only the last can be gone on from.
+    if (request.marked && i + 1 == texts.size()) {
+      mark = Mark{{request.held.begin(), request.held.end()}, *request.draws};
+    }
+    events_.push_token(request.handle, std::move(token), !request.sent_any, std::move(mark));
     request.sent_any = true;
   }
 }

@@ -4,9 +4,14 @@
 
 namespace rbee {
 
-void EventQueue::push_token(Handle handle, GeneratedToken token, bool first) {
+void EventQueue::push_token(Handle handle, GeneratedToken token, bool first, std::optional<Mark> mark) {
   std::unique_lock<std::mutex> lock(mutex_);
-  event_of(handle).tokens.push_back(std::move(token));
+  Event& event = event_of(handle);
+  event.tokens.push_back(std::move(token));
+  if (mark) {
+    event.mark = std::move(mark);
+    event.marked = event.tokens.size();
+  }
   wake_if(first, lock);
 }
 
@@ -35,7 +40,7 @@ Event& EventQueue::event_of(Handle handle) {
       return event;
     }
   }
-  return events_.emplace_back(Event{handle, {}, {}});
+  return events_.emplace_back(Event{handle, {}, 0, {}, {}});
 }
 
 void EventQueue::wake_if(bool urgent, std::unique_lock<std::mutex>& lock) {

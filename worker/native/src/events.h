@@ -54,10 +54,20 @@ struct Ending {
   double tokens_per_second = 0; // of the tokens after the first
 };
 
-// News of one request since the last batch: its new tokens, then maybe its end.
+// Where an answer stands behind a token that was handed out: with this and the tokens before it another engine
+// can go on with it.
+struct Mark {
+  std::vector<GeneratedToken> held; // generated, not handed out yet
+  uint64_t draws = 0;               // random numbers drawn so far
+};
+
+// News of one request since the last batch: its new tokens, where it stood behind the last of them for which
+// that can be told (asked for), then maybe its end.
 struct Event {
   Handle handle;
   std::vector<GeneratedToken> tokens;
+  size_t marked = 0; // of the tokens, those before the mark
+  std::optional<Mark> mark;
   std::optional<Ending> ending;
 };
 
@@ -68,7 +78,7 @@ class EventQueue {
  public:
   explicit EventQueue(std::function<void()> wake) : wake_(std::move(wake)) {}
 
-  void push_token(Handle handle, GeneratedToken token, bool first);
+  void push_token(Handle handle, GeneratedToken token, bool first, std::optional<Mark> mark);
   void push_ending(Handle handle, Ending ending);
 
   // Sends what was gathered, before something that takes long.

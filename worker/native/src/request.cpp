@@ -179,15 +179,19 @@ EngineError unusable(const std::string& what) {
 // Brings prompt, text and counters to where the exported answer stood.
 void restore(Request& request, const Model& model, int context, RequestOptions& options) {
   SequenceState& state = *options.resume;
-  request.prompt_tokens = state.prompt.size();
-  request.prompt = std::move(state.prompt);
+  if (state.prompt.empty()) {
+    read_prompt(request, model, context, options);
+  } else {
+    request.prompt_tokens = state.prompt.size();
+    request.prompt = std::move(state.prompt);
+    request.max_tokens = state.max_tokens;
+  }
   request.prompt.insert(request.prompt.end(), state.generated.begin(), state.generated.end());
-  request.max_tokens = state.max_tokens;
   if (request.prompt_tokens == 0 || !known_tokens(model, request.prompt)) {
     throw unusable("its tokens are not of this model.");
   }
-  if (request.max_tokens <= static_cast<int>(state.generated.size())) {
-    throw unusable("it has come to its end.");
+  if (request.max_tokens < static_cast<int>(state.generated.size())) {
+    throw unusable("it is longer than it may become.");
   }
   if (request.total_tokens() > static_cast<size_t>(context)) {
     throw unusable("it may come to hold " + std::to_string(request.total_tokens()) +
@@ -201,10 +205,12 @@ void restore(Request& request, const Model& model, int context, RequestOptions& 
   request.generated_before = request.generated.size();
   for (const llama_token token : request.generated) {
     request.held.push_back({token, {}, std::nullopt, {}});
-    const size_t certain = request.text.push(request.piece(model, token)).size();
-    request.held.erase(request.held.begin(), request.held.begin() + static_cast<std::ptrdiff_t>(certain));
+    if (request.text.stopped()) throw unusable("its text contradicts its tokens.");
+    const std::vector<std::string> certain = request.text.push(request.piece(model, token));
+    request.texts_before.insert(request.texts_before.end(), certain.begin(), certain.end());
+    request.held.erase(request.held.begin(), request.held.begin() + static_cast<std::ptrdiff_t>(certain.size()));
   }
-  if (request.text.stopped() || request.held.size() != state.held.size()) {
+  if (request.held.size() != state.held.size()) {
     throw unusable("its text contradicts its tokens.");
   }
   // What the texts cannot tell: their log probabilities.
@@ -238,6 +244,7 @@ std::unique_ptr<Request> prepare_request(const Model& model, const RequestLimits
   request->submitted_at = Clock::now();
   request->logprobs = options.logprobs;
   request->strict = options.strict;
+  request->marked = options.marked;
   request->repeatable = options.seed.has_value() || options.strict;
   request->speculation = speculation_for(model, options);
   request->seed = options.resume ? options.resume->seed

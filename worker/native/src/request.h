@@ -40,8 +40,10 @@ struct RequestOptions {
   std::vector<llama_logit_bias> logit_bias;
   int logprobs = -1;       // alternatives to report; -1: no log probabilities at all
   bool strict = false;     // computed by itself, so that its neighbours change nothing
+  bool marked = false;     // told where it stands, so that another engine can go on with it
   Speculation speculation = Speculation::automatic;
-  // An answer to go on with; prompt and `max_tokens` are not used then.
+  // An answer to go on with; prompt and `max_tokens` are not used then, unless it has no prompt tokens of its
+  // own.
   std::optional<SequenceState> resume;
 };
 
@@ -72,6 +74,7 @@ struct Request {
   // read from its start, whatever a slot still holds of it, and without guesses.
   bool repeatable = false;
   bool strict = false;
+  bool marked = false;
   Speculation speculation = Speculation::off;
   // Where the sampler counts its draws; goes after it.
   std::unique_ptr<uint64_t> draws = std::make_unique<uint64_t>(0);
@@ -82,6 +85,7 @@ struct Request {
   std::set<llama_token> shown_tokens; // special ones that are text of the answer all the same
   std::vector<llama_token> generated;
   size_t generated_before = 0;     // of these, in another process
+  std::vector<std::string> texts_before; // of those of them that were handed out there
   std::deque<GeneratedToken> held; // generated, their text not certain yet
   bool sent_any = false;
   std::vector<uint8_t> kv; // state to be taken over, of the first `kv_tokens` of `prompt`
