@@ -22,7 +22,7 @@ import { MAX_SLOTS, SpawnRequest } from "../protocol/spawn_request.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import { eventStream, type EventWriter } from "../protocol/sse.ts";
 import { API_VERSION, VERSION } from "../protocol/version.ts";
-import type { Clock } from "./clock.ts";
+import type { Clock } from "../daemon/clock.ts";
 import type { HiveEvents } from "./events.ts";
 import type { Hardware } from "./hardware.ts";
 import { followLogs } from "./logs/follow.ts";
@@ -31,7 +31,7 @@ import type { HiveMetrics } from "./metrics.ts";
 import { serveBlob } from "./models/blob_server.ts";
 import { isTerminal } from "./models/download_job.ts";
 import type { Models } from "./models/models.ts";
-import { queryOf } from "./query.ts";
+import { queryOf } from "../daemon/query.ts";
 import type { Workers } from "./workers/workers.ts";
 
 /** Parts of a hive, put together. */

@@ -11,12 +11,12 @@ import { ensureHome, hiveLogPath } from "../home/paths.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import { VERSION } from "../protocol/version.ts";
-import { systemClock, unixSeconds } from "./clock.ts";
+import { systemClock, unixSeconds } from "../daemon/clock.ts";
 import { createHive } from "./hive.ts";
 import { CLOSE_TIMEOUT_MS, DOWNLOADS_CLOSE_TIMEOUT_MS, START_TIMEOUT_MS } from "./limits.ts";
 import { removeHiveFile, writeHiveFile } from "../home/hive_file.ts";
 import { HiveLogs } from "./logs/hive_logs.ts";
-import { lockHome } from "./presence.ts";
+import { lockHome } from "../daemon/home_lock.ts";
 import { workerCommand, workerEnvironment, type WorkerPlace } from "./workers/command.ts";
 import { localHost, urlHost } from "./workers/connection.ts";
 
@@ -45,7 +45,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
   const logs = new HiveLogs({ home, clock: systemClock });
   const log = createLogger({ part: "rbee-hive", ...config.log, alsoTo: (line) => logs.own(line) });
   await ensureHome(home);
-  using _lock = await lockHome(home);
+  using _lock = await lockHome(home, "hive");
   const apiKey = await ownKey({ config, home, hostname: listen.hostname });
 
   let bound: ListenAddress = listen;

@@ -6,7 +6,7 @@ import type { App } from "../daemon/serve.ts";
 import type { Config } from "../home/config_schema.ts";
 import type { Environment } from "../home/paths.ts";
 import { createHiveApp } from "./app.ts";
-import { type Clock, systemClock } from "./clock.ts";
+import { type Clock, systemClock } from "../daemon/clock.ts";
 import { openHiveDatabase } from "./database.ts";
 import { HiveEvents } from "./events.ts";
 import { Hardware, type MachineMemory } from "./hardware.ts";

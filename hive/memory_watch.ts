@@ -1,6 +1,6 @@
 /** The courtesy to other programs: idle workers leave when free memory sinks below the reserve. */
 import type { Logger } from "../daemon/log.ts";
-import { type Clock, sleep } from "./clock.ts";
+import { type Clock, sleep } from "../daemon/clock.ts";
 import type { MachineMemory } from "./hardware.ts";
 import { MEMORY_TOLD_CHANGE, MEMORY_WATCH_INTERVAL_MS } from "./limits.ts";
 

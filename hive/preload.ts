@@ -2,7 +2,7 @@
 import type { Logger } from "../daemon/log.ts";
 import { type ErrorCode, toRbeeError } from "../protocol/errors.ts";
 import type { SpawnRequest } from "../protocol/spawn_request.ts";
-import { type Clock, sleep } from "./clock.ts";
+import { type Clock, sleep } from "../daemon/clock.ts";
 import { PRELOAD_RETRY_MAX_MS, PRELOAD_RETRY_MS } from "./limits.ts";
 import type { Models } from "./models/models.ts";
 import type { Workers } from "./workers/workers.ts";

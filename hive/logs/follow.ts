@@ -1,6 +1,6 @@
 /** Following logs, and keeping them tidy, for as long as somebody wants it. */
 import type { Logger } from "../../daemon/log.ts";
-import { type Clock, sleep } from "../clock.ts";
+import { type Clock, sleep } from "../../daemon/clock.ts";
 import { LOG_AFTERWORDS_LOOKS, LOG_FOLLOW_INTERVAL_MS, LOG_TIDY_INTERVAL_MS } from "../limits.ts";
 import type { HiveLogs, WantedLines } from "./hive_logs.ts";
 

@@ -1,6 +1,6 @@
 /** The logs of one machine: the hive's own and those of its workers, kept within bounds and told to whoever asks. */
 import { RbeeError } from "../../protocol/errors.ts";
-import type { Clock } from "../clock.ts";
+import type { Clock } from "../../daemon/clock.ts";
 import { LOG_FILE_MAX_BYTES, LOG_LINES_TOLD_MAX, LOG_RINGS_GONE_MAX } from "../limits.ts";
 import type { WorkerEvent } from "../workers/worker_options.ts";
 import { cutLog, LogFile, rotatedPath } from "./log_file.ts";

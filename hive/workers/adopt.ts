@@ -1,7 +1,7 @@
 /** Finding the workers of an earlier hive again. */
 import type { Logger } from "../../daemon/log.ts";
 import type { ReadyResponse } from "../../protocol/worker_schemas.ts";
-import { type Clock, deadline } from "../clock.ts";
+import { type Clock, deadline } from "../../daemon/clock.ts";
 import { ADOPT_TIMEOUT_MS } from "../limits.ts";
 import type { Connect } from "./connection.ts";
 import type { Processes, WorkerProcess } from "./process.ts";

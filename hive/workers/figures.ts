@@ -2,7 +2,7 @@
 import type { WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
 import type { ReadyResponse, WorkerMemory } from "../../protocol/worker_schemas.ts";
 import type { BackendName } from "../../protocol/spawn_request.ts";
-import { type Clock, unixSeconds } from "../clock.ts";
+import { type Clock, unixSeconds } from "../../daemon/clock.ts";
 import type { WorkerRecord } from "./registry.ts";
 
 /** The answer of a worker that has its model in memory. */

@@ -1,7 +1,7 @@
 /** The health loop of one worker. */
 import type { Logger } from "../../daemon/log.ts";
 import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
-import { type Clock, deadline, sleep } from "../clock.ts";
+import { type Clock, deadline, sleep } from "../../daemon/clock.ts";
 import { HEALTH_FAILURES_MAX } from "../limits.ts";
 import type { WorkerApi } from "./connection.ts";
 

@@ -1,5 +1,5 @@
 /** The idle timer of one worker. The hive sees no requests, so it asks: the worker itself decides, in one step. */
-import { type Clock, deadline, sleep } from "../clock.ts";
+import { type Clock, deadline, sleep } from "../../daemon/clock.ts";
 import { IDLE_RECHECK_MIN_MS, IDLE_RETRY_MS, SHUTDOWN_ACK_TIMEOUT_MS } from "../limits.ts";
 import type { WorkerApi } from "./connection.ts";
 

@@ -1,6 +1,6 @@
 /** Following a worker's load to its end. */
 import { errorFromBody, RbeeError } from "../../protocol/errors.ts";
-import { type Clock, settlesWithin } from "../clock.ts";
+import { type Clock, settlesWithin } from "../../daemon/clock.ts";
 import { LOAD_WATCH_RETRY_MS } from "../limits.ts";
 import type { WorkerApi } from "./connection.ts";
 

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import process from "node:process";
 import { PRIVATE_FILE_MODE } from "../../home/paths.ts";
-import type { Clock } from "../clock.ts";
+import type { Clock } from "../../daemon/clock.ts";
 import { rotatedPath } from "../logs/log_file.ts";
 import {
   ADOPTED_LOOK_EVERY_POLLS,

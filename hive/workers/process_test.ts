@@ -2,7 +2,7 @@ import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert
 import { join } from "@std/path";
 import { eventually } from "../../tests/helpers/eventually.ts";
 import { tempHome } from "../../tests/helpers/temp_home.ts";
-import { systemClock } from "../clock.ts";
+import { systemClock } from "../../daemon/clock.ts";
 import { cutLog } from "../logs/log_file.ts";
 import { attachProcess, launchProcess, processIdentity, tailLog } from "./process.ts";
 

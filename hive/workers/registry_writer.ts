@@ -1,6 +1,6 @@
 /** Keeps the registry's rows what the workers are, also when it can't be written for a while. */
 import type { Logger } from "../../daemon/log.ts";
-import type { Clock } from "../clock.ts";
+import type { Clock } from "../../daemon/clock.ts";
 import { REGISTRY_RETRY_MS } from "../limits.ts";
 import type { WorkerRecord, WorkerRegistry } from "./registry.ts";
 

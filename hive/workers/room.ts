@@ -1,6 +1,6 @@
 /** Making room: what the decisions of memory_check.ts and eviction.ts go by, and how they are carried out. */
 import type { Device } from "../../protocol/hive_schemas.ts";
-import type { Clock } from "../clock.ts";
+import type { Clock } from "../../daemon/clock.ts";
 import type { Hardware } from "../hardware.ts";
 import { type MemoryHolder, planEviction, type Verdict } from "./eviction.ts";
 import type { LoadHistory } from "./load_history.ts";

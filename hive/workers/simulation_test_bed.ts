@@ -9,7 +9,7 @@ import { ConfigSchema } from "../../home/config_schema.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { Device } from "../../protocol/hive_schemas.ts";
 import { FakeClock } from "../../tests/helpers/fake_clock.ts";
-import type { Clock } from "../clock.ts";
+import type { Clock } from "../../daemon/clock.ts";
 import { watchMemory } from "../memory_watch.ts";
 import { LoadHistory } from "./load_history.ts";
 import type { Processes, WorkerProcess } from "./process.ts";

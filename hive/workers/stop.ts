@@ -1,6 +1,6 @@
 /** The stop ladder (SPEC §6): ask, SIGTERM, SIGKILL. */
 import type { Logger } from "../../daemon/log.ts";
-import { type Clock, deadline, settlesWithin } from "../clock.ts";
+import { type Clock, deadline, settlesWithin } from "../../daemon/clock.ts";
 import { SHUTDOWN_ACK_TIMEOUT_MS, STOP_BUSY_TIMEOUT_MS, STOP_TIMEOUT_MS } from "../limits.ts";
 import type { WorkerApi } from "./connection.ts";
 import type { WorkerProcess } from "./process.ts";

@@ -3,7 +3,7 @@
  * adopted, and holding memory that nobody knows of they must not stay.
  */
 import type { Logger } from "../../daemon/log.ts";
-import type { Clock } from "../clock.ts";
+import type { Clock } from "../../daemon/clock.ts";
 import { findLogs } from "../logs/old_logs.ts";
 import type { Processes } from "./process.ts";
 import { stopProcess } from "./stop.ts";

@@ -2,7 +2,7 @@
 import type { Logger } from "../../daemon/log.ts";
 import { SELF_TEST_TIMEOUT_MS } from "../../protocol/limits.ts";
 import { RbeeError } from "../../protocol/errors.ts";
-import { type Clock, deadline, sleep } from "../clock.ts";
+import { type Clock, deadline, sleep } from "../../daemon/clock.ts";
 import {
   SELF_TEST_AGAIN_MS,
   SELF_TEST_DELAY_MS,

@@ -4,7 +4,7 @@ import type { Logger } from "../../daemon/log.ts";
 import { errorFromBody, RbeeError } from "../../protocol/errors.ts";
 import type { WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
 import type { ReadyResponse } from "../../protocol/worker_schemas.ts";
-import { type Clock, deadline, settlesWithin } from "../clock.ts";
+import { type Clock, deadline, settlesWithin } from "../../daemon/clock.ts";
 import {
   FAILED_EXIT_TIMEOUT_MS,
   FAILED_KEPT_MS,

@@ -1,7 +1,7 @@
 /** What a worker is given, and what it tells. */
 import type { Logger } from "../../daemon/log.ts";
 import type { WorkerState } from "../../protocol/hive_schemas.ts";
-import type { Clock } from "../clock.ts";
+import type { Clock } from "../../daemon/clock.ts";
 import type { Connect } from "./connection.ts";
 import type { ExitStatus, WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";

@@ -9,7 +9,7 @@ import type {
   WorkerInfo,
 } from "../../protocol/hive_schemas.ts";
 import type { SpawnRequest } from "../../protocol/spawn_request.ts";
-import { type Clock, systemClock, unixSeconds } from "../clock.ts";
+import { type Clock, systemClock, unixSeconds } from "../../daemon/clock.ts";
 import { CLOSE_PATIENCE_MS, EVICTION_ROUNDS_MAX, FAILED_KEPT_MAX, LOAD_HISTORY_SHOWN } from "../limits.ts";
 import type { GgufFacts } from "../models/gguf.ts";
 import type { MemoryEstimate } from "../models/memory_estimate.ts";

@@ -1,7 +1,7 @@
 /** What the hive gives its workers' owner. */
 import type { Logger } from "../../daemon/log.ts";
 import type { Config } from "../../home/config_schema.ts";
-import type { Clock } from "../clock.ts";
+import type { Clock } from "../../daemon/clock.ts";
 import type { Hardware } from "../hardware.ts";
 import type { GgufFacts } from "../models/gguf.ts";
 import type { Quantisation } from "../models/model_files.ts";

@@ -1,6 +1,6 @@
 /** A clock that stands still until it is moved: hours pass in a test at once. */
 import { setImmediate } from "node:timers";
-import type { Clock } from "../../hive/clock.ts";
+import type { Clock } from "../../daemon/clock.ts";
 import { eventually } from "./eventually.ts";
 
 /** Turns of the event loop after which all that needs no timer and no other process has come to rest. */

@@ -12,7 +12,7 @@ import { HIVE_ROUTES } from "../../protocol/routes.ts";
 import { eventually } from "./eventually.ts";
 import type { FakeClock } from "./fake_clock.ts";
 import { fakeWorkerCommand, type FakeWorkerOptions } from "./fake_worker.ts";
-import { systemClock } from "../../hive/clock.ts";
+import { systemClock } from "../../daemon/clock.ts";
 import { createHive, type Hive } from "../../hive/hive.ts";
 import { HiveLogs } from "../../hive/logs/hive_logs.ts";
 import { workerEnvironment } from "../../hive/workers/command.ts";

@@ -1,4 +1,4 @@
-/** Time as the hive sees it, so that five minutes are tested in milliseconds. */
+/** Time as daemons see it, so that five minutes are tested in milliseconds. */
 
 /** Tells the time and wakes up. */
 export interface Clock {
