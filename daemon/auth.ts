@@ -33,12 +33,22 @@ export function secretsEqual(given: string, expected: string): boolean {
   return timingSafeEqual(digest(given), digest(expected));
 }
 
+/** Who calls with the daemon's own key. */
+export const OWNER = "owner";
+
+/** Whose a key is; undefined: nobody's. Takes the same time for any key that is somebody's and any that is not. */
+export type Clients = (key: string) => string | undefined;
+
 /**
- * Lets a request with the right key pass.
+ * Lets a request with the right key pass, or with that of one of `clients`.
  *
+ * @returns who calls.
  * @throws {RbeeError} `MISSING_API_KEY` or `INVALID_API_KEY`.
  */
-export function requireKey(headers: Headers, wanted: { key: string; dialect?: Dialect }): void {
+export function requireKey(
+  headers: Headers,
+  wanted: { key: string; dialect?: Dialect; clients?: Clients },
+): string {
   // Anthropic's clients have a header of their own.
   const given = bearerOf(headers) ?? (wanted.dialect === "anthropic" ? headers.get("X-Api-Key") : null);
   if (given === null) {
@@ -47,7 +57,8 @@ export function requireKey(headers: Headers, wanted: { key: string; dialect?: Di
       "This route needs a key: send the header Authorization: Bearer KEY.",
     );
   }
-  if (!secretsEqual(given, wanted.key)) {
-    throw new RbeeError("INVALID_API_KEY", "The key is not the one of this daemon.");
-  }
+  if (secretsEqual(given, wanted.key)) return OWNER;
+  const client = wanted.clients?.(given);
+  if (client === undefined) throw new RbeeError("INVALID_API_KEY", "The key is not the one of this daemon.");
+  return client;
 }

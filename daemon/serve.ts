@@ -14,7 +14,7 @@ import {
 import { type Dialect, errorIn } from "../protocol/dialects.ts";
 import type { RouteSpec } from "../protocol/routes.ts";
 import { SSE_HEADERS } from "../protocol/sse.ts";
-import { requireKey } from "./auth.ts";
+import { type Clients, OWNER, requireKey } from "./auth.ts";
 import { readBody, readBytes } from "./body.ts";
 import { BODY_TIMEOUT_MS } from "./limits.ts";
 import type { Logger } from "./log.ts";
@@ -27,6 +27,8 @@ export interface RequestContext {
   params: Record<string, string>;
   /** The query string. */
   query: URLSearchParams;
+  /** Who calls: {@linkcode OWNER}, or the name of a client's key. */
+  caller: string;
   /** Logged at every hop. */
   correlationId: string;
   /** Carries the correlation id. */
@@ -54,6 +56,8 @@ export interface AppOptions {
   routes: readonly Route[];
   /** The daemon's own key. */
   apiKey: string;
+  /** Whose other keys are, on routes for clients. */
+  clients?: Clients;
   /** Where requests are logged. */
   log: Logger;
   /** Overrides {@linkcode BODY_TIMEOUT_MS}. */
@@ -94,7 +98,11 @@ export function createApp(options: AppOptions): App {
     // Who has no key learns nothing about which paths exist.
     const dialect = route?.spec.dialect ?? "rbee";
     meta.speaks(dialect);
-    if ((route?.spec.auth ?? "key") === "key") requireKey(request.headers, { key: options.apiKey, dialect });
+    const auth = route?.spec.auth ?? "key";
+    const clients = auth === "client" ? options.clients : undefined;
+    const caller = auth === "key" || auth === "client"
+      ? requireKey(request.headers, { key: options.apiKey, dialect, clients })
+      : OWNER;
     if (route === undefined) throw noSuchRoute(request.method, { path: url.pathname, here });
     const limits = {
       maxBytes: BODY_LIMITS[route.spec.body ?? "control"],
@@ -104,6 +112,7 @@ export function createApp(options: AppOptions): App {
       request,
       params: route.fixed ? {} : paramsOf(route.pattern, url.pathname),
       query: url.searchParams,
+      caller,
       correlationId: meta.correlationId,
       log: meta.log,
       body: (schema) => readBody(request, { schema, ...limits }),

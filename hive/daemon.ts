@@ -5,14 +5,15 @@ import { createLogger, stderrIs } from "../daemon/log.ts";
 import { ownKey } from "../daemon/own_key.ts";
 import { serviceManager } from "../daemon/systemd.ts";
 import type { LoadedConfig } from "../home/config.ts";
-import type { ListenAddress } from "../home/config_schema.ts";
-import { fingerprint } from "../home/keys.ts";
+import type { Config, ListenAddress } from "../home/config_schema.ts";
+import { fingerprint, readKeyFile } from "../home/keys.ts";
 import { ensureHome, hiveLogPath } from "../home/paths.ts";
 import { RbeeError } from "../protocol/errors.ts";
+import { QueenClient } from "../protocol/queen_client.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import { VERSION } from "../protocol/version.ts";
 import { systemClock, unixSeconds } from "../daemon/clock.ts";
-import { createHive } from "./hive.ts";
+import { createHive, type HiveOptions } from "./hive.ts";
 import { CLOSE_TIMEOUT_MS, DOWNLOADS_CLOSE_TIMEOUT_MS, START_TIMEOUT_MS } from "./limits.ts";
 import { removeHiveFile, writeHiveFile } from "../home/hive_file.ts";
 import { HiveLogs } from "./logs/hive_logs.ts";
@@ -56,6 +57,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
     workerCommand: workerCommand(Deno.env),
     workerEnv: { ...workerEnvironment(Deno.env.toObject()), RBEE_LOG_LEVEL: config.log.level },
     place: () => placeOf(bound, config.hive.advertise),
+    queen: await queenOf(config, { apiKey, ownUrl: () => urlOf(bound, config.hive.advertise) }),
   });
   const { models, workers, hardware } = hive;
   await models.start();
@@ -90,8 +92,12 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
       name: "server and workers",
       timeoutMs: CLOSE_TIMEOUT_MS,
       run: async () => {
-        hive.stopWork();
-        await Promise.all([server?.close(), workers.close({ keepWorkers }), hardware.close()]);
+        await Promise.all([
+          hive.stopWork(),
+          server?.close(),
+          workers.close({ keepWorkers }),
+          hardware.close(),
+        ]);
       },
     },
     { name: "models", timeoutMs: DOWNLOADS_CLOSE_TIMEOUT_MS, run: () => models.close() },
@@ -110,6 +116,25 @@ function placeOf(bound: ListenAddress, advertise: string | undefined): Omit<Work
     host: hostname,
     advertise: urlHost(advertise ?? reachable),
     callbackUrl: `http://${localHost(hostname)}:${port}${HIVE_ROUTES.ready.path}`,
+  };
+}
+
+function urlOf(bound: ListenAddress, advertise: string | undefined): string {
+  return `http://${placeOf(bound, advertise).advertise}:${bound.port}`;
+}
+
+/** Whom this hive reports to, if to anybody. */
+async function queenOf(
+  config: Config,
+  own: { apiKey: string; ownUrl: () => string },
+): Promise<HiveOptions["queen"]> {
+  const { queen, queen_key_file: keyFile, name } = config.hive;
+  if (queen === undefined) return undefined;
+  const apiKey = keyFile === undefined ? own.apiKey : await readKeyFile(keyFile);
+  return {
+    client: new QueenClient({ baseUrl: queen, apiKey }),
+    name: name ?? Deno.hostname(),
+    ownUrl: own.ownUrl,
   };
 }
 

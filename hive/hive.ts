@@ -5,6 +5,8 @@ import type { Logger } from "../daemon/log.ts";
 import type { App } from "../daemon/serve.ts";
 import type { Config } from "../home/config_schema.ts";
 import type { Environment } from "../home/paths.ts";
+import { DEFAULT_MODEL_REF } from "../protocol/model_ref.ts";
+import type { QueenClient } from "../protocol/queen_client.ts";
 import { createHiveApp } from "./app.ts";
 import { type Clock, systemClock } from "../daemon/clock.ts";
 import { openHiveDatabase } from "./database.ts";
@@ -20,6 +22,7 @@ import { diskSpace } from "./models/disk.ts";
 import { readGgufFacts } from "./models/gguf.ts";
 import { Models } from "./models/models.ts";
 import { preload } from "./preload.ts";
+import { QueenReports } from "./queen_reports.ts";
 import type { WorkerPlace } from "./workers/command.ts";
 import { LoadHistory } from "./workers/load_history.ts";
 import { HIVE_MIGRATIONS, WorkerRegistry } from "./workers/registry.ts";
@@ -51,6 +54,14 @@ export interface HiveOptions {
   logs: HiveLogs;
   /** The hive's log file, if it writes one. */
   logFile?: string;
+  /** Whom it reports to; absent: nobody. */
+  queen?: {
+    client: QueenClient;
+    /** What this machine is called. */
+    name: string;
+    /** Where the queen reaches this hive. */
+    ownUrl: () => string;
+  };
   /** Default: the machine's. */
   clock?: Clock;
   /** Default: the machine's. */
@@ -69,7 +80,7 @@ export interface Hive {
   /** What the hive does by itself once it serves: nothing of it is waited for. */
   startWork(): void;
   /** Ends that. */
-  stopWork(): void;
+  stopWork(): Promise<void>;
   /** Of the registry; closing it is the last step. */
   readonly database: DatabaseSync;
 }
@@ -106,7 +117,16 @@ export function createHive(options: HiveOptions): Hive {
       events.worker(event);
       logs.workerEvent(event);
       noteModelUse(models, event);
+      reports?.soon();
     },
+  });
+  const reports = options.queen && new QueenReports({
+    ...{ name: options.queen.name, queen: options.queen.client, clock, log },
+    place: () => ({ url: options.queen!.ownUrl(), apiKey }),
+    workers: () => workers.report(),
+    models: () => models.list(),
+    devices: async () => (await hardware.detect()).devices,
+    memory: () => ({ ...hardware.memory(), reserve_mb: config.hive.reserve_mb }),
   });
   const stopping = new AbortController();
   const { signal } = stopping;
@@ -124,6 +144,9 @@ export function createHive(options: HiveOptions): Hive {
     },
     startWork() {
       models.resumeDownloads();
+      // What ships with rbee is on every machine: it need not be used first to be listed.
+      models.find(DEFAULT_MODEL_REF).catch((error) => log.error("the built-in model is missing", { error }))
+        .finally(() => void reports?.run(signal));
       void keepLogsTidy(logs, { clock, signal, log, ownFile: options.logFile });
       void preload(config.hive.preload, { models, workers, signal, clock, log });
       void watchMemory({
@@ -134,7 +157,10 @@ export function createHive(options: HiveOptions): Hive {
       // The first spawn need not wait for it then; what goes wrong is told to whoever asks.
       hardware.detect().catch((error) => log.warn("devices not known yet", { error }));
     },
-    stopWork: () => stopping.abort(),
+    async stopWork() {
+      stopping.abort();
+      await reports?.leave();
+    },
     database,
   };
 }

@@ -119,6 +119,13 @@ export const STATUS_TIMEOUT_MS = 5_000;
 /** Time for running downloads to be put aside when the hive leaves. */
 export const DOWNLOADS_CLOSE_TIMEOUT_MS = 5_000;
 
+/** Time for the queen to take a report. */
+export const HEARTBEAT_TIMEOUT_MS = 5_000;
+/** Time for her to hear that this hive leaves. */
+export const LEAVING_TIMEOUT_MS = 2_000;
+/** How long changes are gathered before she is told. */
+export const REPORT_GATHER_MS = 20;
+
 /** Pause between two looks at free memory. */
 export const MEMORY_WATCH_INTERVAL_MS = 10_000;
 /** Share of all memory by which free memory must have changed to be told again. */

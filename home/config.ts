@@ -119,7 +119,7 @@ function nearMiss(field: string): string | undefined {
 /** Every key there is by its full path; `section` (`nodes.gpu.`) adds those of a node. */
 function knownKeys(section: string): string[] {
   const shape = ConfigSchema.shape;
-  const sections = (["hub", "hive", "keeper", "log"] as const).flatMap((name) =>
+  const sections = (["hub", "hive", "keeper", "queen", "log"] as const).flatMap((name) =>
     Object.keys(shape[name].unwrap().shape).map((key) => `${name}.${key}`)
   );
   const node = section.startsWith("nodes.") ? Object.keys(NodeConfig.shape).map((key) => section + key) : [];

@@ -2,7 +2,13 @@
 import * as z from "zod";
 import { BackendName, SpawnRequest } from "../protocol/spawn_request.ts";
 import { ModelRefText } from "../protocol/model_ref.ts";
-import { DEFAULT_HIVE_PORT, LOAD_TIMEOUT_MS, TOKEN_GAP_TIMEOUT_MS } from "../protocol/limits.ts";
+import {
+  DEFAULT_HIVE_PORT,
+  DEFAULT_QUEEN_PORT,
+  LOAD_TIMEOUT_MS,
+  TOKEN_GAP_TIMEOUT_MS,
+} from "../protocol/limits.ts";
+import { NodeName } from "../protocol/node_name.ts";
 
 /** An address to listen on. */
 export interface ListenAddress {
@@ -44,9 +50,6 @@ const Seconds = numeric("expected a number of seconds").pipe(z.number().min(0).m
 const SSH = /^(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_[][A-Za-z0-9._:[\]-]*$/;
 const INSTALL_PATH = /^[A-Za-z0-9._/][A-Za-z0-9._/-]{0,255}$/;
 
-/** Names of machines. */
-export const NodeName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "not a valid node name");
-
 /** One machine that can be named with `--node`. */
 export const NodeConfig = z.strictObject({
   url: z.url({ protocol: /^https?$/, error: "expected http://HOST:PORT" }),
@@ -60,6 +63,31 @@ export const NodeConfig = z.strictObject({
 export type NodeConfig = z.infer<typeof NodeConfig>;
 
 const MAX_PRELOADS = 32;
+const MAX_QUEEN_KEYS = 10_000;
+
+const HttpUrl = z.url({ protocol: /^https?$/, error: "expected http://HOST:PORT" });
+
+/** How a queen treats a model. */
+const QueenModel = z.strictObject({
+  /** Loaded at all times, and never gone for being idle. */
+  keep_loaded: z.boolean().default(false),
+  /** Workers that there are at least, on as many nodes. */
+  min_replicas: z.int().min(0).max(1_000).default(0),
+});
+
+/** A client of a queen. */
+const QueenKey = z.strictObject({
+  name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "expected letters, digits, . _ and -"),
+  /** SHA-256 of the key, in hexadecimal. */
+  hash: z.string().regex(/^[0-9a-f]{64}$/, "expected the SHA-256 of the key: 64 hexadecimal digits"),
+  /** Of what there is, beside the others. */
+  share: z.number().min(0.01).max(1_000).default(1),
+  requests_per_minute: z.int().min(1).optional(),
+  tokens_per_minute: z.int().min(1).optional(),
+  tokens_per_day: z.int().min(1).optional(),
+});
+/** See {@linkcode QueenKey}. */
+export type QueenKey = z.infer<typeof QueenKey>;
 
 /** A worker that is started with the hive: a model reference, or a spawn request. */
 const PreloadConfig = z.union([ModelRefText.transform((model_ref) => ({ model_ref })), SpawnRequest], {
@@ -103,6 +131,12 @@ export const ConfigSchema = z.strictObject({
     preload: z.array(PreloadConfig).max(MAX_PRELOADS).default([]),
     /** Backends this hive may use; absent: all there are. */
     backends: z.array(BackendName).min(1).optional(),
+    /** What this machine is called in its cluster; absent: its host name. */
+    name: NodeName.optional(),
+    /** The queen that this hive reports to; absent: none. */
+    queen: HttpUrl.optional(),
+    /** The queen's key; absent: the same as this hive's. */
+    queen_key_file: z.string().min(1).optional(),
     tls_cert: z.string().optional(),
     tls_key: z.string().optional(),
   }).prefault({}),
@@ -113,8 +147,27 @@ export const ConfigSchema = z.strictObject({
     node: z.string().min(1).default("localhost"),
     /** Seconds between two tokens after which an answer is given up and what came is saved. */
     token_timeout: Seconds.pipe(z.number().min(1)).default(TOKEN_GAP_TIMEOUT_MS / 1000),
+    /** The queen that `infer` and `chat` go through; absent: straight to hives. */
+    queen: HttpUrl.optional(),
+    /** The queen's key, or one that she gives to clients; absent: this machine's. */
+    queen_key_file: z.string().min(1).optional(),
   }).prefault({}),
-  queen: z.strictObject({}).prefault({}),
+  queen: z.strictObject({
+    listen: ListenText.prefault(`127.0.0.1:${DEFAULT_QUEEN_PORT}`),
+    /** Requests that may wait. */
+    queue_limit: numeric("expected a number").pipe(z.int().min(1).max(100_000)).default(100),
+    /** Seconds that a request may take when it does not say. */
+    job_timeout: Seconds.pipe(z.number().min(1).max(1_800)).default(300),
+    /** Seconds that requests for a model wait before a second worker is started for it; 0 = never. */
+    replicate_after: Seconds.default(10),
+    /** What is kept loaded, by model reference. */
+    models: z.record(ModelRefText, QueenModel).prefault({}),
+    /** Whom else than the owner of the queen's key is answered. */
+    keys: z.array(QueenKey).max(MAX_QUEEN_KEYS).default([]).refine(
+      (keys) => new Set(keys.map(({ name }) => name)).size === keys.length,
+      "two keys have the same name",
+    ),
+  }).prefault({}),
   log: z.strictObject({
     level: z.enum(LOG_LEVELS).default("info"),
     format: z.enum(["auto", "json", "text", "journal"]).default("auto"),
@@ -138,6 +191,13 @@ export const ENVIRONMENT_KEYS: Readonly<Record<string, readonly [string, ...stri
   RBEE_HIVE_LOAD_TIMEOUT: ["hive", "load_timeout"],
   RBEE_HIVE_HEALTH_INTERVAL: ["hive", "health_interval"],
   RBEE_HIVE_RESERVE_MB: ["hive", "reserve_mb"],
+  RBEE_HIVE_NAME: ["hive", "name"],
+  RBEE_HIVE_QUEEN: ["hive", "queen"],
+  RBEE_HIVE_QUEEN_KEY_FILE: ["hive", "queen_key_file"],
+  RBEE_QUEEN_LISTEN: ["queen", "listen"],
+  RBEE_QUEEN_QUEUE_LIMIT: ["queen", "queue_limit"],
+  RBEE_QUEEN: ["keeper", "queen"],
+  RBEE_QUEEN_KEY_FILE: ["keeper", "queen_key_file"],
   RBEE_MODEL: ["keeper", "model"],
   RBEE_NODE: ["keeper", "node"],
   RBEE_LOG_LEVEL: ["log", "level"],

@@ -10,12 +10,15 @@ import {
 } from "./ollama_schemas.ts";
 import * as openai from "./openai_schemas.ts";
 import { type ApiDescription, openApiDocument, type RouteDoc } from "./openapi.ts";
+import * as queen from "./queen_schemas.ts";
 import { RelayRequest } from "./relay_schemas.ts";
 import { ResponsesRequest } from "./responses_schemas.ts";
 import {
   FOREIGN_ROUTES,
+  FRONT_DOOR_ROUTES,
   HIVE_ROUTES,
   type OPEN_HEALTH_ROUTES,
+  QUEEN_ROUTES,
   type RouteSpec,
   WORKER_ROUTES,
 } from "./routes.ts";
@@ -199,6 +202,39 @@ const HIVE: Docs<typeof HIVE_ROUTES> = {
   openapi: OPENAPI,
 };
 
+const QUEEN: Docs<typeof QUEEN_ROUTES> = {
+  ...HEALTH,
+  v1Health: { summary: "Whether it is alive.", answer: worker.HealthResponse },
+  heartbeat: { summary: "A hive's report.", body: queen.Heartbeat, answer: queen.HeartbeatResponse },
+  addNode: { summary: "Adds a machine, or changes it.", body: queen.AddNodeRequest, answer: queen.NodeInfo },
+  nodes: { summary: "The machines.", answer: queen.NodesResponse },
+  removeNode: { summary: "Forgets a machine.", body: queen.NodeRequest, status: 204 },
+  startNode: {
+    summary: "Starts a machine's hive over ssh.",
+    body: queen.NodeRequest,
+    answer: queen.NodeInfo,
+  },
+  stopNode: { summary: "Stops a machine's hive over ssh.", body: queen.NodeRequest, answer: queen.NodeInfo },
+  workers: { summary: "The workers of all machines.", answer: queen.ClusterWorkersResponse },
+  submit: {
+    summary: "Takes work in; with `stream` the answer is its events.",
+    body: queen.TaskRequest,
+    answer: queen.TaskReceipt,
+    events: queen.TaskEvent,
+    status: 202,
+  },
+  task: { summary: "How a task is.", answer: queen.TaskInfo },
+  taskEvents: { summary: "A task's events, from `Last-Event-ID` on.", events: queen.TaskEvent },
+  cancelTask: { summary: "Ends a task; idempotent.", status: 204 },
+  explain: {
+    summary: "What would happen to a request for a model, and why not elsewhere.",
+    query: queen.ExplainQuery,
+    answer: queen.ExplainResponse,
+  },
+  metrics: METRICS,
+  openapi: OPENAPI,
+};
+
 /** The documents, by part. */
 export const API_DOCUMENTS = {
   worker: () =>
@@ -212,6 +248,12 @@ export const API_DOCUMENTS = {
       title: "rbee-hive",
       description: "One machine: its models and workers.",
       routes: together(HIVE_ROUTES, HIVE),
+    }),
+  queen: () =>
+    openApiDocument({
+      title: "queen-rbee",
+      description: "All machines of a cluster as one.",
+      routes: [...together(QUEEN_ROUTES, QUEEN), ...together(FRONT_DOOR_ROUTES, FOREIGN)],
     }),
 } as const;
 

@@ -46,3 +46,6 @@ export const MAX_STOP_STRINGS = 16;
 export const MAX_STOP_STRINGS_WITH_TEMPLATE = 64;
 /** Default ports. */
 export const DEFAULT_HIVE_PORT = 9200;
+export const DEFAULT_QUEEN_PORT = 8080;
+/** Pause between two heartbeats of a hive. */
+export const HEARTBEAT_INTERVAL_MS = 5_000;

@@ -66,6 +66,13 @@ export class RelayProgress {
   #blocks: number[] = [];
   #told = 0;
 
+  /** Nothing was passed on yet; or so much, by one who kept count and is gone. */
+  constructor(kept?: { answers: BegunAnswer[]; promptTokens: number; told: number }) {
+    this.#answers = kept?.answers;
+    this.#promptTokens = kept?.promptTokens ?? 0;
+    this.#told = kept?.told ?? 0;
+  }
+
   /** Takes a mark of what has been passed on. */
   add(mark: Mark): void {
     if ("accepted" in mark) {

@@ -3,8 +3,11 @@ import type { Dialect } from "./dialects.ts";
 import { RbeeError } from "./errors.ts";
 import { printable } from "./printable.ts";
 
-/** How a caller proves itself: with the daemon's key, with a one-time token, or not at all. */
-export type RouteAuth = "key" | "token" | "none";
+/**
+ * How a caller proves itself: with the daemon's key, with that or one of those it gives to clients, with a one-time
+ * token, or not at all.
+ */
+export type RouteAuth = "key" | "client" | "token" | "none";
 
 /** One route. `path` may hold `:name` parameters. */
 export interface RouteSpec {
@@ -95,6 +98,45 @@ export const HIVE_ROUTES = {
   shutdownWorker: { method: "POST", path: "/v1/workers/:id/shutdown" },
   metrics: { method: "GET", path: "/metrics" },
   openapi: OPENAPI_ROUTE,
+} as const satisfies Record<string, RouteSpec>;
+
+/** `queen-rbee`, SPEC §9; beside these {@linkcode FRONT_DOOR_ROUTES}. */
+export const QUEEN_ROUTES = {
+  ...OPEN_HEALTH_ROUTES,
+  v1Health: { method: "GET", path: "/v1/health", auth: "client" },
+  heartbeat: { method: "POST", path: "/v2/hives/heartbeat", body: "prompt" },
+  addNode: { method: "POST", path: "/v2/registry/beehives/add" },
+  nodes: { method: "GET", path: "/v2/registry/beehives/list" },
+  removeNode: { method: "POST", path: "/v2/registry/beehives/remove" },
+  startNode: { method: "POST", path: "/v2/registry/beehives/start" },
+  stopNode: { method: "POST", path: "/v2/registry/beehives/stop" },
+  workers: { method: "GET", path: "/v2/workers" },
+  submit: { method: "POST", path: "/v2/tasks", body: "prompt", auth: "client" },
+  task: { method: "GET", path: "/v2/tasks/:id", auth: "client" },
+  taskEvents: { method: "GET", path: "/v2/tasks/:id/events", auth: "client" },
+  cancelTask: { method: "DELETE", path: "/v2/tasks/:id", auth: "client" },
+  explain: { method: "GET", path: "/v2/explain", auth: "client" },
+  metrics: { method: "GET", path: "/metrics" },
+  openapi: OPENAPI_ROUTE,
+} as const satisfies Record<string, RouteSpec>;
+
+const client = <Route extends RouteSpec>(route: Route) => ({ ...route, auth: "client" as const });
+
+/** What clients of others call on a queen: the same as on a worker, for every model of the cluster. */
+export const FRONT_DOOR_ROUTES = {
+  models: client(FOREIGN_ROUTES.models),
+  model: client(FOREIGN_ROUTES.model),
+  chatCompletions: client(FOREIGN_ROUTES.chatCompletions),
+  completions: client(FOREIGN_ROUTES.completions),
+  responses: client(FOREIGN_ROUTES.responses),
+  messages: client(FOREIGN_ROUTES.messages),
+  embeddings: client(FOREIGN_ROUTES.embeddings),
+  tokenEmbeddings: client(FOREIGN_ROUTES.tokenEmbeddings),
+  rerank: client(FOREIGN_ROUTES.rerank),
+  tokenize: client(FOREIGN_ROUTES.tokenize),
+  detokenize: client(FOREIGN_ROUTES.detokenize),
+  applyTemplate: client(FOREIGN_ROUTES.applyTemplate),
+  countTokens: client(FOREIGN_ROUTES.countTokens),
 } as const satisfies Record<string, RouteSpec>;
 
 /**

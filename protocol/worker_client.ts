@@ -45,13 +45,15 @@ export class WorkerClient {
     });
   }
 
-  /** Whether it can take a request, and how many. */
-  ready(options: WaitOptions = {}): Promise<ReadyResponse> {
+  /** Whether it can take a request, and how many; with `blocks` also what its slots hold. */
+  ready(options: WaitOptions & { blocks?: boolean } = {}): Promise<ReadyResponse> {
+    const { blocks, ...wait } = options;
     return callRoute(this.#client, {
       route: WORKER_ROUTES.ready,
       schema: ReadyResponse,
+      query: { blocks: blocks ? "true" : undefined },
       timeoutMs: HEALTH_TIMEOUT_MS,
-      ...options,
+      ...wait,
     });
   }
 

@@ -71,24 +71,33 @@ export const GenerationOptions = z.strictObject({
 /** See {@linkcode GenerationOptions}. */
 export type GenerationOptions = z.infer<typeof GenerationOptions>;
 
-/** `POST /v1/inference`. `prompt` continues the text as it stands; `messages` go through the model's template. */
-export const InferenceRequest = GenerationOptions.omit({ constraint: true }).extend({
+/** What is asked, and how it is answered; whoever is asked adds fields of its own. */
+export const AskedText = GenerationOptions.omit({ constraint: true }).extend({
   stop: z.array(StopString).max(MAX_STOP_STRINGS).default([]),
   prompt: z.string().min(1, "must not be empty").optional(),
   messages: z.array(ChatMessage).min(1).max(4096).optional(),
   /** Default: {@linkcode DEFAULT_MAX_TOKENS} or what the context leaves, whichever is less. */
   max_tokens: z.int().min(1).optional(),
+});
+
+/** The rules between the fields of {@linkcode AskedText}. */
+export function askedOnce<Schema extends z.ZodType<z.infer<typeof AskedText>>>(schema: Schema): Schema {
+  return schema.refine(({ prompt, messages }) => (prompt === undefined) !== (messages === undefined), {
+    path: ["prompt"],
+    error: "give either prompt or messages",
+    when: isObject,
+  }).refine(({ grammar, json_schema }) => grammar === undefined || json_schema === undefined, {
+    path: ["grammar"],
+    error: "give either grammar or json_schema",
+    when: isObject,
+  }) as Schema;
+}
+
+/** `POST /v1/inference`. `prompt` continues the text as it stands; `messages` go through the model's template. */
+export const InferenceRequest = askedOnce(AskedText.extend({
   stream: z.boolean().default(true),
   request_id: RequestId.optional(),
-}).refine(({ prompt, messages }) => (prompt === undefined) !== (messages === undefined), {
-  path: ["prompt"],
-  error: "give either prompt or messages",
-  when: isObject,
-}).refine(({ grammar, json_schema }) => grammar === undefined || json_schema === undefined, {
-  path: ["grammar"],
-  error: "give either grammar or json_schema",
-  when: isObject,
-});
+}));
 /** A checked request, defaults filled in. */
 export type InferenceRequest = z.infer<typeof InferenceRequest>;
 /** A request as a caller writes it. */

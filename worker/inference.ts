@@ -1,6 +1,7 @@
 /** `POST /v1/inference` and `…/resume`: checked work in, a stream of events or one JSON object out. */
+import { deadlineOf } from "../daemon/deadline.ts";
 import { eventResponse } from "../daemon/serve.ts";
-import { RbeeError } from "../protocol/errors.ts";
+import type { RbeeError } from "../protocol/errors.ts";
 import { eventStream, type EventWriter, formatEvent } from "../protocol/sse.ts";
 import type { InferenceResponse, InferenceStats, TokenEvent } from "../protocol/worker_schemas.ts";
 import { type AnswerContext, Marks, type Relay } from "./apis/relay.ts";
@@ -128,34 +129,4 @@ async function whole(run: Run, context: AnswerContext): Promise<Response> {
 /** What another worker has told. */
 function sentIds(relay: Relay | undefined, count: number): readonly number[] {
   return relay?.begun?.[0].generated.slice(0, count) ?? [];
-}
-
-/**
- * Milliseconds that a request has left: `X-Request-Deadline` is a point in time (ISO 8601), `X-Deadline` a number of
- * milliseconds from now; the earlier one counts.
- *
- * @throws {RbeeError} `INVALID_REQUEST` for what is neither, `REQUEST_TIMEOUT` when nothing is left.
- */
-export function deadlineOf(headers: Headers, nowMs = Date.now()): number | undefined {
-  const left: number[] = [];
-  const fail = (name: string, expected: string): never => {
-    throw new RbeeError("INVALID_REQUEST", `The header ${name} must be ${expected}.`, {
-      details: { errors: [{ field: name, constraint: "format", message: `must be ${expected}` }] },
-    });
-  };
-  const point = headers.get("X-Request-Deadline");
-  if (point !== null) {
-    const atMs = /^\d{4}-\d\d-\d\dT/.test(point) ? Date.parse(point) : NaN;
-    if (Number.isNaN(atMs)) fail("X-Request-Deadline", "a time like 2030-01-31T12:00:00Z");
-    left.push(atMs - nowMs);
-  }
-  const relative = headers.get("X-Deadline");
-  if (relative !== null) {
-    if (!/^\d{1,12}$/.test(relative)) fail("X-Deadline", "a whole number of milliseconds");
-    left.push(Number(relative));
-  }
-  if (left.length === 0) return undefined;
-  const leftMs = Math.min(...left);
-  if (leftMs <= 0) throw new RbeeError("REQUEST_TIMEOUT", "The request's deadline has passed.");
-  return leftMs;
 }

@@ -1,5 +1,6 @@
 /** What a worker has told of itself, as last known. */
 import type { WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
+import type { ReportedWorker } from "../../protocol/queen_schemas.ts";
 import type { ReadyResponse, WorkerMemory } from "../../protocol/worker_schemas.ts";
 import type { BackendName } from "../../protocol/spawn_request.ts";
 import { type Clock, unixSeconds } from "../../daemon/clock.ts";
@@ -22,6 +23,8 @@ export class WorkerFigures {
   #lastActivityMs: number;
   #lastHealthUnix = 0;
   #takenMb: number | undefined;
+  #model: { context: number; embeds: boolean } | undefined;
+  #blocks: string | undefined;
   #mappedMb = 0;
 
   /** Nothing is known yet. */
@@ -62,10 +65,34 @@ export class WorkerFigures {
     this.#slotsAvailable = ready.slots_available;
     this.#lastActivityMs = this.#clock.unixMs() - ready.idle_ms;
     this.#mappedMb = ready.memory.mapped_mb;
+    this.#model = { context: ready.model.context, embeds: ready.model.pooling !== undefined };
+    if (ready.blocks !== undefined) this.#blocks = ready.blocks;
     const actualMb = Math.ceil(takenMb(this.#record.backend, ready.memory));
     if (this.#takenMb !== undefined && actualMb <= this.#takenMb) return false;
     this.#takenMb = actualMb;
     return true;
+  }
+
+  /** As a queen is told. */
+  report(state: WorkerState): ReportedWorker {
+    const record = this.#record;
+    const info = this.info(state);
+    return {
+      worker_id: record.id,
+      url: info.url,
+      api_key: record.apiKey,
+      model_ref: record.modelRef,
+      backend: record.backend,
+      device: record.device,
+      state,
+      slots_total: record.slots,
+      slots_available: info.slots_available,
+      pinned: record.pinned,
+      memory_mb: this.takenMb,
+      last_activity_unix: info.last_activity_unix,
+      ...this.#model,
+      blocks: this.#blocks,
+    };
   }
 
   /** As the wire has it. */

@@ -3,6 +3,7 @@ import { secretsEqual } from "../../daemon/auth.ts";
 import type { Logger } from "../../daemon/log.ts";
 import { errorFromBody, RbeeError } from "../../protocol/errors.ts";
 import type { WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
+import type { ReportedWorker } from "../../protocol/queen_schemas.ts";
 import type { ReadyResponse } from "../../protocol/worker_schemas.ts";
 import { type Clock, deadline, settlesWithin } from "../../daemon/clock.ts";
 import {
@@ -111,12 +112,12 @@ export class Worker {
     if (this.#state === "idle" || this.#state === "busy") this.#armIdle(seconds * 1000);
   }
 
-  /** Asks the worker how it is; without an answer in time the last known state stands. */
-  async probe(): Promise<void> {
+  /** Asks the worker how it is, with `blocks` also what its slots hold; without an answer the last known stands. */
+  async probe(options: { blocks?: boolean } = {}): Promise<void> {
     if (this.#state !== "idle" && this.#state !== "busy") return;
     using limit = deadline(this.#clock, PROBE_TIMEOUT_MS, this.#scope.signal);
     try {
-      this.#learn(await this.#api!.ready({ signal: limit.signal }));
+      this.#learn(await this.#api!.ready({ ...options, signal: limit.signal }));
     } catch {
       await this.#process.look();
     }
@@ -125,6 +126,11 @@ export class Worker {
   /** As the wire has it and as last known. */
   info(): WorkerInfo {
     return { ...this.figures.info(this.#state), error: this.#error?.toBody("") };
+  }
+
+  /** As a queen is told. */
+  report(): ReportedWorker {
+    return this.figures.report(this.#state);
   }
 
   /** Stops it by the ladder and waits until its process is over. Idempotent. */

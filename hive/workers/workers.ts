@@ -8,6 +8,7 @@ import type {
   SpawnResponse,
   WorkerInfo,
 } from "../../protocol/hive_schemas.ts";
+import type { ReportedWorker } from "../../protocol/queen_schemas.ts";
 import type { SpawnRequest } from "../../protocol/spawn_request.ts";
 import { type Clock, systemClock, unixSeconds } from "../../daemon/clock.ts";
 import { CLOSE_PATIENCE_MS, EVICTION_ROUNDS_MAX, FAILED_KEPT_MAX, LOAD_HISTORY_SHOWN } from "../limits.ts";
@@ -137,6 +138,13 @@ export class Workers {
   async list(): Promise<WorkerInfo[]> {
     await Promise.all([...this.#workers.values()].map((worker) => worker.probe()));
     return this.snapshot();
+  }
+
+  /** All workers as a queen is told, each just asked how it is and what it holds. */
+  async report(): Promise<ReportedWorker[]> {
+    const called = [...this.#workers.values()].filter(({ record }) => record.url !== null);
+    await Promise.all(called.map((worker) => worker.probe({ blocks: true })));
+    return called.map((worker) => worker.report());
   }
 
   /** All workers as last known, oldest first. */

@@ -1,7 +1,8 @@
 /** `nodes list`, `add` and `remove`: which machines are known. */
 import { loadConfig, type LoadedConfig } from "../../home/config.ts";
 import { editConfig } from "../../home/config_file.ts";
-import { NodeConfig, NodeName } from "../../home/config_schema.ts";
+import { NodeConfig } from "../../home/config_schema.ts";
+import { NodeName } from "../../protocol/node_name.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { isSilence, RbeeError } from "../../protocol/errors.ts";
 import { DEFAULT_HIVE_PORT, HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";

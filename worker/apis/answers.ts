@@ -2,7 +2,7 @@
 import { RbeeError, toRbeeError } from "../../protocol/errors.ts";
 import type { BegunAnswer } from "../../protocol/relay_schemas.ts";
 import type { InferenceStats, TokenEvent } from "../../protocol/worker_schemas.ts";
-import { deadlineOf } from "../inference.ts";
+import { deadlineOf } from "../../daemon/deadline.ts";
 import type { NativeChat, NativeMark } from "../native/addon.ts";
 import { type Accepted, boundBy, type Work } from "../work.ts";
 import type { Worker } from "../worker.ts";

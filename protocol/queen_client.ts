@@ -1,0 +1,156 @@
+/** The calls a hive or keeper makes to a queen. */
+import {
+  callRoute,
+  callRouteEmpty,
+  type ClientOptions,
+  type OpenStream,
+  openStream,
+  type RetryPlan,
+} from "./client.ts";
+import type * as z from "zod";
+import { FIRST_TOKEN_TIMEOUT_MS } from "./limits.ts";
+import {
+  type AddNodeRequest,
+  ClusterWorkersResponse,
+  ExplainResponse,
+  type HeartbeatInput,
+  HeartbeatResponse,
+  NodeInfo,
+  NodesResponse,
+  TaskEvent,
+  TaskInfo,
+  type TaskInput,
+  TaskReceipt,
+} from "./queen_schemas.ts";
+import { QUEEN_ROUTES } from "./routes.ts";
+import type { WaitOptions } from "./worker_client.ts";
+import { HealthResponse } from "./worker_schemas.ts";
+
+/** A queen's HTTP interface with types. Every method throws what {@linkcode callRoute} throws. */
+export class QueenClient {
+  readonly #client: ClientOptions;
+
+  /** `apiKey` is the queen's, or one that she gives to clients. */
+  constructor(client: ClientOptions) {
+    this.#client = client;
+  }
+
+  /** Alive, and which version. */
+  health(options: WaitOptions & { retry?: RetryPlan } = {}): Promise<HealthResponse> {
+    return callRoute(this.#client, { route: QUEEN_ROUTES.v1Health, schema: HealthResponse, ...options });
+  }
+
+  /** A hive's report. */
+  heartbeat(report: HeartbeatInput, options: WaitOptions = {}): Promise<z.infer<typeof HeartbeatResponse>> {
+    return callRoute(this.#client, {
+      route: QUEEN_ROUTES.heartbeat,
+      schema: HeartbeatResponse,
+      body: report,
+      ...options,
+    });
+  }
+
+  /** Takes work in. */
+  submit(task: TaskInput, options: WaitOptions = {}): Promise<TaskReceipt> {
+    return callRoute(this.#client, {
+      route: QUEEN_ROUTES.submit,
+      schema: TaskReceipt,
+      body: { ...task, stream: false },
+      ...options,
+    });
+  }
+
+  /** Takes work in and tells how it goes. The limit is that of the headers, which come at once. */
+  run(
+    task: TaskInput,
+    options: WaitOptions & { onActivity?: () => void } = {},
+  ): Promise<OpenStream<TaskEvent>> {
+    return openStream(this.#client, {
+      route: QUEEN_ROUTES.submit,
+      schema: TaskEvent,
+      body: { ...task, stream: true },
+      timeoutMs: FIRST_TOKEN_TIMEOUT_MS,
+      ...options,
+    });
+  }
+
+  /** How a task is. */
+  task(id: string, options: WaitOptions = {}): Promise<TaskInfo> {
+    return callRoute(this.#client, {
+      route: QUEEN_ROUTES.task,
+      schema: TaskInfo,
+      params: { id },
+      ...options,
+    });
+  }
+
+  /** Tells how a task goes, from the event after `lastEventId` on; absent: from the first. */
+  taskEvents(
+    id: string,
+    options: WaitOptions & { onActivity?: () => void; lastEventId?: number } = {},
+  ): Promise<OpenStream<TaskEvent>> {
+    const { lastEventId, ...wait } = options;
+    return openStream(this.#client, {
+      route: QUEEN_ROUTES.taskEvents,
+      schema: TaskEvent,
+      params: { id },
+      headers: lastEventId === undefined ? {} : { "Last-Event-ID": String(lastEventId) },
+      ...wait,
+    });
+  }
+
+  /** Ends a task; idempotent. */
+  cancelTask(id: string, options: WaitOptions = {}): Promise<void> {
+    return callRouteEmpty(this.#client, { route: QUEEN_ROUTES.cancelTask, params: { id }, ...options });
+  }
+
+  /** What would happen to a request for a model, and why not elsewhere. */
+  explain(
+    wish: { model: string; node?: string; backend?: string },
+    options: WaitOptions = {},
+  ): Promise<ExplainResponse> {
+    return callRoute(this.#client, {
+      route: QUEEN_ROUTES.explain,
+      schema: ExplainResponse,
+      query: wish,
+      ...options,
+    });
+  }
+
+  /** All machines. */
+  async nodes(options: WaitOptions = {}): Promise<NodeInfo[]> {
+    return (await callRoute(this.#client, {
+      route: QUEEN_ROUTES.nodes,
+      schema: NodesResponse,
+      ...options,
+    })).nodes;
+  }
+
+  /** Adds a machine, or changes what is known of it. */
+  addNode(node: z.input<typeof AddNodeRequest>, options: WaitOptions = {}): Promise<NodeInfo> {
+    return callRoute(this.#client, {
+      route: QUEEN_ROUTES.addNode,
+      schema: NodeInfo,
+      body: node,
+      ...options,
+    });
+  }
+
+  /** Forgets a machine. */
+  removeNode(name: string, options: WaitOptions = {}): Promise<void> {
+    return callRouteEmpty(this.#client, {
+      route: QUEEN_ROUTES.removeNode,
+      body: { node_name: name },
+      ...options,
+    });
+  }
+
+  /** All workers. */
+  async workers(options: WaitOptions = {}): Promise<z.infer<typeof ClusterWorkersResponse>["workers"]> {
+    return (await callRoute(this.#client, {
+      route: QUEEN_ROUTES.workers,
+      schema: ClusterWorkersResponse,
+      ...options,
+    })).workers;
+  }
+}

@@ -1,0 +1,170 @@
+/** The queen's HTTP interface: every route of SPEC §9 and who answers it. */
+import * as z from "zod";
+import { healthRoutes } from "../daemon/health.ts";
+import { openApiRoute } from "../daemon/openapi.ts";
+import { queryOf } from "../daemon/query.ts";
+import { type App, createApp, eventResponse, type Handler, type RequestContext } from "../daemon/serve.ts";
+import { RbeeError } from "../protocol/errors.ts";
+import {
+  AddNodeRequest,
+  ExplainQuery,
+  Heartbeat,
+  NodeRequest,
+  TaskRequest,
+} from "../protocol/queen_schemas.ts";
+import { QUEEN_ROUTES } from "../protocol/routes.ts";
+import { eventStream, type EventWriter } from "../protocol/sse.ts";
+import type { Nodes } from "./nodes.ts";
+import type { QueenParts } from "./parts.ts";
+import { explain } from "./placement/explain.ts";
+import { frontDoorRoutes } from "./work/front_door.ts";
+import type { Tasks } from "./work/tasks.ts";
+
+/** Parts of a queen, put together. */
+export interface QueenAppOptions {
+  parts: QueenParts;
+  tasks: Tasks;
+  nodes: Nodes;
+  /** The queen's own key. */
+  apiKey: string;
+  /** Why she can't work at present, or undefined. */
+  notReady: () => string | undefined;
+}
+
+const Nothing = z.strictObject({});
+
+/** Builds the interface. */
+export function createQueenApp(options: QueenAppOptions): App {
+  const { parts, tasks, nodes } = options;
+  const { cluster, scheduler, loads, keys, metrics, now } = parts;
+
+  const heartbeat: Handler = async ({ body }) => {
+    const news = cluster.report(await body(Heartbeat), now());
+    metrics.heartbeat();
+    loads.reported();
+    scheduler.changed(news);
+    return Response.json({ complete: news.complete });
+  };
+
+  const submit: Handler = async (context) => {
+    const request = await context.body(TaskRequest);
+    const receipt = await tasks.submit(request, {
+      name: context.caller,
+      correlationId: context.correlationId,
+    });
+    const headers = { "X-Job-Id": receipt.job_id };
+    if (!request.stream) return Response.json(receipt, { status: 202, headers });
+    return await followed(context, { id: receipt.job_id, afterSeq: 0, headers });
+  };
+
+  const followed = async (
+    context: RequestContext,
+    what: { id: string; afterSeq: number; headers?: Record<string, string> },
+  ): Promise<Response> => {
+    const { id, afterSeq, headers } = what;
+    let stop = () => {};
+    let writer!: EventWriter;
+    const stream = eventStream((opened) => writer = opened, { onCancel: () => stop() });
+    try {
+      stop = await tasks.follow(id, {
+        caller: context.caller,
+        afterSeq,
+        follower: {
+          event: (event, seq) =>
+            writer.write(
+              `${seq === undefined ? "" : `id: ${seq}\n`}event: ${event.type}\ndata: ${
+                JSON.stringify(event)
+              }\n\n`,
+            ),
+          over: () => writer.end(),
+        },
+      });
+    } catch (error) {
+      writer.end();
+      throw error;
+    }
+    return eventResponse(stream, headers);
+  };
+
+  const cancel: Handler = async ({ params, caller }) => {
+    await tasks.cancel(params.id, caller);
+    return new Response(null, { status: 204 });
+  };
+
+  const workers: Handler = () =>
+    Response.json({
+      workers: [...cluster.workers()].map((worker) => ({
+        worker_id: worker.id,
+        node: worker.node,
+        url: worker.url,
+        model_ref: worker.model,
+        backend: worker.backend,
+        device: worker.device,
+        state: worker.state,
+        slots_total: worker.slots,
+        slots_busy: worker.busy,
+        presence: cluster.node(worker.node)!.presence,
+      })),
+    });
+
+  const removeNode: Handler = async ({ body }) => {
+    await nodes.remove((await body(NodeRequest)).node_name);
+    return new Response(null, { status: 204 });
+  };
+
+  return createApp({
+    apiKey: options.apiKey,
+    clients: (key) => keys.identify(key),
+    log: parts.log,
+    routes: [
+      ...healthRoutes(QUEEN_ROUTES.v1Health, { degraded: () => false, notReady: options.notReady }),
+      { spec: QUEEN_ROUTES.heartbeat, handle: heartbeat },
+      { spec: QUEEN_ROUTES.submit, handle: submit },
+      {
+        spec: QUEEN_ROUTES.task,
+        handle: async ({ params, caller }) => Response.json(await tasks.info(params.id, caller)),
+      },
+      {
+        spec: QUEEN_ROUTES.taskEvents,
+        handle: (context) => followed(context, { id: context.params.id, afterSeq: lastEventId(context) }),
+      },
+      { spec: QUEEN_ROUTES.cancelTask, handle: cancel },
+      {
+        spec: QUEEN_ROUTES.explain,
+        handle: ({ query }) => Response.json(explain(queryOf(query, ExplainQuery), cluster, now())),
+      },
+      { spec: QUEEN_ROUTES.workers, handle: workers },
+      {
+        spec: QUEEN_ROUTES.addNode,
+        handle: async ({ body }) => Response.json(await nodes.add(await body(AddNodeRequest))),
+      },
+      {
+        spec: QUEEN_ROUTES.nodes,
+        handle: async ({ query }) => {
+          queryOf(query, Nothing);
+          return Response.json({ nodes: await nodes.list() });
+        },
+      },
+      { spec: QUEEN_ROUTES.removeNode, handle: removeNode },
+      {
+        spec: QUEEN_ROUTES.metrics,
+        handle: () => {
+          const running = [...cluster.workers()].reduce((sum, { own }) => sum + own, 0);
+          return metrics.response({ cluster, waiting: scheduler.waiting, running });
+        },
+      },
+      openApiRoute("queen"),
+      ...frontDoorRoutes(parts),
+    ],
+  });
+}
+
+function lastEventId({ request, query }: RequestContext): number {
+  const text = request.headers.get("Last-Event-ID") ?? query.get("last_event_id") ?? "0";
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new RbeeError("INVALID_REQUEST", "The header Last-Event-ID must be the number of an event.", {
+    details: {
+      errors: [{ field: "Last-Event-ID", constraint: "format", message: "must be a whole number" }],
+    },
+  });
+}

@@ -1,0 +1,60 @@
+/** Puts a queen together, serves until told to leave, and leaves nothing behind. */
+import { lockHome } from "../daemon/home_lock.ts";
+import { type RunningServer, startServer, untilShutdown } from "../daemon/lifecycle.ts";
+import { createLogger } from "../daemon/log.ts";
+import { ownKey } from "../daemon/own_key.ts";
+import { serviceManager } from "../daemon/systemd.ts";
+import type { LoadedConfig } from "../home/config.ts";
+import { fingerprint } from "../home/keys.ts";
+import { ensureHome } from "../home/paths.ts";
+import { VERSION } from "../protocol/version.ts";
+import { CLOSE_TIMEOUT_MS, DRAIN_TIMEOUT_MS, STORE_TIMEOUT_MS } from "./limits.ts";
+import { createQueen } from "./queen.ts";
+
+/**
+ * Runs the queen until SIGTERM, SIGINT or SIGHUP.
+ *
+ * @returns the exit code.
+ * @throws {RbeeError} why she can't start.
+ */
+export async function runDaemon({ config, home }: LoadedConfig): Promise<number> {
+  const { listen } = config.queen;
+  const log = createLogger({ part: "queen-rbee", ...config.log });
+  await ensureHome(home);
+  using _lock = await lockHome(home, "queen");
+  const apiKey = await ownKey({ config, home, hostname: listen.hostname });
+  const queen = await createQueen({ home, config, apiKey, env: Deno.env, log });
+  const service = serviceManager({ env: Deno.env, log });
+  let server: RunningServer | undefined;
+  const start = async () => {
+    server = startServer(queen.app, { listen, log });
+    await queen.start();
+    const { hostname, port } = server.address;
+    const url = `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+    log.info("queen ready", {
+      url,
+      version: VERSION,
+      pid: Deno.pid,
+      home,
+      key_fp6: await fingerprint(apiKey),
+    });
+    service.ready(`Serving at ${url}`);
+  };
+  const starting = start();
+  const ended = untilShutdown([
+    { name: "start", timeoutMs: STORE_TIMEOUT_MS, run: () => starting },
+    {
+      name: "work",
+      timeoutMs: DRAIN_TIMEOUT_MS,
+      run: (signal) => {
+        service.stopping();
+        return queen.drain(signal);
+      },
+    },
+    { name: "server", timeoutMs: CLOSE_TIMEOUT_MS, run: () => server?.close() },
+    { name: "store", timeoutMs: STORE_TIMEOUT_MS, run: () => queen.close() },
+    { name: "service manager", timeoutMs: STORE_TIMEOUT_MS, run: () => service.close() },
+  ], { log });
+  await starting;
+  return await ended;
+}

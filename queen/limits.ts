@@ -1,0 +1,65 @@
+/** The queen's own numbers (SPEC §9 and §10). What a user may change stands in the configuration instead. */
+
+/** Missed heartbeats after which nothing new goes to a hive … */
+export const STALE_AFTER_HEARTBEATS = 3;
+/** … and after which it counts as gone. */
+export const DOWN_AFTER_HEARTBEATS = 10;
+/** How long after her start the queen waits for hives to report before she says that there are none. */
+export const SETTLING_MS = 15_000;
+/** Pause between two looks at all that time alone changes: who is stale, what has waited for too long. */
+export const TICK_INTERVAL_MS = 500;
+
+/** Batch work that has waited for so long is as urgent as any other. */
+export const BATCH_PROMOTED_AFTER_MS = 60_000;
+/** Loads on one machine at the same time. */
+export const LOADS_PER_NODE_MAX = 2;
+/** How long a machine is not asked again for a model that it refused. */
+export const REFUSAL_MS = 30_000;
+/** Prompt tokens that an unmeasured worker is thought to read in a second. */
+export const DEFAULT_READS_PER_SECOND = 500;
+/** How long an answer takes, as long as none was measured. */
+export const DEFAULT_ANSWER_MS = 5_000;
+/** How long a load takes, as long as none was measured. */
+export const DEFAULT_LOAD_MS = 15_000;
+/** What a new value counts in a moving mean. */
+export const MEAN_WEIGHT = 0.2;
+/** Characters of a token, where only the text is known. */
+export const CHARS_PER_TOKEN = 4;
+
+/** Nothing from a worker that generates, not even a keep-alive, for so long: it is lost. */
+export const WORKER_SILENCE_MS = 30_000;
+/** How long a stream that waits says nothing, so that a refusal can have a status of its own. */
+export const QUIET_WAIT_MS = 2_000;
+/** Time for a worker to take a request. */
+export const ACCEPT_TIMEOUT_MS = 30_000;
+/** How often one answer is begun or gone on with at most. */
+export const ATTEMPTS_MAX = 20;
+/** How long a worker that was lost is left alone, unless its hive reports it anew. */
+export const SUSPECT_MS = 10_000;
+/** Longest wait of a load that is followed for its next sign of life. */
+export const LOAD_SILENCE_MS = 60_000;
+/** Time for a hive to start a worker: 30 s until it calls back, and room may have to be made. */
+export const SPAWN_TIMEOUT_MS = 120_000;
+
+/** Beginnings of prompts whose tokens are remembered. */
+export const PREFIXES_MAX = 20_000;
+/** Characters after which a raw prompt has one more beginning. */
+export const PREFIX_STEP_CHARS = 256;
+/** Beginnings of one prompt. */
+export const PREFIXES_PER_PROMPT_MAX = 256;
+
+/** How long tasks that have ended can be asked for. */
+export const TASK_KEPT_MS = 3_600_000;
+/** Pause between two looks for older ones. */
+export const PRUNE_INTERVAL_MS = 60_000;
+/** A task that was asked for with its events is canceled when nobody has listened for so long. */
+export const ABANDONED_AFTER_MS = 10_000;
+/** Sessions whose last worker is remembered. */
+export const SESSIONS_MAX = 20_000;
+
+/** Time for all answers to come to their end when the queen leaves. */
+export const DRAIN_TIMEOUT_MS = 25_000;
+/** Time for that step of her shutdown. */
+export const CLOSE_TIMEOUT_MS = 30_000;
+/** Time for the store. */
+export const STORE_TIMEOUT_MS = 5_000;

@@ -1,0 +1,29 @@
+/** What a queen is made of; put together in `queen.ts`. */
+import type { Logger } from "../daemon/log.ts";
+import type { Config } from "../home/config_schema.ts";
+import type { Cluster } from "./cluster/cluster.ts";
+import type { Prefixes } from "./cluster/prefixes.ts";
+import type { Keys } from "./keys.ts";
+import type { QueenMetrics } from "./metrics.ts";
+import type { RecentMap } from "./recent_map.ts";
+import type { Answers } from "./work/answers.ts";
+import type { Loads } from "./work/loads.ts";
+import type { Scheduler } from "./work/scheduler.ts";
+
+/** The parts. */
+export interface QueenParts {
+  readonly config: Config["queen"];
+  readonly cluster: Cluster;
+  readonly prefixes: Prefixes;
+  readonly keys: Keys;
+  readonly scheduler: Scheduler;
+  readonly loads: Loads;
+  readonly answers: Answers;
+  readonly metrics: QueenMetrics;
+  /** By session: the worker that had its last request. */
+  readonly sessions: RecentMap<string, string>;
+  readonly log: Logger;
+  /** Milliseconds, only ever forwards. */
+  readonly now: () => number;
+  readonly startedUnix: number;
+}

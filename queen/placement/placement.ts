@@ -1,0 +1,297 @@
+/**
+ * Where work goes: a pure function from a wish and the cluster to a decision with its reasons. A free slot where the
+ * model is loaded; else a machine where it fits, one that has its files first; else one that can make room for it;
+ * else it waits.
+ */
+import type { ErrorCode } from "../../protocol/errors.ts";
+import type { BackendName } from "../../protocol/spawn_request.ts";
+import { BLOCK_TOKENS } from "../../protocol/prefix_blocks.ts";
+import { DEFAULT_READS_PER_SECOND, LOADS_PER_NODE_MAX } from "../limits.ts";
+import type { ClusterView, DeviceView, NodeView, Wish, WorkerView } from "./view.ts";
+
+/** What is to be done. `why` is for people. */
+export type Decision =
+  /** `sharedTokens` of the prompt are in the worker's cache. */
+  | { kind: "run"; worker: WorkerView; sharedTokens: number; why: string }
+  | { kind: "load"; node: string; backend: BackendName; device: number; evicts: string[]; why: string }
+  | { kind: "wait"; why: string }
+  | { kind: "never"; code: ErrorCode; why: string };
+
+/** What a model needs above its file: the least that a hive asks for, too. */
+const SIZE_FACTOR = 1.2;
+/** The best first. */
+const BACKEND_ORDER: readonly BackendName[] = ["cuda", "metal", "vulkan", "cpu"];
+
+/** Decides. Looks at the workers of the model, and at machines only when none of them is there. */
+export function place(wish: Wish, cluster: ClusterView, nowMs: number): Decision {
+  if (wish.node !== undefined) {
+    const refused = nodeProblem(wish.node, cluster);
+    if (refused !== undefined) return refused;
+  }
+  let serving = 0;
+  let loading = 0;
+  let unfit: string | undefined;
+  let best: { worker: WorkerView; shared: number; cost: number } | undefined;
+  for (const worker of cluster.workersOf(wish.model)) {
+    if (worker.state === "leaving" || !matches(worker, wish)) continue;
+    if (worker.state === "loading") {
+      loading++;
+      continue;
+    }
+    const problem = workerProblem(worker, wish);
+    if (problem !== undefined) {
+      unfit = problem;
+      continue;
+    }
+    serving++;
+    if (worker.busy >= worker.slots) continue;
+    const shared = sharedTokens(worker, wish);
+    const cost = costMs(worker, { wish, shared: Math.max(shared, sessionTokens(worker, wish)) });
+    if (best === undefined || cost < best.cost || (cost === best.cost && prefers(worker, best.worker))) {
+      best = { worker, shared, cost };
+    }
+  }
+  if (best !== undefined && !wish.grow) {
+    const { worker, shared } = best;
+    const why = `${worker.id} on ${worker.node} has a free slot${
+      shared > 0 ? ` and holds ${shared} tokens of this prompt` : ""
+    }.`;
+    return { kind: "run", worker, sharedTokens: shared, why };
+  }
+  const coming = loading + cluster.loadsOf(wish.model);
+  if (coming > 0) return { kind: "wait", why: `${wish.model} is being loaded.` };
+  if (serving > 0 && !wish.grow) {
+    return { kind: "wait", why: `All slots of ${serving} worker${serving === 1 ? "" : "s"} are busy.` };
+  }
+  if (serving === 0 && unfit !== undefined) return { kind: "never", code: "INVALID_REQUEST", why: unfit };
+  return placeLoad(wish, { cluster, nowMs, served: serving > 0 });
+}
+
+/** How many tokens of a wish's prompt a worker still holds. */
+export function sharedTokens(worker: WorkerView, { blocks = [] }: Wish): number {
+  for (let count = blocks.length; count > 0; count--) {
+    if (worker.blocks.has(blocks[count - 1])) return count * BLOCK_TOKENS;
+  }
+  return 0;
+}
+
+/** What a worker probably still holds of a session of which no hashes are known. */
+function sessionTokens(worker: WorkerView, { preferred, promptTokens = 0 }: Wish): number {
+  return worker.id === preferred ? promptTokens / 2 : 0;
+}
+
+/** Why nothing can go to a machine, if so. */
+export function nodeProblem(name: string, cluster: ClusterView): Decision | undefined {
+  const node = cluster.node(name);
+  if (node?.presence === "up") return undefined;
+  if (cluster.settling) return { kind: "wait", why: `Nothing was heard of ${name} yet.` };
+  if (node === undefined) {
+    return { kind: "never", code: "NODE_NOT_FOUND", why: `There is no node ${name} in this cluster.` };
+  }
+  if (node.presence === "stale") return { kind: "wait", why: `${name} has missed its last heartbeats.` };
+  return { kind: "never", code: "NODE_UNREACHABLE", why: `${name} is down.` };
+}
+
+function matches(worker: WorkerView, wish: Wish): boolean {
+  return (wish.node === undefined || worker.node === wish.node) &&
+    (wish.backend === undefined || worker.backend === wish.backend) &&
+    (wish.device === undefined || worker.device === wish.device);
+}
+
+function workerProblem(worker: WorkerView, wish: Wish): string | undefined {
+  if (wish.embeds !== undefined && worker.embeds !== undefined && worker.embeds !== wish.embeds) {
+    return worker.embeds
+      ? `${wish.model} makes embeddings here and cannot continue text.`
+      : `${wish.model} continues text here and makes no embeddings.`;
+  }
+  if (wish.context !== undefined && worker.context !== undefined && wish.context > worker.context) {
+    return `${wish.context} tokens are too many for ${wish.model}: its workers hold ${worker.context} at most.`;
+  }
+  return undefined;
+}
+
+/**
+ * What the first token costs there: reading what is not in the cache, slower the more others compute beside it. So
+ * the one that holds the prompt is preferred until it is so busy that reading it anew elsewhere is faster.
+ */
+function costMs(worker: WorkerView, what: { wish: Wish; shared: number }): number {
+  const { promptTokens = BLOCK_TOKENS } = what.wish;
+  const rest = Math.max(1, promptTokens - what.shared);
+  const perSecond = worker.readsPerSecond ?? DEFAULT_READS_PER_SECOND;
+  return rest * 1000 / perSecond * (1 + worker.busy);
+}
+
+/** Of two that cost the same, the one that has less to lose: most slots free, least in its cache. */
+function prefers(a: WorkerView, b: WorkerView): boolean {
+  const aBusy = a.busy / a.slots;
+  const bBusy = b.busy / b.slots;
+  if (aBusy !== bBusy) return aBusy < bBusy;
+  const aHeld = a.blocks.size / a.slots;
+  const bHeld = b.blocks.size / b.slots;
+  return aHeld !== bHeld ? aHeld < bHeld : a.lastUsedMs < b.lastUsedMs;
+}
+
+/** How a machine takes to a model that is not loaded. */
+export interface LoadOption {
+  node: NodeView;
+  device: DeviceView;
+  /** Undefined: nobody knows its size yet, the hive will see. */
+  neededMb?: number;
+  onDisk: boolean;
+  /** Ids of idle workers that have to leave, the longest unused first. */
+  evicts: string[];
+}
+
+/** Whether, where and how a machine can take a model; else why not, and what would help. */
+export function loadOption(
+  wish: Wish,
+  at: { node: NodeView; cluster: ClusterView; nowMs: number },
+): LoadOption | { why: string; remedy: string } {
+  const { node, cluster, nowMs } = at;
+  if (node.presence !== "up") {
+    return { why: `It is ${node.presence}.`, remedy: "See to it that its hive runs and reaches the queen." };
+  }
+  const refusal = node.refusals.get(wish.model);
+  if (refusal !== undefined && refusal.untilMs > nowMs) {
+    return {
+      why: `Its hive refused a moment ago: ${refusal.message}`,
+      remedy: `It will be asked again in ${Math.ceil((refusal.untilMs - nowMs) / 1000)} s.`,
+    };
+  }
+  if (node.loads >= LOADS_PER_NODE_MAX) {
+    return { why: `It is loading ${node.loads} models.`, remedy: "Wait until one of them is loaded." };
+  }
+  const devices = node.devices.filter(({ backend, index }) =>
+    (wish.backend === undefined || backend === wish.backend) &&
+    (wish.device === undefined || index === wish.device)
+  );
+  if (devices.length === 0) {
+    const there = node.devices.map(({ backend, index }) => `${backend}:${index}`).join(", ") || "nothing";
+    return { why: `It has ${there} to compute on.`, remedy: `Ask for one of these, or leave it open.` };
+  }
+  const onDisk = node.models.has(wish.model);
+  const bytes = node.models.get(wish.model) ?? cluster.sizeOf(wish.model);
+  const neededMb = bytes === undefined ? undefined : bytes * SIZE_FACTOR / 1e6;
+  const options = devices.flatMap((device): LoadOption[] => {
+    const evicts = evictionsFor(neededMb ?? 0, { node, device });
+    return evicts === undefined ? [] : [{ node, device, neededMb, onDisk, evicts }];
+  }).sort((a, b) => byGoodness(a, b));
+  if (options.length > 0) return options[0];
+  const most = devices.reduce((a, b) => a.freeMb > b.freeMb ? a : b);
+  return {
+    why: `${wish.model} needs ${mb(neededMb ?? 0)}, ${most.backend}:${most.index} has ${
+      mb(most.freeMb)
+    } free.`,
+    remedy: most.totalMb < (neededMb ?? 0)
+      ? `Use a smaller quantisation: the whole device has ${mb(most.totalMb)}.`
+      : `Free ${mb((neededMb ?? 0) - most.freeMb)} there: stop a worker that is pinned or busy.`,
+  };
+}
+
+/** Idle workers that have to leave; undefined when not even that is enough. */
+function evictionsFor(
+  neededMb: number,
+  at: { node: NodeView; device: DeviceView },
+): string[] | undefined {
+  const { node, device } = at;
+  let missingMb = neededMb - device.freeMb;
+  if (missingMb <= 0) return [];
+  const idle = [...node.workers].filter((worker) =>
+    worker.backend === device.backend && worker.device === device.index && worker.state === "ready" &&
+    worker.busy === 0 && !worker.pinned
+  ).sort((a, b) => a.lastUsedMs - b.lastUsedMs);
+  const evicts: string[] = [];
+  for (const worker of idle) {
+    evicts.push(worker.id);
+    missingMb -= worker.memoryMb;
+    if (missingMb <= 0) return evicts;
+  }
+  return undefined;
+}
+
+/** Nobody has to leave, files that are there, the faster backend, less that is being loaded, more room. */
+function byGoodness(a: LoadOption, b: LoadOption): number {
+  const backend = (option: LoadOption) => BACKEND_ORDER.indexOf(option.device.backend);
+  return Number(a.evicts.length > 0) - Number(b.evicts.length > 0) ||
+    Number(b.onDisk) - Number(a.onDisk) || backend(a) - backend(b) || a.node.loads - b.node.loads ||
+    a.evicts.length - b.evicts.length || b.device.freeMb - a.device.freeMb;
+}
+
+function placeLoad(
+  wish: Wish,
+  at: { cluster: ClusterView; nowMs: number; served: boolean },
+): Decision {
+  const { cluster, nowMs, served } = at;
+  let best: LoadOption | undefined;
+  let nodes = 0;
+  let up = 0;
+  let refusal: { code: string; message: string } | undefined;
+  let loading = false;
+  for (const node of cluster.nodes()) {
+    if (wish.node !== undefined && node.name !== wish.node) continue;
+    nodes++;
+    if (node.presence === "up") up++;
+    if (node.loads >= LOADS_PER_NODE_MAX) loading = true;
+    // A second worker on the machine that has the first computes on the same cores.
+    if (served && hasModel(node, wish.model)) continue;
+    const option = loadOption(wish, { node, cluster, nowMs });
+    if ("why" in option) {
+      refusal ??= node.refusals.get(wish.model);
+      continue;
+    }
+    // One more worker is worth no other's place.
+    if (served && option.evicts.length > 0) continue;
+    if (best === undefined || byGoodness(option, best) < 0) best = option;
+  }
+  if (best !== undefined) {
+    const { node, device, evicts, onDisk } = best;
+    const why = `${node.name} ${onDisk ? "has its files" : "can fetch it"} and ${
+      evicts.length > 0 ? `room once ${evicts.join(", ")} left` : "room for it"
+    }.`;
+    return { kind: "load", node: node.name, backend: device.backend, device: device.index, evicts, why };
+  }
+  if (served) return { kind: "wait", why: "All slots are busy, and no other node has room." };
+  if (up === 0) {
+    if (cluster.settling) return { kind: "wait", why: "No hive has reported yet." };
+    return {
+      kind: "never",
+      code: "NODE_UNREACHABLE",
+      why: nodes === 0 ? "No hive has reported to this queen." : "No hive is up.",
+    };
+  }
+  if (loading) return { kind: "wait", why: "Other models are being loaded." };
+  if (refusal !== undefined && FINAL_REFUSALS.has(refusal.code)) {
+    return { kind: "never", code: refusal.code as ErrorCode, why: refusal.message };
+  }
+  return { kind: "wait", why: `No node has room for ${wish.model} at present.` };
+}
+
+/** What a hive refused with that waiting will not change. */
+const FINAL_REFUSALS = new Set<string>([
+  "MODEL_NOT_FOUND",
+  "MODEL_ACCESS_DENIED",
+  "INVALID_MODEL",
+  "INVALID_REQUEST",
+  "BACKEND_UNAVAILABLE",
+  "DEVICE_NOT_FOUND",
+  "CHECKSUM_MISMATCH",
+  "DOWNLOAD_FAILED",
+  "DOWNLOAD_TIMEOUT",
+  "INSUFFICIENT_RAM",
+  "VRAM_EXHAUSTED",
+  "INSUFFICIENT_DISK",
+  "WORKER_START_FAILED",
+  "LOADING_TIMEOUT",
+  "WORKER_CRASHED",
+]);
+
+function hasModel(node: NodeView, model: string): boolean {
+  for (const worker of node.workers) {
+    if (worker.model === model && worker.state !== "leaving") return true;
+  }
+  return false;
+}
+
+function mb(value: number): string {
+  return `${Math.ceil(value).toLocaleString("en-US")} MB`;
+}

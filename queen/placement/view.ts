@@ -1,0 +1,99 @@
+/** The cluster as placement sees it: plain data that somebody else keeps. */
+import type { BackendName } from "../../protocol/spawn_request.ts";
+
+/** Whether a hive is heard of: lately, not for some heartbeats, not for many. */
+export type Presence = "up" | "stale" | "down";
+
+/** A worker. */
+export interface WorkerView {
+  readonly id: string;
+  /** Its machine. */
+  readonly node: string;
+  readonly model: string;
+  readonly backend: BackendName;
+  readonly device: number;
+  readonly state: "loading" | "ready" | "leaving";
+  readonly slots: number;
+  /** Of these, those that are taken. */
+  readonly busy: number;
+  /** Tokens of one slot; undefined until it is known. */
+  readonly context?: number;
+  /** Only embeddings come from it; undefined until it is known. */
+  readonly embeds?: boolean;
+  /** Hashes of the prompt prefixes that its slots still hold, see `prefixes.ts`. */
+  readonly blocks: ReadonlySet<number>;
+  /** Prompt tokens that it reads in a second; undefined until it was measured. */
+  readonly readsPerSecond?: number;
+  /** What it takes of its device's memory. */
+  readonly memoryMb: number;
+  /** Never evicted. */
+  readonly pinned: boolean;
+  /** Milliseconds on the queen's clock. */
+  readonly lastUsedMs: number;
+}
+
+/** A device of a machine. */
+export interface DeviceView {
+  readonly backend: BackendName;
+  readonly index: number;
+  /** What a new worker may take. */
+  readonly freeMb: number;
+  readonly totalMb: number;
+}
+
+/** Why a machine could not take a model, as its hive said, until that is asked again. */
+export interface Refusal {
+  readonly untilMs: number;
+  readonly code: string;
+  readonly message: string;
+  readonly requiredMb?: number;
+}
+
+/** A machine. */
+export interface NodeView {
+  readonly name: string;
+  readonly presence: Presence;
+  readonly devices: readonly DeviceView[];
+  /** Sizes of models whose files are there, in bytes. */
+  readonly models: ReadonlyMap<string, number>;
+  readonly workers: Iterable<WorkerView>;
+  /** By model. */
+  readonly refusals: ReadonlyMap<string, Refusal>;
+  /** Loads that are under way there. */
+  readonly loads: number;
+}
+
+/** Everything. */
+export interface ClusterView {
+  nodes(): Iterable<NodeView>;
+  node(name: string): NodeView | undefined;
+  /** Those of one model, on machines that are up. */
+  workersOf(model: string): Iterable<WorkerView>;
+  /** Loads of a model that are under way. */
+  loadsOf(model: string): number;
+  /** Bytes of a model's files, as any machine knows them. */
+  sizeOf(model: string): number | undefined;
+  /** Hives may not have reported yet: what is not there may be there in a moment. */
+  readonly settling: boolean;
+}
+
+/** What is to be placed. */
+export interface Wish {
+  readonly model: string;
+  /** Only there. */
+  readonly node?: string;
+  readonly backend?: BackendName;
+  readonly device?: number;
+  /** It wants embeddings; undefined: it does not matter. */
+  readonly embeds?: boolean;
+  /** Tokens that prompt and answer need at least. */
+  readonly context?: number;
+  /** Probable prompt tokens. */
+  readonly promptTokens?: number;
+  /** Hashes of its prompt's prefixes, the shortest first. */
+  readonly blocks?: readonly number[];
+  /** The worker that had the last request of its session. */
+  readonly preferred?: string;
+  /** One worker of the model is not enough: another is wanted where there is room, also while one is free. */
+  readonly grow?: boolean;
+}

@@ -1,0 +1,104 @@
+/** One queen, put together from its parts. */
+import { join } from "@std/path";
+import type { Logger } from "../daemon/log.ts";
+import type { App } from "../daemon/serve.ts";
+import type { Config } from "../home/config_schema.ts";
+import type { Environment } from "../home/paths.ts";
+import { createQueenApp } from "./app.ts";
+import { Cluster } from "./cluster/cluster.ts";
+import { Prefixes } from "./cluster/prefixes.ts";
+import { Keys } from "./keys.ts";
+import { SESSIONS_MAX, TICK_INTERVAL_MS } from "./limits.ts";
+import { QueenMetrics } from "./metrics.ts";
+import { Nodes } from "./nodes.ts";
+import type { QueenParts } from "./parts.ts";
+import { RecentMap } from "./recent_map.ts";
+import { homeSeal } from "./store/seal.ts";
+import { SqliteStore } from "./store/sqlite_store.ts";
+import { Answers } from "./work/answers.ts";
+import { keepLoaded } from "./work/keep_loaded.ts";
+import { Loads } from "./work/loads.ts";
+import { Scheduler } from "./work/scheduler.ts";
+import { Tasks } from "./work/tasks.ts";
+
+/** What {@linkcode createQueen} needs. */
+export interface QueenOptions {
+  /** The rbee home; must exist. */
+  home: string;
+  config: Config;
+  /** The queen's own key. */
+  apiKey: string;
+  env: Environment;
+  log: Logger;
+}
+
+/** A queen. */
+export interface Queen {
+  readonly app: App;
+  readonly parts: QueenParts;
+  readonly tasks: Tasks;
+  /** Goes on with what the last queen left, and with what time alone brings. */
+  start(): Promise<void>;
+  /** Takes nothing more, and gives what runs a moment to end; tasks are left to the next queen. */
+  drain(signal: AbortSignal): Promise<void>;
+  /** The last step. */
+  close(): Promise<void>;
+}
+
+/** Puts a queen together. Opens her database, and blocks for that; starts nothing. */
+export async function createQueen(options: QueenOptions): Promise<Queen> {
+  const { home, config, apiKey, env, log } = options;
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const now = () => performance.now();
+  const store = new SqliteStore(join(home, "queen.db"));
+  const seal = await homeSeal(home, env);
+  const cluster = new Cluster(now());
+  const prefixes = new Prefixes();
+  const metrics = new QueenMetrics();
+  const keys = new Keys(config.queen.keys, now());
+  const kept = (model: string) => config.queen.models[model]?.keep_loaded === true;
+  const loads = new Loads({ cluster, now, signal, kept, onEnd: (how) => metrics.load(how) });
+  const scheduler = new Scheduler({
+    ...{ cluster, log, now },
+    queueLimit: config.queen.queue_limit,
+    replicateAfterMs: config.queen.replicate_after * 1000,
+    startLoad: loads.start,
+  });
+  const answers = new Answers({ cluster, scheduler, prefixes, log, now, onMoved: () => metrics.moved() });
+  const parts: QueenParts = {
+    ...{ config: config.queen, cluster, prefixes, keys, scheduler, loads, answers, metrics, log, now },
+    sessions: new RecentMap(SESSIONS_MAX),
+    startedUnix: Math.floor(Date.now() / 1000),
+  };
+  const tasks = new Tasks({ parts, store, seal, log });
+  const nodes = new Nodes({ store, cluster, apiKey, log });
+  let tick: ReturnType<typeof setInterval> | undefined;
+  return {
+    app: createQueenApp({
+      ...{ parts, tasks, nodes, apiKey },
+      notReady: () => signal.aborted ? "The queen is shutting down." : undefined,
+    }),
+    ...{ parts, tasks },
+    async start() {
+      await tasks.resume();
+      tick = setInterval(() => {
+        scheduler.changed(cluster.tick(now()));
+        scheduler.tick();
+        tasks.tick();
+        keepLoaded(config.queen.models, { cluster, loads, log, nowMs: now() });
+      }, TICK_INTERVAL_MS);
+    },
+    async drain(limit) {
+      clearInterval(tick);
+      stopping.abort();
+      scheduler.close();
+      await tasks.close();
+      // Streams of the front door end with their connections, which the server gives a moment of its own.
+      limit.throwIfAborted();
+    },
+    async close() {
+      await store.close();
+    },
+  };
+}

@@ -1,0 +1,35 @@
+/** A map of bounded size: what was used longest ago is forgotten first. */
+export class RecentMap<Key, Value> {
+  readonly #limit: number;
+  readonly #values = new Map<Key, Value>();
+
+  /** Empty. */
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** How many there are. */
+  get size(): number {
+    return this.#values.size;
+  }
+
+  /** Counts as a use. */
+  get(key: Key): Value | undefined {
+    const value = this.#values.get(key);
+    if (value === undefined) return undefined;
+    this.#values.delete(key);
+    this.#values.set(key, value);
+    return value;
+  }
+
+  /** Counts as a use. */
+  set(key: Key, value: Value): void {
+    this.#values.delete(key);
+    this.#values.set(key, value);
+    if (this.#values.size <= this.#limit) return;
+    for (const oldest of this.#values.keys()) {
+      this.#values.delete(oldest);
+      return;
+    }
+  }
+}

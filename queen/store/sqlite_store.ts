@@ -1,0 +1,259 @@
+/** The embedded {@linkcode Store}: one SQLite file, whose writes are gathered into one transaction a turn. */
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { openDatabase, transaction } from "../../home/database.ts";
+import {
+  RevisionConflict,
+  type Store,
+  type StoredEvents,
+  type StoredNode,
+  type StoredTask,
+  type TaskChange,
+} from "./store.ts";
+
+/** Schema steps of `queen.db`; only ever appended to. */
+export const QUEEN_MIGRATIONS: readonly string[] = [
+  `CREATE TABLE tasks (
+    id TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
+    model TEXT NOT NULL,
+    priority TEXT NOT NULL,
+    status TEXT NOT NULL,
+    prompt_hash TEXT NOT NULL,
+    sealed BLOB,
+    created_ms REAL NOT NULL,
+    deadline_ms REAL NOT NULL,
+    ended_ms REAL,
+    tokens INTEGER NOT NULL,
+    state BLOB,
+    outcome TEXT,
+    revision INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX tasks_ended ON tasks (ended_ms);
+  CREATE TABLE task_events (
+    task_id TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
+    seq INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (task_id, seq)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE beehives (
+    node_name TEXT PRIMARY KEY,
+    ssh_host TEXT,
+    ssh_port INTEGER NOT NULL DEFAULT 22,
+    ssh_user TEXT,
+    install_path TEXT,
+    hive_url TEXT,
+    last_connected_unix INTEGER,
+    last_error TEXT,
+    status TEXT NOT NULL,
+    backends TEXT NOT NULL,
+    devices TEXT NOT NULL
+  ) STRICT`,
+];
+
+const COLUMNS: Readonly<Record<keyof TaskChange, string>> = {
+  status: "status",
+  sealed: "sealed",
+  endedMs: "ended_ms",
+  tokens: "tokens",
+  state: "state",
+  outcome: "outcome",
+};
+
+interface Write {
+  work: () => void;
+  done: PromiseWithResolvers<void>;
+}
+
+/** See above. Each turn of the event loop that writes blocks for one transaction. */
+export class SqliteStore implements Store {
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+  #writes: Write[] = [];
+
+  /**
+   * Opens or creates the file; blocks for that.
+   *
+   * @throws {RbeeError} as `openDatabase`.
+   */
+  constructor(path: string) {
+    this.#database = openDatabase(path, QUEEN_MIGRATIONS);
+  }
+
+  addTask(task: StoredTask): Promise<void> {
+    const { id, key, model, priority, status, promptHash, sealed, createdMs, deadlineMs, endedMs } = task;
+    return this.#write(() =>
+      this.#run(
+        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        ...[id, key, model, priority, status, promptHash, sealed, createdMs, deadlineMs, endedMs],
+        ...[task.tokens, task.state, task.outcome, task.revision],
+      )
+    );
+  }
+
+  task(id: string): Promise<StoredTask | undefined> {
+    const row = this.#prepare("SELECT * FROM tasks WHERE id = ?").get(id);
+    return Promise.resolve(row && taskOf(row));
+  }
+
+  unfinishedTasks(): Promise<StoredTask[]> {
+    const rows = this.#prepare("SELECT * FROM tasks WHERE ended_ms IS NULL ORDER BY created_ms").all();
+    return Promise.resolve(rows.map(taskOf));
+  }
+
+  append(
+    id: string,
+    what: { revision: number; events?: StoredEvents; change?: TaskChange },
+  ): Promise<void> {
+    const { revision, events, change = {} } = what;
+    const fields = Object.entries(change) as [keyof TaskChange, TaskChange[keyof TaskChange]][];
+    const sets = ["revision = revision + 1", ...fields.map(([name]) => `${COLUMNS[name]} = ?`)];
+    return this.#write(() => {
+      const changed = this.#run(
+        `UPDATE tasks SET ${sets.join(", ")} WHERE id = ? AND revision = ?`,
+        ...fields.map(([, value]) => value ?? null),
+        id,
+        revision,
+      );
+      if (changed === 0) throw new RevisionConflict(`Task ${id} has another revision than ${revision}.`);
+      if (events === undefined) return;
+      const { seq, count, data } = events;
+      this.#run("INSERT INTO task_events VALUES (?, ?, ?, ?)", id, seq, count, data);
+    });
+  }
+
+  events(id: string, afterSeq: number): Promise<StoredEvents[]> {
+    const rows = this.#prepare(
+      "SELECT seq, count, data FROM task_events WHERE task_id = ? AND seq + count > ? + 1 ORDER BY seq",
+    ).all(id, afterSeq);
+    return Promise.resolve(rows.map(({ seq, count, data }) => ({
+      seq: Number(seq),
+      count: Number(count),
+      data: data as Uint8Array,
+    })));
+  }
+
+  async prune(endedBeforeMs: number): Promise<number> {
+    let pruned = 0;
+    await this.#write(() => {
+      pruned = this.#run("DELETE FROM tasks WHERE ended_ms < ?", endedBeforeMs);
+    });
+    return pruned;
+  }
+
+  nodes(): Promise<StoredNode[]> {
+    return Promise.resolve(this.#prepare("SELECT * FROM beehives ORDER BY node_name").all().map(nodeOf));
+  }
+
+  putNode(node: StoredNode): Promise<void> {
+    return this.#write(() =>
+      this.#run(
+        "INSERT OR REPLACE INTO beehives VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        ...[node.name, node.sshHost, node.sshPort, node.sshUser, node.installPath, node.hiveUrl],
+        ...[node.lastConnectedUnix, node.lastError, node.status],
+        JSON.stringify(node.backends),
+        JSON.stringify(node.devices),
+      )
+    );
+  }
+
+  async removeNode(name: string): Promise<boolean> {
+    let removed = 0;
+    await this.#write(() => {
+      removed = this.#run("DELETE FROM beehives WHERE node_name = ?", name);
+    });
+    return removed > 0;
+  }
+
+  close(): Promise<void> {
+    this.#flush();
+    this.#database.close();
+    return Promise.resolve();
+  }
+
+  /** With all others of this turn, each by itself whole or not at all. */
+  #write(work: () => unknown): Promise<void> {
+    if (this.#writes.length === 0) setTimeout(() => this.#flush());
+    const done = Promise.withResolvers<void>();
+    this.#writes.push({ work, done });
+    return done.promise;
+  }
+
+  #flush(): void {
+    const writes = this.#writes;
+    this.#writes = [];
+    if (writes.length === 0) return;
+    const failures = new Map<Write, unknown>();
+    try {
+      transaction(this.#database, () => {
+        for (const write of writes) {
+          this.#database.exec("SAVEPOINT one");
+          try {
+            write.work();
+            this.#database.exec("RELEASE one");
+          } catch (error) {
+            failures.set(write, error);
+            this.#database.exec("ROLLBACK TO one; RELEASE one");
+          }
+        }
+      });
+    } catch (error) {
+      for (const { done } of writes) done.reject(error);
+      return;
+    }
+    for (const write of writes) {
+      if (failures.has(write)) write.done.reject(failures.get(write));
+      else write.done.resolve();
+    }
+  }
+
+  #run(sql: string, ...values: (string | number | Uint8Array | null)[]): number {
+    return Number(this.#prepare(sql).run(...values).changes);
+  }
+
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+}
+
+type Row = Record<string, unknown>;
+
+function taskOf(row: Row): StoredTask {
+  return {
+    id: String(row.id),
+    key: String(row.key),
+    model: String(row.model),
+    priority: row.priority as StoredTask["priority"],
+    status: row.status as StoredTask["status"],
+    promptHash: String(row.prompt_hash),
+    sealed: row.sealed as Uint8Array | null,
+    createdMs: Number(row.created_ms),
+    deadlineMs: Number(row.deadline_ms),
+    endedMs: row.ended_ms as number | null,
+    tokens: Number(row.tokens),
+    state: row.state as Uint8Array | null,
+    outcome: row.outcome as string | null,
+    revision: Number(row.revision),
+  };
+}
+
+function nodeOf(row: Row): StoredNode {
+  return {
+    name: String(row.node_name),
+    sshHost: row.ssh_host as string | null,
+    sshPort: Number(row.ssh_port),
+    sshUser: row.ssh_user as string | null,
+    installPath: row.install_path as string | null,
+    hiveUrl: row.hive_url as string | null,
+    lastConnectedUnix: row.last_connected_unix as number | null,
+    lastError: row.last_error as string | null,
+    status: row.status as StoredNode["status"],
+    backends: JSON.parse(String(row.backends)),
+    devices: JSON.parse(String(row.devices)),
+  };
+}

@@ -1,0 +1,294 @@
+/** What clients of OpenAI and Anthropic call: each request goes to a worker that has its model, or will have it. */
+import * as z from "zod";
+import { deadlineOf } from "../../daemon/deadline.ts";
+import { eventResponse, type Handler, type RequestContext, type Route } from "../../daemon/serve.ts";
+import { type Dialect, errorIn } from "../../protocol/dialects.ts";
+import { ErrorEnvelopeSchema, errorFromBody, RbeeError, toRbeeError } from "../../protocol/errors.ts";
+import type { RelayedPath } from "../../protocol/relay_schemas.ts";
+import { FOREIGN_ROUTES, FRONT_DOOR_ROUTES, type RouteSpec } from "../../protocol/routes.ts";
+import { DONE_EVENT, eventStream, type EventStreamOptions, type EventWriter } from "../../protocol/sse.ts";
+import { promptTextOf } from "../cluster/prefixes.ts";
+import { QUIET_WAIT_MS } from "../limits.ts";
+import type { QueenParts } from "../parts.ts";
+import { type AnswerJob, type AnswerSink, failureOf } from "./answers.ts";
+import { expectedTokens, modelOf, modelsOf, promptTokensOf } from "./requests.ts";
+import type { WaitNews } from "./scheduler.ts";
+
+const PREFIX = "data: ";
+const Body = z.record(z.string(), z.unknown());
+
+/** Routes whose answers can be gone on with elsewhere. */
+const RELAYED: { spec: RouteSpec; path: RelayedPath; texts: NonNullable<EventStreamOptions["texts"]> }[] = [
+  {
+    spec: FRONT_DOOR_ROUTES.chatCompletions,
+    path: FOREIGN_ROUTES.chatCompletions.path,
+    texts: { end: DONE_EVENT, keepAlive: ":\n\n" },
+  },
+  {
+    spec: FRONT_DOOR_ROUTES.completions,
+    path: FOREIGN_ROUTES.completions.path,
+    texts: { end: DONE_EVENT, keepAlive: ":\n\n" },
+  },
+  {
+    spec: FRONT_DOOR_ROUTES.responses,
+    path: FOREIGN_ROUTES.responses.path,
+    texts: { end: "", keepAlive: ":\n\n" },
+  },
+  {
+    spec: FRONT_DOOR_ROUTES.messages,
+    path: FOREIGN_ROUTES.messages.path,
+    texts: { end: "", keepAlive: 'event: ping\ndata: {"type":"ping"}\n\n' },
+  },
+];
+
+/** Routes of these that are answered at once, and whether that takes a slot. */
+const PASSED_ON: { spec: RouteSpec; slot: boolean }[] = [
+  { spec: FRONT_DOOR_ROUTES.embeddings, slot: true },
+  { spec: FRONT_DOOR_ROUTES.tokenEmbeddings, slot: true },
+  { spec: FRONT_DOOR_ROUTES.rerank, slot: true },
+  { spec: FRONT_DOOR_ROUTES.tokenize, slot: false },
+  { spec: FRONT_DOOR_ROUTES.detokenize, slot: false },
+  { spec: FRONT_DOOR_ROUTES.applyTemplate, slot: false },
+  { spec: FRONT_DOOR_ROUTES.countTokens, slot: false },
+];
+
+/** All of them. */
+export function frontDoorRoutes(parts: QueenParts): Route[] {
+  return [
+    { spec: FRONT_DOOR_ROUTES.models, handle: () => Response.json(modelList(parts)) },
+    { spec: FRONT_DOOR_ROUTES.model, handle: ({ params }) => Response.json(oneModel(parts, params.id)) },
+    ...RELAYED.map(({ spec, path, texts }): Route => ({
+      spec,
+      handle: async (context) => {
+        const job = jobOf(parts, { path, request: await context.body(Body), context });
+        const dialect = spec.dialect ?? "rbee";
+        return job.stream
+          ? await streamed(parts, { job, dialect, texts, context })
+          : await whole(parts, { job, context });
+      },
+    })),
+    ...PASSED_ON.map(({ spec, slot }): Route => ({ spec, handle: passOn(parts, { spec, slot }) })),
+  ];
+}
+
+function jobOf(
+  parts: QueenParts,
+  what: { path: RelayedPath; request: Record<string, unknown>; context: RequestContext },
+): AnswerJob {
+  const { cluster, keys, now, config } = parts;
+  const { path, request, context } = what;
+  const model = modelOf(request.model, cluster);
+  const text = promptTextOf(model, request);
+  const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? request.max_output_tokens;
+  const tokens = expectedTokens(text, { maxTokens, usual: cluster.paces.tokens(model) });
+  const nowMs = now();
+  keys.admit(context.caller, tokens, nowMs);
+  const limitMs = config.job_timeout * 1000;
+  return {
+    path,
+    request: { ...request, model },
+    stream: request.stream === true,
+    text,
+    wanted: {
+      ...{ id: newJobId(), key: context.caller, share: keys.shareOf(context.caller), model, tokens },
+      ...{ priority: "interactive", sinceMs: nowMs, embeds: false, promptTokens: promptTokensOf(text) },
+      deadlineMs: nowMs + Math.min(limitMs, deadlineOf(context.request.headers) ?? limitMs),
+    },
+    startedUnix: Math.floor(Date.now() / 1000),
+    correlationId: context.correlationId,
+  };
+}
+
+/** Ids as clients of others know them: letters and digits. */
+export function newJobId(): string {
+  return crypto.randomUUID().replaceAll("-", "");
+}
+
+/** Runs a job for one client and charges its key. */
+async function runFor(
+  parts: QueenParts,
+  job: AnswerJob,
+  how: { sink: AnswerSink; signal: AbortSignal; context: RequestContext },
+): Promise<void> {
+  const { answers, keys, metrics, now } = parts;
+  const { sink, signal, context } = how;
+  let spent = 0;
+  try {
+    const progress = await answers.run(job, {
+      signal,
+      sink: {
+        ...sink,
+        piece: (piece, progress) => {
+          spent = progress.promptTokens + progress.told;
+          return sink.piece(piece, progress);
+        },
+      },
+    });
+    metrics.ended("done");
+    context.log.info("answer relayed", { job_id: job.wanted.id, tokens: progress.told });
+  } catch (error) {
+    metrics.ended(signal.aborted ? "canceled" : "failed");
+    throw error;
+  } finally {
+    keys.spent(job.wanted.key, spent, now());
+  }
+}
+
+async function streamed(
+  parts: QueenParts,
+  what: {
+    job: AnswerJob;
+    dialect: Dialect;
+    texts: NonNullable<EventStreamOptions["texts"]>;
+    context: RequestContext;
+  },
+): Promise<Response> {
+  const { job, dialect, texts, context } = what;
+  const left = new AbortController();
+  let writer!: EventWriter;
+  const stream = eventStream((opened) => writer = opened, {
+    onCancel: () => left.abort(new RbeeError("REQUEST_CANCELED", "The caller went away.")),
+    texts,
+  });
+  const open = Promise.withResolvers<void>();
+  let isOpen = false;
+  // What is wrong is said with a status of its own as long as nothing else was; who waits longer is told how it goes.
+  const patience = setTimeout(open.resolve, QUIET_WAIT_MS);
+  const running = runFor(parts, job, {
+    signal: left.signal,
+    context,
+    sink: {
+      waiting: (news) => isOpen && writer.write(waitingComment(news)),
+      piece({ text, marks }) {
+        // The end is written by whoever ends the stream.
+        if (marks.length > 0) writer.write(text);
+        open.resolve();
+      },
+    },
+  });
+  running.then(() => writer.end(), (error) => {
+    if (isOpen) writer.write(errorEvent(dialect, toRbeeError(error), context.correlationId));
+    writer.end();
+  });
+  try {
+    await Promise.race([open.promise, running]);
+  } finally {
+    clearTimeout(patience);
+  }
+  isOpen = true;
+  return eventResponse(stream, { "X-Request-Id": job.wanted.id });
+}
+
+function errorEvent(dialect: Dialect, error: RbeeError, correlationId: string): string {
+  const name = dialect === "anthropic" ? "event: error\n" : "";
+  return `${name}data: ${JSON.stringify(errorIn(dialect, error, correlationId))}\n\n`;
+}
+
+function waitingComment(news: WaitNews): string {
+  if (news.type === "loading") return `: loading on ${news.load.node}: ${news.load.stage}\n\n`;
+  const eta = news.etaMs === undefined ? "" : `, about ${Math.ceil(news.etaMs / 1000)} s`;
+  return `: queued at ${news.position}${eta}\n\n`;
+}
+
+async function whole(
+  parts: QueenParts,
+  what: { job: AnswerJob; context: RequestContext },
+): Promise<Response> {
+  const { job, context } = what;
+  let body = "";
+  let failure: RbeeError | undefined;
+  await runFor(parts, job, {
+    signal: context.request.signal,
+    context,
+    sink: {
+      piece({ text, marks }, progress) {
+        if (marks.length > 0) return;
+        body = text.trim().slice(PREFIX.length).replace(/\n\ndata: \[DONE\]$/, "");
+        failure = failureOf(progress);
+      },
+    },
+  });
+  if (failure !== undefined) {
+    throw ErrorEnvelopeSchema.safeParse(JSON.parse(body)).data === undefined
+      ? failure
+      : errorFromBody(ErrorEnvelopeSchema.parse(JSON.parse(body)).error);
+  }
+  return new Response(body, {
+    headers: { "Content-Type": "application/json", "X-Request-Id": job.wanted.id },
+  });
+}
+
+/** Sends a request to a worker of its model as it is, and its answer back. */
+function passOn(parts: QueenParts, what: { spec: RouteSpec; slot: boolean }): Handler {
+  const { spec, slot } = what;
+  return async (context) => {
+    const { cluster, scheduler, keys, now, config } = parts;
+    const request = await context.body(Body);
+    const model = modelOf(request.model, cluster);
+    const text = promptTextOf(model, request);
+    const nowMs = now();
+    const tokens = slot ? promptTokensOf(text) : 0;
+    keys.admit(context.caller, tokens, nowMs);
+    const { signal } = context.request;
+    const deadlineMs = nowMs + config.job_timeout * 1000;
+    for (let attempt = 0;; attempt++) {
+      const free = slot ? undefined : scheduler.anyOf(model);
+      const lease = free !== undefined ? { worker: free, done: () => {} } : await scheduler.acquire({
+        ...{ id: newJobId(), key: context.caller, share: keys.shareOf(context.caller), model, tokens },
+        ...{ priority: "interactive", sinceMs: nowMs, deadlineMs, begun: attempt > 0 },
+        embeds: slot ? true : undefined,
+      }, { signal });
+      try {
+        const response = await fetch(new URL(spec.path, lease.worker.url), {
+          method: spec.method,
+          headers: {
+            "Authorization": `Bearer ${lease.worker.apiKey}`,
+            "Content-Type": "application/json",
+            "X-Correlation-Id": context.correlationId,
+          },
+          body: JSON.stringify({ ...request, model }),
+          signal,
+          redirect: "manual",
+        });
+        const body = await response.arrayBuffer();
+        if (response.status !== 503 || attempt === PASS_ON_ATTEMPTS_MAX) {
+          if (response.ok) keys.spent(context.caller, tokens, now());
+          return new Response(body, {
+            status: response.status,
+            headers: { "Content-Type": response.headers.get("Content-Type") ?? "application/json" },
+          });
+        }
+        cluster.full(lease.worker);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (attempt === PASS_ON_ATTEMPTS_MAX) {
+          throw new RbeeError("WORKER_CRASHED", "The workers that were asked were lost.", { cause: error });
+        }
+        cluster.suspect(lease.worker, now());
+      } finally {
+        lease.done(tokens);
+      }
+    }
+  };
+}
+
+const PASS_ON_ATTEMPTS_MAX = 5;
+
+function modelList({ cluster, startedUnix }: QueenParts) {
+  return { object: "list", data: [...modelsOf(cluster)].sort().map((id) => modelEntry(id, startedUnix)) };
+}
+
+function oneModel({ cluster, startedUnix }: QueenParts, id: string) {
+  const model = modelOf(id, cluster);
+  if (!modelsOf(cluster).has(model)) {
+    throw new RbeeError(
+      "MODEL_NOT_FOUND",
+      `No node of this cluster has ${model}. A request for it would fetch it.`,
+    );
+  }
+  return modelEntry(model, startedUnix);
+}
+
+function modelEntry(id: string, createdUnix: number) {
+  return { id, object: "model", created: createdUnix, owned_by: "rbee" };
+}

@@ -1,0 +1,140 @@
+/** Loads on demand: a hive fetches the model, starts a worker, and the worker loads. */
+import { errorFromBody, RbeeError, toRbeeError } from "../../protocol/errors.ts";
+import { HiveClient } from "../../protocol/hive_client.ts";
+import { HEARTBEAT_INTERVAL_MS, LOAD_TIMEOUT_MS } from "../../protocol/limits.ts";
+import type { LoadNews } from "../../protocol/queen_schemas.ts";
+import { WorkerClient } from "../../protocol/worker_client.ts";
+import type { Cluster, ClusterNode } from "../cluster/cluster.ts";
+import { LOAD_SILENCE_MS, REFUSAL_MS, SPAWN_TIMEOUT_MS } from "../limits.ts";
+import type { StartLoad } from "./scheduler.ts";
+import { silenceWatch } from "./silence.ts";
+
+/** Options of {@linkcode Loads}. */
+export interface LoadsOptions {
+  cluster: Cluster;
+  /** Milliseconds, only ever forwards. */
+  now: () => number;
+  /** Ends all loads. */
+  signal: AbortSignal;
+  /** Models that are kept: their workers are pinned. */
+  kept: (model: string) => boolean;
+  /** Told how each load went. */
+  onEnd?: (how: "loaded" | "failed") => void;
+}
+
+/** Carries out the decision to load. */
+export class Loads {
+  readonly #options: LoadsOptions;
+  /** By worker: who waits for its hive to report that it can answer. */
+  readonly #awaited = new Map<string, () => void>();
+
+  /** Nothing is loaded yet. */
+  constructor(options: LoadsOptions) {
+    this.#options = options;
+  }
+
+  /** See {@linkcode StartLoad}. A failure is noted at the node, so that another one is tried next. */
+  readonly start: StartLoad = async (load, onNews) => {
+    const { cluster, now } = this.#options;
+    const node = cluster.node(load.node);
+    if (node === undefined) throw new RbeeError("NODE_NOT_FOUND", `There is no node ${load.node}.`);
+    const over = cluster.loading(node, load.model);
+    const beganMs = now();
+    try {
+      await this.#load(node, load, (news) => onNews({ ...news, node: node.name }));
+      cluster.paces.loaded(load.model, now() - beganMs);
+      this.#options.onEnd?.("loaded");
+    } catch (thrown) {
+      const error = toRbeeError(thrown);
+      this.#options.onEnd?.("failed");
+      node.refusals.set(load.model, {
+        untilMs: now() + REFUSAL_MS,
+        code: error.code,
+        message: error.message,
+        requiredMb: typeof error.details.required_mb === "number" ? error.details.required_mb : undefined,
+      });
+      throw error;
+    } finally {
+      over();
+    }
+  };
+
+  /** A heartbeat was taken. */
+  reported(): void {
+    for (const [id, resolve] of this.#awaited) {
+      if (this.#options.cluster.worker(id)?.state === "ready") resolve();
+    }
+  }
+
+  async #load(
+    node: ClusterNode,
+    load: Parameters<StartLoad>[0],
+    tell: (news: Omit<LoadNews, "node">) => void,
+  ): Promise<void> {
+    const { signal, kept } = this.#options;
+    const hive = new HiveClient({ baseUrl: node.url, apiKey: node.apiKey });
+    await fetchModel(hive, load.model, { signal, tell });
+    tell({ stage: "starting" });
+    const { model, backend, device } = load;
+    const spawned = await hive.spawn(
+      { model_ref: model, backend, device, pin: kept(model) || undefined },
+      { signal, timeoutMs: SPAWN_TIMEOUT_MS },
+    );
+    const worker = new WorkerClient({ baseUrl: spawned.url, apiKey: spawned.api_key });
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(LOAD_TIMEOUT_MS)]);
+    const { events } = await worker.loadingProgress({ signal: limit });
+    for await (const event of events) {
+      if (event.stage === "error") throw errorFromBody(event.error);
+      if (event.stage === "ready") break;
+      const { layers_loaded, layers_total } = event;
+      tell({ stage: "loading", layers_loaded, layers_total });
+    }
+    await this.#whenReported(spawned.worker_id);
+    const found = this.#options.cluster.worker(spawned.worker_id);
+    if (found !== undefined) this.#options.cluster.trust(found);
+  }
+
+  /** Settles once its hive has reported that it is ready, or should have. */
+  #whenReported(workerId: string): Promise<void> {
+    return new Promise((resolve) => {
+      const settle = () => {
+        clearTimeout(late);
+        this.#awaited.delete(workerId);
+        resolve();
+      };
+      const late = setTimeout(settle, 2 * HEARTBEAT_INTERVAL_MS);
+      this.#awaited.set(workerId, settle);
+      this.reported();
+    });
+  }
+}
+
+async function fetchModel(
+  hive: HiveClient,
+  model: string,
+  options: { signal: AbortSignal; tell: (news: Omit<LoadNews, "node">) => void },
+): Promise<void> {
+  const { signal, tell } = options;
+  const started = await hive.download(model, { signal });
+  if (started.download_id === "cached") return;
+  using silence = silenceWatch(LOAD_SILENCE_MS);
+  const { events } = await hive.downloadProgress(started.download_id, {
+    signal: AbortSignal.any([signal, silence.signal]),
+    onActivity: silence.alive,
+  });
+  for await (const event of events) {
+    switch (event.stage) {
+      case "complete":
+        return;
+      case "error":
+        throw errorFromBody(event.error);
+      case "downloading": {
+        const { bytes_downloaded, bytes_total, speed_mbps, eta_seconds } = event;
+        tell({ stage: "downloading", bytes_downloaded, bytes_total, speed_mbps, eta_seconds });
+        break;
+      }
+      default:
+        tell({ stage: event.stage });
+    }
+  }
+}

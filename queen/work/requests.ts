@@ -1,0 +1,74 @@
+/** What the queen has to know of a request before she sends it anywhere. */
+import { RbeeError } from "../../protocol/errors.ts";
+import { DEFAULT_MAX_TOKENS } from "../../protocol/limits.ts";
+import { parseModelRef } from "../../protocol/model_ref.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import type { PromptText } from "../cluster/prefixes.ts";
+import { CHARS_PER_TOKEN } from "../limits.ts";
+
+/** Most models that an error names. */
+const MODELS_NAMED_MAX = 20;
+
+/**
+ * The model that a client means: a reference, the end of one that only one model of the cluster has, or nothing where
+ * only one is loaded.
+ *
+ * @throws {RbeeError} `MODEL_NOT_FOUND` that names those there are; `INVALID_REQUEST` when it names none of several.
+ */
+export function modelOf(name: unknown, cluster: Cluster): string {
+  const known = modelsOf(cluster);
+  if (name === undefined || name === null || name === "") {
+    const loaded = new Set([...cluster.workers()].map(({ model }) => model));
+    if (loaded.size === 1) return [...loaded][0];
+    throw new RbeeError("INVALID_REQUEST", `Name a model.${listed(known)}`, {
+      details: { errors: [{ field: "model", constraint: "required", message: "is missing" }] },
+    });
+  }
+  if (typeof name !== "string") {
+    throw new RbeeError("INVALID_REQUEST", "The model must be named by a text.", {
+      details: { errors: [{ field: "model", constraint: "invalid_type", message: "must be a string" }] },
+    });
+  }
+  if (known.has(name)) return name;
+  const ending = [...known].filter((model) => model.endsWith(`:${name}`) || model.endsWith(`/${name}`));
+  if (ending.length === 1) return ending[0];
+  try {
+    return parseModelRef(name).text;
+  } catch {
+    throw new RbeeError(
+      "MODEL_NOT_FOUND",
+      `There is no model ${JSON.stringify(name.slice(0, 200))} in this cluster.${listed(known)}`,
+    );
+  }
+}
+
+/** Models that are loaded or lie on a disk, on machines that are up. */
+export function modelsOf(cluster: Cluster): Set<string> {
+  const models = new Set<string>();
+  for (const node of cluster.nodes()) {
+    if (node.presence === "down") continue;
+    for (const model of node.models.keys()) models.add(model);
+    for (const { model } of node.workers) models.add(model);
+  }
+  return models;
+}
+
+function listed(models: ReadonlySet<string>): string {
+  const some = [...models].slice(0, MODELS_NAMED_MAX).join(", ");
+  return models.size === 0 ? "" : ` There ${models.size === 1 ? "is" : "are"} ${some}.`;
+}
+
+/** Tokens that a prompt probably has. */
+export function promptTokensOf(text: PromptText): number {
+  return Math.ceil(text.chars / CHARS_PER_TOKEN);
+}
+
+/** Tokens that prompt and answer will probably have together. */
+export function expectedTokens(
+  text: PromptText,
+  what: { maxTokens: unknown; usual: number | undefined },
+): number {
+  const { maxTokens, usual = DEFAULT_MAX_TOKENS } = what;
+  const most = typeof maxTokens === "number" && maxTokens > 0 ? maxTokens : DEFAULT_MAX_TOKENS;
+  return promptTokensOf(text) + Math.min(most, usual);
+}

@@ -1,0 +1,216 @@
+/** One task while it waits or runs: its events, who follows them, and where it stands. */
+import { type ErrorBody, ErrorBodySchema, RbeeError } from "../../protocol/errors.ts";
+import type { TaskEvent, TaskStatus } from "../../protocol/queen_schemas.ts";
+import type { RelayPiece, RelayProgress } from "../../protocol/relay_reader.ts";
+import { DONE } from "../../protocol/sse.ts";
+import { InferenceEvent } from "../../protocol/worker_schemas.ts";
+import type { ClusterWorker } from "../cluster/cluster.ts";
+import type { StoredTask, TaskChange } from "../store/store.ts";
+import type { WaitNews } from "./scheduler.ts";
+
+/** Who is told what happens to a task. */
+export interface TaskFollower {
+  /** `seq` is absent for news of the moment. */
+  event(event: TaskEvent, seq?: number): void;
+  /** Nothing more will come. */
+  over(): void;
+}
+
+/** Where an answer stands, as it is stored: with the tokens that were told, a worker can go on from there. */
+interface State {
+  seed: number;
+  held: number[];
+  logprobs?: unknown;
+  draws: number;
+  prompt_tokens: number;
+}
+
+/** A change to be stored; `state` is not sealed yet. */
+export type PlainChange = Omit<TaskChange, "state"> & { state?: State | null };
+
+/** Options of {@linkcode RunningTask}. */
+export interface RunningTaskOptions {
+  /** What an earlier queen has told. */
+  events?: readonly { seq: number; event: TaskEvent }[];
+  /** It is canceled when nobody has followed it for so long; absent: never. */
+  abandonedAfterMs?: number;
+  /** Stores events and a change, in one step. */
+  append(events: { seq: number; event: TaskEvent }[], change: PlainChange): Promise<void>;
+}
+
+/** See above. */
+export class RunningTask {
+  readonly record: StoredTask;
+  readonly #options: RunningTaskOptions;
+  readonly #events: { seq: number; event: TaskEvent }[];
+  readonly #followers = new Set<TaskFollower>();
+  readonly #stop = new AbortController();
+  readonly #ended = Promise.withResolvers<void>();
+  #revision: number;
+  #status: TaskStatus;
+  #tokens: number;
+  #news: TaskEvent | undefined;
+  #left = false;
+  #abandoned: ReturnType<typeof setTimeout> | undefined;
+
+  /** It waits. */
+  constructor(record: StoredTask, options: RunningTaskOptions) {
+    this.record = record;
+    this.#options = options;
+    this.#events = [...options.events ?? []];
+    this.#revision = record.revision;
+    this.#status = record.status;
+    this.#tokens = record.tokens;
+    this.#watchFollowers();
+  }
+
+  get status(): TaskStatus {
+    return this.#status;
+  }
+
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** As it is now. */
+  get now(): StoredTask {
+    return { ...this.record, status: this.#status, tokens: this.#tokens, revision: this.#revision };
+  }
+
+  /** Aborts when it is to end. */
+  get signal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  /** Whether it is left to the next queen. */
+  get left(): boolean {
+    return this.#left;
+  }
+
+  /** Settles once it has ended and that is stored, or it was left. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** Where it stands in the queue, if it does. */
+  get queued(): Extract<TaskEvent, { type: "queued" }> | undefined {
+    return this.#news?.type === "queued" ? this.#news : undefined;
+  }
+
+  /** Ends it. */
+  cancel(reason: RbeeError): void {
+    this.#stop.abort(reason);
+  }
+
+  /** Lets go of it as it stands. */
+  leave(reason: RbeeError): void {
+    this.#left = true;
+    this.#stop.abort(reason);
+  }
+
+  /** Tells all after `afterSeq`, the news of the moment, and what comes. Returns how to stop that. */
+  follow(follower: TaskFollower, afterSeq: number): () => void {
+    for (const { seq, event } of this.#events) if (seq > afterSeq) follower.event(event, seq);
+    if (this.#news !== undefined) follower.event(this.#news);
+    this.#followers.add(follower);
+    clearTimeout(this.#abandoned);
+    return () => {
+      this.#followers.delete(follower);
+      this.#watchFollowers();
+    };
+  }
+
+  /** It waits, or a model is loaded for it. */
+  waiting(news: WaitNews): void {
+    this.#news = news.type === "loading"
+      ? news
+      : { type: "queued", position: news.position, eta_ms: news.etaMs, why: news.why };
+    for (const follower of [...this.#followers]) follower.event(this.#news);
+  }
+
+  /** A worker has it. */
+  async started(worker: ClusterWorker, tokens: number): Promise<void> {
+    this.#news = undefined;
+    await this.#append([{ type: "started", worker_id: worker.id, node: worker.node, tokens }], {
+      status: "running",
+    });
+  }
+
+  /** More of its answer: stored first, and then told. */
+  async piece(piece: RelayPiece, progress: RelayProgress): Promise<void> {
+    const events: TaskEvent[] = [];
+    for (const block of piece.text.split("\n\n")) {
+      const data = block.slice("data: ".length);
+      if (data === "" || data === DONE) continue;
+      const event = InferenceEvent.parse(JSON.parse(data));
+      if ("token" in event) {
+        events.push({ type: "token", ...event });
+      } else if ("done" in event) {
+        const { done: _, ...stats } = event;
+        events.push({ type: "end", stats });
+      } else {
+        events.push({ type: "error", error: ErrorBodySchema.parse(event.error) });
+      }
+    }
+    const last = events.at(-1);
+    if (last?.type === "end") {
+      return await this.#end(events, { status: "done", outcome: { stats: last.stats } });
+    }
+    if (last?.type === "error") {
+      return await this.#end(events, { status: "failed", outcome: { error: last.error } });
+    }
+    const [answer] = progress.begun ?? [];
+    if (answer === undefined || piece.marks.length === 0) return;
+    const held = answer.held.length === 0 ? [] : answer.generated.slice(-answer.held.length);
+    const state: State = {
+      ...{ seed: answer.seed, held, draws: answer.draws, prompt_tokens: progress.promptTokens },
+      logprobs: answer.held.some(({ logprob }) => logprob !== undefined) ? answer.held : undefined,
+    };
+    await this.#append(events, { tokens: progress.told, state });
+  }
+
+  /** It can't be brought to its end, or need not. */
+  async fail(error: ErrorBody, status: "failed" | "canceled"): Promise<void> {
+    await this.#end([{ type: "error", error }], { status, outcome: { error } });
+  }
+
+  /** Nothing more happens. */
+  close(): void {
+    clearTimeout(this.#abandoned);
+    for (const follower of [...this.#followers]) follower.over();
+    this.#followers.clear();
+    this.#ended.resolve();
+  }
+
+  async #end(events: TaskEvent[], what: { status: TaskStatus; outcome: unknown }): Promise<void> {
+    this.#news = undefined;
+    await this.#append(events, {
+      ...{ status: what.status, outcome: JSON.stringify(what.outcome), endedMs: Date.now() },
+      ...{ sealed: null, state: null, tokens: this.#tokens },
+    });
+  }
+
+  async #append(events: TaskEvent[], change: PlainChange): Promise<void> {
+    const first = (this.#events.at(-1)?.seq ?? 0) + 1;
+    const numbered = events.map((event, i) => ({ seq: first + i, event }));
+    const tokens = this.#tokens + events.filter(({ type }) => type === "token").length;
+    await this.#options.append(numbered, { ...change, tokens });
+    this.#revision++;
+    this.#tokens = tokens;
+    this.#status = change.status ?? this.#status;
+    this.#events.push(...numbered);
+    for (const follower of [...this.#followers]) {
+      for (const { seq, event } of numbered) follower.event(event, seq);
+    }
+  }
+
+  #watchFollowers(): void {
+    const { abandonedAfterMs } = this.#options;
+    if (abandonedAfterMs === undefined || this.#followers.size > 0) return;
+    clearTimeout(this.#abandoned);
+    this.#abandoned = setTimeout(
+      () => this.cancel(new RbeeError("REQUEST_CANCELED", "Nobody listened to the task any more.")),
+      abandonedAfterMs,
+    );
+  }
+}

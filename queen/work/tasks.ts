@@ -1,0 +1,364 @@
+/**
+ * Tasks: work that survives its client's connection and its queen. The one owner of each; what a client is told was
+ * stored before.
+ *
+ * | from | to | when |
+ * | --- | --- | --- |
+ * | queued | running | a worker has begun |
+ * | queued, running | done | its answer is over |
+ * | | failed | it can't be brought to its end |
+ * | | canceled | its owner, or the queen's, said so |
+ */
+import { createHash } from "node:crypto";
+import { OWNER } from "../../daemon/auth.ts";
+import type { Logger } from "../../daemon/log.ts";
+import { type ErrorBody, RbeeError, toRbeeError } from "../../protocol/errors.ts";
+import type { TaskEvent, TaskInfo, TaskReceipt, TaskRequest } from "../../protocol/queen_schemas.ts";
+import { RelayProgress } from "../../protocol/relay_reader.ts";
+import type { BegunAnswer } from "../../protocol/relay_schemas.ts";
+import { QUEEN_ROUTES, routePath, WORKER_ROUTES } from "../../protocol/routes.ts";
+import { promptTextOf } from "../cluster/prefixes.ts";
+import { ABANDONED_AFTER_MS, PRUNE_INTERVAL_MS, TASK_KEPT_MS } from "../limits.ts";
+import type { QueenParts } from "../parts.ts";
+import type { Seal } from "../store/seal.ts";
+import type { Store, StoredTask, TaskChange } from "../store/store.ts";
+import { newJobId } from "./front_door.ts";
+import { expectedTokens, promptTokensOf } from "./requests.ts";
+import { type PlainChange, RunningTask, type TaskFollower } from "./running_task.ts";
+
+/** Options of {@linkcode Tasks}. */
+export interface TasksOptions {
+  parts: QueenParts;
+  store: Store;
+  seal: Seal;
+  log: Logger;
+}
+
+/** See above. */
+export class Tasks {
+  readonly #parts: QueenParts;
+  readonly #store: Store;
+  readonly #seal: Seal;
+  readonly #log: Logger;
+  readonly #running = new Map<string, RunningTask>();
+  #closing = false;
+  #prunedMs = 0;
+
+  /** Nothing runs before {@linkcode submit} or {@linkcode resume}. */
+  constructor(options: TasksOptions) {
+    this.#parts = options.parts;
+    this.#store = options.store;
+    this.#seal = options.seal;
+    this.#log = options.log;
+  }
+
+  /** Takes work in; it is stored when this resolves. */
+  async submit(request: TaskRequest, caller: { name: string; correlationId: string }): Promise<TaskReceipt> {
+    const { config, keys, now, scheduler } = this.#parts;
+    if (this.#closing) throw shuttingDown();
+    const { timeout = config.job_timeout, stream, ...asked } = request;
+    const tokens = this.#expected(asked);
+    keys.admit(caller.name, tokens, now());
+    // Refused at once rather than taken and failed.
+    if (scheduler.waiting >= config.queue_limit) scheduler.refuseFull(asked.model);
+    const createdMs = Date.now();
+    const json = JSON.stringify(asked);
+    const record: StoredTask = {
+      id: newJobId(),
+      key: caller.name,
+      model: asked.model,
+      priority: asked.priority,
+      status: "queued",
+      promptHash: createHash("sha256").update(asked.prompt ?? JSON.stringify(asked.messages)).digest("hex"),
+      sealed: this.#seal.close(json),
+      createdMs,
+      deadlineMs: createdMs + timeout * 1000,
+      endedMs: null,
+      tokens: 0,
+      state: null,
+      outcome: null,
+      revision: 0,
+    };
+    await this.#store.addTask(record);
+    const task = this.#start(record, { asked, correlationId: caller.correlationId, attached: stream });
+    return {
+      job_id: record.id,
+      status: task.status,
+      queue_position: task.queued?.position,
+      eta_ms: task.queued?.eta_ms,
+      events_url: routePath(QUEEN_ROUTES.taskEvents, { id: record.id }),
+    };
+  }
+
+  /** Goes on with what an earlier queen left. */
+  async resume(): Promise<void> {
+    for (const record of await this.#store.unfinishedTasks()) {
+      const text = record.sealed === null ? undefined : this.#seal.open(record.sealed);
+      const state = record.state === null ? undefined : this.#seal.open(record.state);
+      if (text === undefined || (record.state !== null && state === undefined)) {
+        await this.#failLost(record);
+        continue;
+      }
+      const asked = JSON.parse(text) as Asked;
+      const events = await this.#stored(record.id, 0);
+      const progress = state === undefined ? undefined : progressOf(JSON.parse(state), events);
+      this.#log.info("task resumed", { job_id: record.id, status: record.status, tokens: record.tokens });
+      this.#start(record, { asked, correlationId: crypto.randomUUID(), attached: false, events, progress });
+    }
+  }
+
+  /**
+   * How a task is.
+   *
+   * @throws {RbeeError} `TASK_NOT_FOUND`.
+   */
+  async info(id: string, caller: string): Promise<TaskInfo> {
+    const record = await this.#require(id, caller);
+    const outcome = record.outcome === null ? undefined : JSON.parse(record.outcome);
+    return {
+      job_id: id,
+      status: record.status,
+      model: record.model,
+      priority: record.priority,
+      created_unix: record.createdMs / 1000,
+      ended_unix: record.endedMs === null ? null : record.endedMs / 1000,
+      tokens: record.tokens,
+      ...outcome,
+    };
+  }
+
+  /**
+   * Tells all events after one, and then those that come. Returns how to stop that.
+   *
+   * @throws {RbeeError} `TASK_NOT_FOUND`.
+   */
+  async follow(
+    id: string,
+    options: { caller: string; afterSeq: number; follower: TaskFollower },
+  ): Promise<() => void> {
+    const { caller, afterSeq, follower } = options;
+    const running = this.#running.get(id);
+    if (running !== undefined) {
+      requireOwn(running.record, caller);
+      return running.follow(follower, afterSeq);
+    }
+    await this.#require(id, caller);
+    const events = await this.#stored(id, afterSeq);
+    events.forEach(({ seq, event }) => follower.event(event, seq));
+    follower.over();
+    return () => {};
+  }
+
+  /**
+   * Ends a task; idempotent.
+   *
+   * @throws {RbeeError} `TASK_NOT_FOUND`.
+   */
+  async cancel(id: string, caller: string): Promise<void> {
+    const running = this.#running.get(id);
+    if (running === undefined) return void await this.#require(id, caller);
+    requireOwn(running.record, caller);
+    running.cancel(new RbeeError("REQUEST_CANCELED", "The task was canceled."));
+    await running.ended;
+  }
+
+  /** How many run or wait. */
+  get count(): number {
+    return this.#running.size;
+  }
+
+  /** Forgets what ended long ago. */
+  tick(): void {
+    const nowMs = Date.now();
+    if (nowMs - this.#prunedMs < PRUNE_INTERVAL_MS) return;
+    this.#prunedMs = nowMs;
+    this.#store.prune(nowMs - TASK_KEPT_MS).catch((error) => this.#log.error("old tasks stay", { error }));
+  }
+
+  /** Takes nothing more; what runs is left to the next queen, as it stands. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    const all = [...this.#running.values()];
+    for (const task of all) task.leave(shuttingDown());
+    await Promise.all(all.map(({ ended }) => ended));
+  }
+
+  #expected(asked: Asked): number {
+    const text = promptTextOf(asked.model, asked);
+    return expectedTokens(text, {
+      maxTokens: asked.max_tokens,
+      usual: this.#parts.cluster.paces.tokens(asked.model),
+    });
+  }
+
+  #start(
+    record: StoredTask,
+    how: {
+      asked: Asked;
+      correlationId: string;
+      attached: boolean;
+      events?: { seq: number; event: TaskEvent }[];
+      progress?: RelayProgress;
+    },
+  ): RunningTask {
+    const { asked, correlationId, attached, events, progress } = how;
+    const task: RunningTask = new RunningTask(record, {
+      events,
+      abandonedAfterMs: attached ? ABANDONED_AFTER_MS : undefined,
+      append: (events, change) => this.#append(task, { events, change }),
+    });
+    this.#running.set(record.id, task);
+    const { answers, keys, now, sessions, metrics } = this.#parts;
+    const { model, node, backend, device, priority, session_id, ...request } = asked;
+    const text = promptTextOf(model, asked);
+    const leftMs = record.deadlineMs - Date.now();
+    const sinceMs = now() - Math.max(0, Date.now() - record.createdMs);
+    const job = {
+      path: WORKER_ROUTES.inference.path,
+      request: { ...request, stream: true },
+      stream: true,
+      text,
+      wanted: {
+        ...{
+          id: record.id,
+          key: record.key,
+          share: keys.shareOf(record.key),
+          model,
+          node,
+          backend,
+          device,
+          priority,
+        },
+        ...{ sinceMs, deadlineMs: now() + leftMs, embeds: false, promptTokens: promptTokensOf(text) },
+        tokens: this.#expected(asked),
+        preferred: session_id && sessions.get(session_id),
+      },
+      startedUnix: Math.floor(record.createdMs / 1000),
+      correlationId,
+      progress,
+    };
+    const run = async () => {
+      try {
+        const progress = await answers.run(job, {
+          signal: task.signal,
+          sink: {
+            waiting: (news) => task.waiting(news),
+            started: (worker, progress) => {
+              if (session_id !== undefined) sessions.set(session_id, worker.id);
+              return task.started(worker, progress.told);
+            },
+            piece: (piece, progress) => task.piece(piece, progress),
+          },
+        });
+        keys.spent(record.key, progress.promptTokens + progress.told, now());
+        metrics.ended(task.status === "done" ? "done" : "failed");
+        if (task.status !== "done" && task.status !== "failed") throw new Error("The answer has no end.");
+      } catch (thrown) {
+        if (task.left) return;
+        const canceled = task.signal.aborted;
+        const error = toRbeeError(canceled ? task.signal.reason : thrown);
+        if (error.code === "INTERNAL") {
+          this.#log.error("task failed", { job_id: record.id, error: error.cause });
+        }
+        metrics.ended(canceled ? "canceled" : "failed");
+        await task.fail(error.toBody(correlationId), canceled ? "canceled" : "failed");
+      }
+    };
+    run().catch((error) => this.#log.error("the end of a task was not stored", { job_id: record.id, error }))
+      .finally(() => {
+        this.#running.delete(record.id);
+        task.close();
+      });
+    return task;
+  }
+
+  async #append(
+    task: RunningTask,
+    what: { events: { seq: number; event: TaskEvent }[]; change: PlainChange },
+  ): Promise<void> {
+    const { events, change: { state, ...plain } } = what;
+    const sealed = state && this.#seal.close(JSON.stringify(state));
+    const stored: TaskChange = state === undefined ? plain : { ...plain, state: sealed };
+    await this.#store.append(task.record.id, {
+      revision: task.revision,
+      change: stored,
+      events: events.length === 0 ? undefined : {
+        seq: events[0].seq,
+        count: events.length,
+        data: this.#seal.close(JSON.stringify(events.map(({ event }) => event))),
+      },
+    });
+  }
+
+  /** What it was to answer is gone. */
+  async #failLost(record: StoredTask): Promise<void> {
+    const error: ErrorBody = new RbeeError(
+      "SHUTTING_DOWN",
+      "The machine was started anew, and what was asked went with its memory. Send it again.",
+    ).toBody(crypto.randomUUID());
+    const seq = (await this.#store.events(record.id, 0)).reduce(
+      (last, { seq, count }) => Math.max(last, seq + count - 1),
+      0,
+    );
+    await this.#store.append(record.id, {
+      revision: record.revision,
+      events: { seq: seq + 1, count: 1, data: this.#seal.close(JSON.stringify([{ type: "error", error }])) },
+      change: {
+        ...{ status: "failed", endedMs: Date.now(), sealed: null, state: null },
+        outcome: JSON.stringify({ error }),
+      },
+    });
+  }
+
+  async #stored(id: string, afterSeq: number): Promise<{ seq: number; event: TaskEvent }[]> {
+    const all = await this.#store.events(id, afterSeq);
+    return all.flatMap(({ seq, data }) => {
+      const events: TaskEvent[] = JSON.parse(this.#seal.open(data) ?? "[]");
+      return events.map((event, i) => ({ seq: seq + i, event }));
+    }).filter(({ seq }) => seq > afterSeq);
+  }
+
+  async #require(id: string, caller: string): Promise<StoredTask> {
+    const running = this.#running.get(id);
+    const record = running?.now ?? await this.#store.task(id);
+    if (record === undefined) throw notFound(id);
+    requireOwn(record, caller);
+    return record;
+  }
+}
+
+/** A request as it is kept. */
+type Asked = Omit<TaskRequest, "timeout" | "stream">;
+
+/** Where an answer stood: what was stored of it, and the tokens that were told. */
+function progressOf(
+  state: {
+    seed: number;
+    held: number[];
+    logprobs?: BegunAnswer["held"];
+    draws: number;
+    prompt_tokens: number;
+  },
+  events: readonly { event: TaskEvent }[],
+): RelayProgress {
+  const told = events.flatMap(({ event }) => event.type === "token" ? [event.id] : []);
+  const held = state.logprobs ?? state.held.map(() => ({}));
+  return new RelayProgress({
+    answers: [{ seed: state.seed, generated: [...told, ...state.held], held, draws: state.draws }],
+    promptTokens: state.prompt_tokens,
+    told: told.length,
+  });
+}
+
+function requireOwn({ id, key }: { id: string; key: string }, caller: string): void {
+  // Whose it is not learns nothing of it.
+  if (caller !== OWNER && caller !== key) throw notFound(id);
+}
+
+function notFound(id: string): RbeeError {
+  return new RbeeError("TASK_NOT_FOUND", `There is no task ${JSON.stringify(id.slice(0, 64))}.`);
+}
+
+function shuttingDown(): RbeeError {
+  return new RbeeError("SHUTTING_DOWN", "The queen is shutting down. Try again once she is back.");
+}

@@ -1,0 +1,100 @@
+/** A queen and hives that report to her, as real daemons on loopback, each in a home of its own. */
+import { QueenClient } from "../../protocol/queen_client.ts";
+import type { NodeInfo } from "../../protocol/queen_schemas.ts";
+import { type Daemon, type RunningHive, startDaemon, startHive, type StartHiveOptions } from "./daemons.ts";
+import { eventually } from "./eventually.ts";
+import { type TempHome, tempHome } from "./temp_home.ts";
+
+/** The key of all daemons of a cluster. */
+export const CLUSTER_KEY = "key-of-the-whole-cluster";
+
+/** A running queen. */
+export interface RunningQueen extends Daemon {
+  readonly url: string;
+  readonly client: QueenClient;
+}
+
+/** Options of {@linkcode startQueen}. */
+export interface StartQueenOptions {
+  home: TempHome;
+  /** Default: a free port. */
+  listen?: string;
+  /** More environment. */
+  env?: Readonly<Record<string, string>>;
+}
+
+/** Starts a queen and waits until she is ready. */
+export async function startQueen(options: StartQueenOptions): Promise<RunningQueen> {
+  const { home, listen = "127.0.0.1:0", env = {} } = options;
+  const daemon = startDaemon({
+    main: "queen/main.ts",
+    permissions: "queen",
+    args: ["--listen", listen],
+    env: { ...home.env, XDG_RUNTIME_DIR: `${home.path}/run`, RBEE_API_KEY: CLUSTER_KEY, ...env },
+  });
+  try {
+    const { url } = await daemon.logged("queen ready", ({ message }) => message === "queen ready");
+    const client = new QueenClient({ baseUrl: String(url), apiKey: CLUSTER_KEY });
+    return { ...daemon, url: String(url), client };
+  } catch (error) {
+    await daemon.kill();
+    throw error;
+  }
+}
+
+/** A cluster. */
+export interface Cluster extends AsyncDisposable {
+  readonly queen: RunningQueen;
+  readonly hives: Readonly<Record<string, RunningHive>>;
+  readonly homes: Readonly<Record<string, TempHome>>;
+}
+
+/** Options of {@linkcode startCluster}. */
+export interface StartClusterOptions {
+  /** Names of its machines. */
+  nodes: readonly string[];
+  /** The section of the queen in her `config.yaml`. */
+  queenConfig?: Readonly<Record<string, unknown>>;
+  /** For each hive. */
+  hive?: Partial<Omit<StartHiveOptions, "home">>;
+}
+
+/** Starts a queen, then hives that report to her, and waits until she knows them all. */
+export async function startCluster(options: StartClusterOptions): Promise<Cluster> {
+  const { nodes, queenConfig, hive = {} } = options;
+  const all = new AsyncDisposableStack();
+  try {
+    const queenHome = all.use(await tempHome());
+    if (queenConfig !== undefined) {
+      await Deno.writeTextFile(`${queenHome.rbeeHome}/config.yaml`, JSON.stringify({ queen: queenConfig }));
+    }
+    const queen = all.use(await startQueen({ home: queenHome }));
+    const homes: Record<string, TempHome> = { queen: queenHome };
+    const hives: Record<string, RunningHive> = {};
+    for (const name of nodes) {
+      homes[name] = all.use(await tempHome());
+      hives[name] = all.use(
+        await startHive({
+          ...hive,
+          home: homes[name],
+          env: { RBEE_API_KEY: CLUSTER_KEY, RBEE_HIVE_QUEEN: queen.url, RBEE_HIVE_NAME: name, ...hive.env },
+        }),
+      );
+    }
+    await known(queen, nodes);
+    const owned = all.move();
+    return { queen, hives, homes, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  } catch (error) {
+    await all.disposeAsync();
+    throw error;
+  }
+}
+
+/** Waits until a queen has heard of machines and what lies on them. */
+export async function known(queen: { client: QueenClient }, nodes: readonly string[]): Promise<NodeInfo[]> {
+  return await eventually("the queen to know all nodes", async () => {
+    const list = await queen.client.nodes();
+    const up = list.filter(({ presence, devices }) => presence === "up" && devices.length > 0);
+    return nodes.every((name) => up.some(({ node_name }) => node_name === name)) ? list : undefined;
+  });
+}
