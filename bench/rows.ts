@@ -6,6 +6,7 @@ import { HIVE_ROWS } from "./rows_hive.ts";
 import { KEEPER_ROWS } from "./rows_keeper.ts";
 import { LATENCY_ROWS } from "./rows_latency.ts";
 import { PROCESS_ROWS } from "./rows_process.ts";
+import { QUEEN_ROWS } from "./rows_queen.ts";
 import { ROUTE_ROWS } from "./rows_routes.ts";
 
 /** See the file's head. */
@@ -17,6 +18,7 @@ export const ROWS: readonly Row[] = [
   ...DOWNLOAD_ROWS,
   ...HIVE_ROWS,
   ...KEEPER_ROWS,
+  ...QUEEN_ROWS,
 ];
 
 /** The rows of a list of names, `all` of them without one, and the names that no row has. */

@@ -1,5 +1,5 @@
 /** The other side of `POST /v1/relay`: reads an answer so that it can be gone on with elsewhere. */
-import { type BegunAnswer, Mark, MARK_PREFIX } from "./relay_schemas.ts";
+import { type BegunAnswer, type Mark, MARK_PREFIX, parseMark } from "./relay_schemas.ts";
 import { type ReadEventsOptions, StreamCutError, wholeEvents } from "./sse.ts";
 import type { InferenceStats } from "./worker_schemas.ts";
 
@@ -33,7 +33,7 @@ export async function* readRelay(
       if (!block.startsWith(":")) {
         pending += block;
       } else if (block.startsWith(MARK_PREFIX)) {
-        const mark = Mark.parse(JSON.parse(block.slice(MARK_PREFIX.length)));
+        const mark = parseMark(block.slice(MARK_PREFIX.length));
         marks.push(mark);
         text += pending;
         pending = "";

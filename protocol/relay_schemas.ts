@@ -59,35 +59,57 @@ export const RelayRequest = z.strictObject({
 /** A checked request. */
 export type RelayRequest = z.infer<typeof RelayRequest>;
 
+const AcceptedMark = z.object({
+  accepted: z.object({
+    prompt_tokens: z.int(),
+    /** By choice. */
+    seeds: z.array(z.int()),
+    /** Hashes of the prompt's beginnings, see `blocks` of `GET /v1/ready`. */
+    blocks: z.array(z.number()),
+  }),
+});
+const ToldMark = z.object({
+  /** Which of several answers. */
+  choice: z.int(),
+  /** Tokens told since its last mark. */
+  ids: z.array(TokenId),
+  /** Generated beyond them, not told. */
+  held: z.array(TokenId),
+  logprobs: z.array(HeldLogprob).optional(),
+  draws: z.int(),
+});
+/** The end of one of several was told. */
+const EndedMark = z.object({ choice: z.int(), ended: InferenceStats });
+/** By choice. */
+const OverMark = z.object({ over: z.array(InferenceStats) });
+const FailedMark = z.object({ failed: z.string() });
+
 /** The JSON of a mark. The first is `accepted`, the last `over` or `failed`. */
-export const Mark = z.union([
-  z.object({
-    accepted: z.object({
-      prompt_tokens: z.int(),
-      /** By choice. */
-      seeds: z.array(z.int()),
-      /** Hashes of the prompt's beginnings, see `blocks` of `GET /v1/ready`. */
-      blocks: z.array(z.number()),
-    }),
-  }),
-  z.object({
-    /** Which of several answers. */
-    choice: z.int(),
-    /** Tokens told since its last mark. */
-    ids: z.array(TokenId),
-    /** Generated beyond them, not told. */
-    held: z.array(TokenId),
-    logprobs: z.array(HeldLogprob).optional(),
-    draws: z.int(),
-  }),
-  /** The end of one of several was told. */
-  z.object({ choice: z.int(), ended: InferenceStats }),
-  /** By choice. */
-  z.object({ over: z.array(InferenceStats) }),
-  z.object({ failed: z.string() }),
-]);
-/** See {@linkcode Mark}. */
-export type Mark = z.infer<typeof Mark>;
+export type Mark = z.infer<
+  typeof AcceptedMark | typeof ToldMark | typeof EndedMark | typeof OverMark | typeof FailedMark
+>;
+
+/** By a field that no other has; the most frequent first. */
+const MARKS: readonly (readonly [field: string, schema: z.ZodType<Mark>])[] = [
+  ["ids", ToldMark],
+  ["accepted", AcceptedMark],
+  ["ended", EndedMark],
+  ["over", OverMark],
+  ["failed", FailedMark],
+];
+
+/**
+ * A mark's JSON, checked. One comes with every batch of tokens, so no schema is tried in vain.
+ *
+ * @throws {SyntaxError} when it is no JSON or no mark; {@linkcode z.ZodError} when a field of it is wrong.
+ */
+export function parseMark(json: string): Mark {
+  const value: unknown = JSON.parse(json);
+  if (typeof value === "object" && value !== null) {
+    for (const [field, schema] of MARKS) if (field in value) return schema.parse(value);
+  }
+  throw new SyntaxError("This is no mark.");
+}
 
 /** A mark as text. */
 export function formatMark(mark: Mark): string {

@@ -1,4 +1,5 @@
 /** A queen and hives that report to her, as real daemons on loopback, each in a home of its own. */
+import config from "../../deno.json" with { type: "json" };
 import { QueenClient } from "../../protocol/queen_client.ts";
 import type { NodeInfo } from "../../protocol/queen_schemas.ts";
 import { type Daemon, type RunningHive, startDaemon, startHive, type StartHiveOptions } from "./daemons.ts";
@@ -7,6 +8,9 @@ import { type TempHome, tempHome } from "./temp_home.ts";
 
 /** The key of all daemons of a cluster. */
 export const CLUSTER_KEY = "key-of-the-whole-cluster";
+
+/** As she runs in earnest: two hundred streams fit into 150 MB. */
+const QUEEN_V8_FLAGS = /--v8-flags=(\S+)/.exec(config.tasks.queen.command)![1];
 
 /** A running queen. */
 export interface RunningQueen extends Daemon {
@@ -29,6 +33,7 @@ export async function startQueen(options: StartQueenOptions): Promise<RunningQue
   const daemon = startDaemon({
     main: "queen/main.ts",
     permissions: "queen",
+    v8Flags: QUEEN_V8_FLAGS,
     args: ["--listen", listen],
     env: { ...home.env, XDG_RUNTIME_DIR: `${home.path}/run`, RBEE_API_KEY: CLUSTER_KEY, ...env },
   });
@@ -55,20 +60,22 @@ export interface StartClusterOptions {
   nodes: readonly string[];
   /** The section of the queen in her `config.yaml`. */
   queenConfig?: Readonly<Record<string, unknown>>;
+  /** Where the queen listens; default: a free port. */
+  listen?: string;
   /** For each hive. */
   hive?: Partial<Omit<StartHiveOptions, "home">>;
 }
 
 /** Starts a queen, then hives that report to her, and waits until she knows them all. */
 export async function startCluster(options: StartClusterOptions): Promise<Cluster> {
-  const { nodes, queenConfig, hive = {} } = options;
+  const { nodes, queenConfig, listen, hive = {} } = options;
   const all = new AsyncDisposableStack();
   try {
     const queenHome = all.use(await tempHome());
     if (queenConfig !== undefined) {
       await Deno.writeTextFile(`${queenHome.rbeeHome}/config.yaml`, JSON.stringify({ queen: queenConfig }));
     }
-    const queen = all.use(await startQueen({ home: queenHome }));
+    const queen = all.use(await startQueen({ home: queenHome, listen }));
     const homes: Record<string, TempHome> = { queen: queenHome };
     const hives: Record<string, RunningHive> = {};
     for (const name of nodes) {
@@ -97,4 +104,17 @@ export async function known(queen: { client: QueenClient }, nodes: readonly stri
     const up = list.filter(({ presence, devices }) => presence === "up" && devices.length > 0);
     return nodes.every((name) => up.some(({ node_name }) => node_name === name)) ? list : undefined;
   });
+}
+
+/** Kills the workers that generate at this moment; how many. */
+export async function killBusyWorkers({ hives }: Pick<Cluster, "hives">): Promise<number> {
+  let killed = 0;
+  for (const { client } of Object.values(hives)) {
+    for (const { pid, state } of (await client.workers()).workers) {
+      if (state !== "busy") continue;
+      Deno.kill(pid, "SIGKILL");
+      killed++;
+    }
+  }
+  return killed;
 }

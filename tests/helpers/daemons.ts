@@ -45,6 +45,8 @@ export interface StartDaemonOptions {
   main: string;
   /** Its permission set in `deno.json`. */
   permissions: string;
+  /** As its task in `deno.json` has them. */
+  v8Flags?: string;
   /** Its command line. */
   args: readonly string[];
   /** Laid over this process's environment without its RBEE_ and HF_ variables. */
@@ -57,6 +59,7 @@ export interface StartDaemonOptions {
 export function startDaemon(options: StartDaemonOptions): Daemon {
   const [program, ...args] = [
     ...[...options.within ?? [], Deno.execPath(), "run", "-q", "--no-prompt", `-P=${options.permissions}`],
+    ...options.v8Flags === undefined ? [] : [`--v8-flags=${options.v8Flags}`],
     ...["--config", join(ROOT, "deno.json"), join(ROOT, options.main), ...options.args],
   ];
   const child = new Deno.Command(program, {
