@@ -1,6 +1,6 @@
 /** The other side of `POST /v1/relay`: reads an answer so that it can be gone on with elsewhere. */
 import { type BegunAnswer, type Mark, MARK_PREFIX, parseMark } from "./relay_schemas.ts";
-import { type ReadEventsOptions, StreamCutError, wholeEvents } from "./sse.ts";
+import { EventChunks, type ReadEventsOptions, StreamCutError } from "./sse.ts";
 import type { InferenceStats } from "./worker_schemas.ts";
 
 /** A piece of a relayed answer. */
@@ -23,27 +23,38 @@ export async function* readRelay(
   options: ReadEventsOptions = {},
 ): AsyncGenerator<RelayPiece, void> {
   const decoder = new TextDecoder();
-  let failure: unknown;
+  const chunks = new EventChunks(body, options);
   let ended = false;
   let pending = "";
-  for await (const bytes of wholeEvents(body, { ...options, onFailure: (error) => failure = error })) {
-    const marks: Mark[] = [];
-    let text = "";
-    for (const block of blocksIn(decoder.decode(bytes, { stream: true }))) {
-      if (!block.startsWith(":")) {
-        pending += block;
-      } else if (block.startsWith(MARK_PREFIX)) {
-        const mark = parseMark(block.slice(MARK_PREFIX.length));
-        marks.push(mark);
-        text += pending;
-        pending = "";
-        ended ||= "over" in mark || "failed" in mark;
+  try {
+    for (;;) {
+      const bytes = await chunks.read();
+      if (bytes === undefined) break;
+      const marks: Mark[] = [];
+      let text = "";
+      for (const block of blocksIn(decoder.decode(bytes))) {
+        if (!block.startsWith(":")) {
+          pending += block;
+        } else if (block.startsWith(MARK_PREFIX)) {
+          const mark = parseMark(block.slice(MARK_PREFIX.length));
+          marks.push(mark);
+          text += pending;
+          pending = "";
+          ended ||= "over" in mark || "failed" in mark;
+        }
       }
+      if (marks.length > 0) yield { text, marks };
     }
-    if (marks.length > 0) yield { text, marks };
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    // How `fetch` tells of a lost connection.
+    if (!(error instanceof TypeError)) throw error;
+    if (!ended) throw new StreamCutError({ cause: error });
+  } finally {
+    chunks.cancel().catch(() => {});
   }
   options.signal?.throwIfAborted();
-  if (!ended) throw new StreamCutError({ cause: failure });
+  if (!ended) throw new StreamCutError();
   yield { text: pending, marks: [] };
 }
 

@@ -153,46 +153,67 @@ export async function* readEvents(
 }
 
 /**
- * Passes bytes on up to the last blank line and holds the rest back: a stream that breaks off inside an event never
- * shows half of it, and no event grows without a bound. One chunk out holds one event at least, which spares the
- * parser from going over a long line again with every packet. A failure is told aside and only ends the stream,
- * because an error would throw away the events that are still on their way to the reader.
+ * Reads whole events: bytes up to the last blank line, the rest held back. A stream that breaks off inside an event never
+ * shows half of it, and no event grows without a bound. One chunk out holds one event at least, which spares a parser
+ * from going over a long line again with every packet.
  */
-export function wholeEvents(
+export class EventChunks {
+  readonly #reader: ChunkReader;
+  readonly #hold = holdBack();
+  readonly #canceling: Disposable;
+  readonly #onActivity?: () => void;
+
+  /** Takes the body for itself. */
+  constructor(body: ReadableStream<Uint8Array>, options: ReadEventsOptions = {}) {
+    this.#reader = chunkReader(body);
+    this.#canceling = cancelOn(options.signal, this.#reader);
+    this.#onActivity = options.onActivity;
+  }
+
+  /** The next; undefined at the end of the stream, or once it was canceled. Throws why it broke off. */
+  async read(): Promise<Uint8Array | undefined> {
+    for (;;) {
+      const { done, value } = await this.#reader.read();
+      if (done) {
+        this.#canceling[Symbol.dispose]();
+        return undefined;
+      }
+      this.#onActivity?.();
+      const whole = this.#hold(value!);
+      if (whole.length > 0) return whole;
+    }
+  }
+
+  /** Lets go of the connection. */
+  async cancel(reason?: unknown): Promise<void> {
+    const canceled = this.#reader.cancel(reason);
+    this.#canceling[Symbol.dispose]();
+    await canceled;
+  }
+}
+
+/**
+ * The same as a stream. A failure is told aside and only ends it, because an error would throw away the events that are
+ * still on their way to the reader.
+ */
+function wholeEvents(
   body: ReadableStream<Uint8Array>,
-  options: ReadEventsOptions & {
-    /** Told why the stream ends early. */
-    onFailure: (error: unknown) => void;
-  },
+  options: ReadEventsOptions & { onFailure: (error: unknown) => void },
 ): ReadableStream<Uint8Array> {
-  const reader = chunkReader(body);
-  const hold = holdBack();
-  const canceling = cancelOn(options.signal, reader);
+  const chunks = new EventChunks(body, options);
   return new ReadableStream({
     async pull(controller) {
       try {
-        for (;;) {
-          const { done, value } = await reader.read();
-          if (done) {
-            canceling[Symbol.dispose]();
-            return controller.close();
-          }
-          options.onActivity?.();
-          const whole = hold(value!);
-          if (whole.length > 0) return controller.enqueue(whole);
-        }
+        const whole = await chunks.read();
+        if (whole === undefined) controller.close();
+        else controller.enqueue(whole);
       } catch (error) {
         options.onFailure(error);
         controller.close();
-        await reader.cancel(error).catch(() => {});
-        canceling[Symbol.dispose]();
+        await chunks.cancel(error).catch(() => {});
       }
     },
-    cancel(reason) {
-      const canceled = reader.cancel(reason);
-      canceling[Symbol.dispose]();
-      return canceled;
-    },
+    cancel: (reason) => chunks.cancel(reason),
   });
 }
 

@@ -47,28 +47,37 @@ async function streamed(run: Run, context: AnswerContext): Promise<Response> {
   const stream = eventStream((opened) => writer = opened, {
     onCancel: () => worker.cancel(options.requestId),
   });
-  const marks = context.relay && new Marks((text) => writer.write(text));
+  // What is told and its mark go out as one chunk: who relays it is woken once.
+  let mark = "";
+  const marks = context.relay && new Marks((text) => void (mark += text));
+  const write = (text: string) => {
+    writer.write(text + mark);
+    mark = "";
+  };
   try {
     await worker.run(work, {
       ...options,
       sink: {
-        accepted: (accepted) => marks?.accepted([accepted]),
-        tokens(tokens, mark) {
+        accepted(accepted) {
+          marks?.accepted([accepted]);
+          write("");
+        },
+        tokens(tokens, where) {
+          marks?.told(0, tokens, where);
           // One chunk per batch, one event per token.
-          writer.write(tokens.map(formatEvent).join(""));
-          marks?.told(0, tokens, mark);
+          write(tokens.map(formatEvent).join(""));
         },
         done(stats) {
           log.done(stats);
-          writer.send({ done: true, ...stats });
           marks?.ended(0, stats);
           marks?.over();
+          write(formatEvent({ done: true, ...stats }));
           writer.end();
         },
         failed(error) {
           log.failed(error);
           marks?.failed(error);
-          writer.send({ error: error.toBody(context.correlationId) });
+          write(formatEvent({ error: error.toBody(context.correlationId) }));
           writer.end();
         },
       },

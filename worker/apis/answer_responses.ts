@@ -3,7 +3,7 @@ import { eventResponse } from "../../daemon/serve.ts";
 import { errorIn } from "../../protocol/dialects.ts";
 import type { Dialect } from "../../protocol/dialects.ts";
 import type { RbeeError } from "../../protocol/errors.ts";
-import { eventStream, type EventStreamOptions, type EventWriter } from "../../protocol/sse.ts";
+import { eventStream, type EventStreamOptions, type EventWriter, formatEvent } from "../../protocol/sse.ts";
 import type { InferenceStats, TokenEvent } from "../../protocol/worker_schemas.ts";
 import type { Accepted } from "../work.ts";
 import type { Worker } from "../worker.ts";
@@ -68,37 +68,50 @@ export async function streamedAnswers(
   const { begun } = context.relay ?? {};
   // What another worker has told is not told again, but it is what the rest builds on.
   let mute = begun !== undefined;
+  // What is told and its mark go out as one chunk: who relays it is woken once.
+  let gathered = "";
+  const write = context.relay === undefined
+    ? (text: string) => writer.write(text)
+    : (text: string) => void (gathered += text);
+  const flush = () => {
+    writer.write(gathered);
+    gathered = "";
+  };
   const teller = open({
-    write: (text) => mute || writer.write(text),
-    send: (data) => mute || writer.send(data),
+    write: (text) => mute || write(text),
+    send: (data) => mute || write(formatEvent(data)),
     end: () => writer.end(),
     get open() {
       return writer.open;
     },
   });
-  const marks = context.relay && new Marks((text) => writer.write(text));
+  const marks = context.relay && new Marks(write);
   const sink: AnswersSink = {
     news(choice, news) {
       mute = news.old === true;
       teller.news(choice, news);
       mute = false;
       if (!news.old) marks?.told(choice, news.tokens, news.mark);
+      flush();
     },
     ended(choice, stats, old) {
       mute = old === true;
       teller.ended(choice, stats);
       mute = false;
       marks?.ended(choice, stats);
+      flush();
     },
     over() {
       teller.over?.();
       marks?.over();
+      flush();
       writer.end();
     },
     failed(error) {
-      marks?.failed(error);
       if (teller.failed) teller.failed(error);
-      else writer.send(errorIn(options.dialect, error, context.correlationId));
+      else write(formatEvent(errorIn(options.dialect, error, context.correlationId)));
+      marks?.failed(error);
+      flush();
       writer.end();
     },
   };
@@ -111,6 +124,7 @@ export async function streamedAnswers(
         teller.begin?.(all[0]);
         mute = false;
         marks?.accepted(all);
+        flush();
       },
     });
   } catch (error) {
