@@ -82,3 +82,6 @@ export const MEMORY_LOW_MB = 1_000;
 export const SSH_CONNECT_TIMEOUT_SECONDS = 10;
 /** Longest wait for a hive that was started on another machine. */
 export const REMOTE_START_TIMEOUT_MS = 30_000;
+
+/** Pauses before each try to join an answer again whose queen was lost. */
+export const QUEEN_REJOIN_DELAYS_MS: readonly number[] = [1_000, 2_000, 4_000, 8_000, 8_000];

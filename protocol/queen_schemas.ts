@@ -136,6 +136,9 @@ export const LoadNews = z.object({
 /** See {@linkcode LoadNews}. */
 export type LoadNews = z.infer<typeof LoadNews>;
 
+/** The event's number, as its `id:` line has it: counted from 1. */
+const Seq = z.int().optional();
+
 /**
  * Events of a task. Those with an `id:` line can be asked for again with `Last-Event-ID`, in the same order and without
  * gaps; `queued` and `loading` are news of the moment and have none. `[DONE]` follows `end` and `error`.
@@ -144,10 +147,16 @@ export const TaskEvent = z.discriminatedUnion("type", [
   z.object({ type: z.literal("queued"), position: z.int(), eta_ms: z.number().optional(), why: z.string() }),
   z.object({ type: z.literal("loading"), load: LoadNews }),
   /** It runs, or goes on, there. */
-  z.object({ type: z.literal("started"), worker_id: z.string(), node: z.string(), tokens: z.int() }),
-  TokenEvent.extend({ type: z.literal("token") }),
-  z.object({ type: z.literal("end"), stats: InferenceStats }),
-  z.object({ type: z.literal("error"), error: ErrorBodySchema }),
+  z.object({
+    type: z.literal("started"),
+    worker_id: z.string(),
+    node: z.string(),
+    tokens: z.int(),
+    seq: Seq,
+  }),
+  TokenEvent.extend({ type: z.literal("token"), seq: Seq }),
+  z.object({ type: z.literal("end"), stats: InferenceStats, seq: Seq }),
+  z.object({ type: z.literal("error"), error: ErrorBodySchema, seq: Seq }),
 ]);
 /** See {@linkcode TaskEvent}. */
 export type TaskEvent = z.infer<typeof TaskEvent>;

@@ -73,7 +73,7 @@ export function createQueenApp(options: QueenAppOptions): App {
           event: (event, seq) =>
             writer.write(
               `${seq === undefined ? "" : `id: ${seq}\n`}event: ${event.type}\ndata: ${
-                JSON.stringify(event)
+                JSON.stringify({ ...event, seq })
               }\n\n`,
             ),
           over: () => writer.end(),

@@ -5,7 +5,7 @@ export const STALE_AFTER_HEARTBEATS = 3;
 /** … and after which it counts as gone. */
 export const DOWN_AFTER_HEARTBEATS = 10;
 /** How long after her start the queen waits for hives to report before she says that there are none. */
-export const SETTLING_MS = 15_000;
+export const SETTLING_MS = 10_000;
 /** Pause between two looks at all that time alone changes: who is stale, what has waited for too long. */
 export const TICK_INTERVAL_MS = 500;
 

@@ -13,9 +13,10 @@ import type { CommandContext } from "../context.ts";
 import type { Place } from "../explain.ts";
 import { reportFailure, withPlace } from "../failure.ts";
 import { Interrupted, INTERRUPTED_EXIT_CODE } from "../interrupt.ts";
-import { type ResolvedNode, resolveNode } from "../node.ts";
+import { LOCALHOST, type ResolvedNode, resolveNode } from "../node.ts";
 import type { Output } from "../output.ts";
 import { answer } from "../phases/answer.ts";
+import { placeOfQueen, type QueenAddress, queenOf } from "../queen.ts";
 import { openRegistry, type Registry } from "../registry.ts";
 import type { ChatFlags } from "../table/chat.ts";
 import { attachment, readTextFile, spawnRequest } from "./infer_input.ts";
@@ -27,7 +28,9 @@ export const CHAT: LoadedCommand<ChatFlags> = { check: checkModelFlag, run: runC
 
 async function runChat({ output }: CommandContext, flags: ChatFlags): Promise<number> {
   return await withConfig(async (config) => {
-    const node = await resolveNode(flags.node, config);
+    const queen = await queenOf(flags, config);
+    // Names of machines are the queen's where there is one.
+    const node = await resolveNode(queen === undefined ? flags.node : LOCALHOST, config);
     const conversation = new Conversation({
       model: parseModelRef(flags.model ?? config.config.keeper.model).text,
       system: flags.system,
@@ -39,7 +42,7 @@ async function runChat({ output }: CommandContext, flags: ChatFlags): Promise<nu
     const input = Deno.stdin.isTerminal()
       ? await terminalInput({ history, complete: (line) => completeSlash(line, SETTINGS) })
       : pipedInput(Deno.stdin.readable);
-    const chat = new Chat({ flags, config, node, conversation, registry, input, output });
+    const chat = new Chat({ flags, config, node, queen, conversation, registry, input, output });
     try {
       return await chat.run();
     } finally {
@@ -52,6 +55,7 @@ interface ChatParts {
   flags: ChatFlags;
   config: LoadedConfig;
   node: ResolvedNode;
+  queen: QueenAddress | undefined;
   conversation: Conversation;
   registry: Registry;
   input: ChatInput;
@@ -78,13 +82,15 @@ class Chat {
   }
 
   async run(): Promise<number> {
-    const { input, output, conversation } = this.#parts;
+    const { input, output, conversation, queen } = this.#parts;
     const onInterrupt = () => this.#interrupt();
     Deno.addSignalListener("SIGINT", onInterrupt);
     try {
       if (input.interactive) {
         output.say(
-          `Talking to ${conversation.model} on ${this.#node.name}. /help lists the commands, Ctrl+D leaves.`,
+          `Talking to ${conversation.model} ${
+            queen === undefined ? `on ${this.#node.name}` : `by way of ${queen.url}`
+          }. /help lists the commands, Ctrl+D leaves.`,
         );
       }
       for (;;) {
@@ -135,12 +141,14 @@ class Chat {
   async #answer(): Promise<void> {
     const { flags, config, conversation, registry, output } = this.#parts;
     const stop = this.#stop = new AbortController();
-    const place: Place = { configPath: config.path, hiveLog: hiveLogPath(config.home), node: this.#node };
+    const { queen } = this.#parts;
+    const node = queen === undefined ? this.#node : placeOfQueen(queen);
+    const place: Place = { configPath: config.path, hiveLog: hiveLogPath(config.home), node };
     let text = "";
     try {
       const done = await withPlace(place, () =>
         answer({
-          ...{ config, registry, node: this.#node, retries: flags.retry },
+          ...{ config, registry, queen, node: this.#node, retries: flags.retry },
           wish: {
             node: this.#node.name,
             request: spawnRequest({ ...flags, model: conversation.model }, conversation.model),
@@ -203,6 +211,7 @@ class Chat {
         if (rest !== "") conversation.model = parseModelRef(rest).text;
         return output.insist(`Model: ${conversation.model}`);
       case "node":
+        if (this.#parts.queen !== undefined) return this.#queensNode(rest);
         if (rest !== "") this.#node = await resolveNode(rest, config);
         return output.insist(`Node: ${this.#node.name} (${this.#node.url})`);
       case "system":
@@ -236,6 +245,12 @@ class Chat {
           this.#stats ? "Each answer says how fast it was." : "Answers no longer say how fast they were.",
         );
     }
+  }
+
+  #queensNode(name: string): void {
+    const { queen, output } = this.#parts;
+    if (name !== "") queen!.node = name === "-" ? undefined : name;
+    output.insist(`Node: ${queen!.node ?? "wherever the queen says; /node NAME asks for one"}`);
   }
 
   #set(rest: string): void {

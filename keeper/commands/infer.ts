@@ -1,10 +1,11 @@
 /** `infer`: a prompt in, an answer out (SPEC §8). */
+import type { LoadedConfig } from "../../home/config.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { DoneEvent, TokenEvent } from "../../protocol/worker_schemas.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { CommandContext } from "../context.ts";
-import { resolveNode } from "../node.ts";
+import { LOCALHOST, resolveNode } from "../node.ts";
 import type { Output } from "../output.ts";
 import { answer, type AnswerJob } from "../phases/answer.ts";
 import { openRegistry } from "../registry.ts";
@@ -20,8 +21,10 @@ async function runInfer(context: CommandContext, flags: InferFlags): Promise<num
   const watch = new Stopwatch();
   watch.lap("process start");
   return await withConfig(async (config, place) => {
-    const node = await resolveNode(flags.node, config);
-    place.node = node;
+    const queen = await queenFor(flags, config);
+    // Names of machines are the queen's where there is one.
+    const node = await resolveNode(queen === undefined ? flags.node : LOCALHOST, config);
+    place.node = queen === undefined ? node : queen.place;
     const input = await readInferInput(flags);
     using registry = await openRegistry(config.home);
     watch.lap("config and registry");
@@ -29,7 +32,7 @@ async function runInfer(context: CommandContext, flags: InferFlags): Promise<num
     const signal = withTimeout(context.signal, flags.timeout);
     const job: AnswerJob = {
       wish: { node: node.name, request: spawnRequest(flags, config.config.keeper.model) },
-      ...{ node, config, registry, watch, retries: flags.retry },
+      ...{ node, queen: queen?.address, config, registry, watch, retries: flags.retry },
       requestFor: (model) => requestFor(input, { flags, model, output }),
       onEvent: (event) => show(event, output),
     };
@@ -41,6 +44,14 @@ async function runInfer(context: CommandContext, flags: InferFlags): Promise<num
     }
     return 0;
   });
+}
+
+/** Loaded when there is one: a keeper that goes without need not wait for it. */
+async function queenFor(flags: InferFlags, config: LoadedConfig) {
+  if (flags.queen === undefined && config.config.keeper.queen === undefined) return undefined;
+  const { placeOfQueen, queenOf } = await import("../queen.ts");
+  const address = await queenOf(flags, config);
+  return address && { address, place: placeOfQueen(address) };
 }
 
 async function show(event: TokenEvent | DoneEvent, output: Output): Promise<void> {

@@ -5,6 +5,7 @@ import type { InferenceInput } from "../../protocol/worker_requests.ts";
 import type { DoneEvent, ModelFacts, TokenEvent } from "../../protocol/worker_schemas.ts";
 import type { PhaseContext } from "../context.ts";
 import type { ResolvedNode } from "../node.ts";
+import type { QueenAddress } from "../queen.ts";
 import type { Registry, WorkerWish } from "../registry.ts";
 import type { Stopwatch } from "../stopwatch.ts";
 import { findWorker, type LiveWorker } from "./find_worker.ts";
@@ -19,6 +20,8 @@ export interface AnswerJob {
   node: ResolvedNode;
   config: LoadedConfig;
   registry: Registry;
+  /** Instead of the node itself. */
+  queen?: QueenAddress;
   /** EC6: how often a busy worker is asked again. */
   retries: number;
   /** What is asked, once it is known of which model. */
@@ -36,6 +39,10 @@ export interface AnswerJob {
  * @throws whatever the phases throw.
  */
 export async function answer(job: AnswerJob, context: PhaseContext): Promise<DoneEvent> {
+  if (job.queen !== undefined) {
+    const { askQueen } = await import("./ask_queen.ts");
+    return await askQueen(job.queen, job, context);
+  }
   // Loads while the probe of phase 1 is on its way.
   const generating = import("./generate.ts");
   for (let attempt = 1;; attempt++) {

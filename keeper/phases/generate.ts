@@ -35,7 +35,7 @@ const GONE = new Set([
 ]);
 
 /** What has arrived so far. */
-interface Progress {
+export interface Progress {
   readonly requestId: string;
   readonly maxTokens?: number;
   text: string;
@@ -210,7 +210,8 @@ async function cancel(client: WorkerClient, requestId: string): Promise<boolean>
   }
 }
 
-async function withPartial(error: RbeeError, progress: Progress): Promise<RbeeError> {
+/** The same error, once what has arrived is saved. */
+export async function withPartial(error: RbeeError, progress: Progress): Promise<RbeeError> {
   let saved: Record<string, unknown>;
   try {
     saved = { partial_path: await savePartialAnswer(progress.requestId, progress.text) };

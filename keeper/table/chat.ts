@@ -2,11 +2,12 @@
 import type { FlagsOf } from "../../home/flags.ts";
 import { type Command, defineCommand } from "../cli.ts";
 import { DEFAULT_BUSY_RETRIES, MAX_BUSY_RETRIES } from "../limits.ts";
-import { MODEL, NODE, QUIET, SAMPLING, WORKER } from "./shared.ts";
+import { MODEL, NODE, QUEEN, QUIET, SAMPLING, WORKER } from "./shared.ts";
 
 const CHAT_FLAGS = {
   model: MODEL,
   node: NODE,
+  queen: QUEEN,
   system: { type: "text", value: "TEXT", help: "what the model is told beforehand" },
   load: { type: "text", value: "FILE", help: "go on with a conversation that /save wrote" },
   ...SAMPLING,

@@ -2,7 +2,7 @@
 import type { FlagsOf } from "../../home/flags.ts";
 import { type Command, defineCommand } from "../cli.ts";
 import { DEFAULT_BUSY_RETRIES, MAX_BUSY_RETRIES } from "../limits.ts";
-import { MODEL, NODE, QUIET, SAMPLING, WORKER } from "./shared.ts";
+import { MODEL, NODE, QUEEN, QUIET, SAMPLING, WORKER } from "./shared.ts";
 
 /** Flags of `infer`. */
 export const INFER_FLAGS = {
@@ -16,6 +16,7 @@ export const INFER_FLAGS = {
   system: { type: "text", value: "TEXT", help: "what the model is told beforehand" },
   model: MODEL,
   node: NODE,
+  queen: QUEEN,
   ...SAMPLING,
   "json-schema": { type: "text", value: "FILE", help: "the answer will be JSON that fits this schema" },
   raw: { type: "boolean", help: "continue the prompt as it stands, without the model's chat template" },

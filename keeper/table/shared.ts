@@ -37,6 +37,15 @@ export const HOST = {
   help: `which machine: ${NODE_HELP}`,
 } as const;
 
+/** Through whom. */
+export const QUEEN = {
+  type: "text",
+  value: "URL",
+  environment: "RBEE_QUEEN",
+  otherwise: "keeper.queen of config.yaml, else straight to the node",
+  help: "go through this queen: she knows where the model is, or where it fits",
+} as const;
+
 /** What names a model. */
 export const MODEL_HELP = "hf:OWNER/REPO[:QUANT_OR_FILE][@REVISION], file:/PATH.gguf or builtin:stories";
 

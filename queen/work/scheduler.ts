@@ -273,13 +273,17 @@ export class Scheduler {
   #tell(model: string): void {
     if (this.#queue.sizeOf(model) === 0) return;
     const pace = this.#paceOf(model);
+    // The same for all who have no wish of their own, and those are nearly all.
+    const { why: usual } = this.decide({ model });
     this.#queue.order(model, this.#options.now()).forEach((id, position) => {
       const waiter = this.#waiters.get(id)!;
-      const decision = this.decide(waiter.wanted);
-      const told = `${position} ${decision.why}`;
+      const { node, backend, device } = waiter.wanted;
+      const isUsual = node === undefined && backend === undefined && device === undefined;
+      const why = isUsual ? usual : this.decide(waiter.wanted).why;
+      const told = `${position} ${why}`;
       if (waiter.told === told) return;
       waiter.told = told;
-      waiter.onNews({ type: "queued", position, etaMs: waitMs(position, pace), why: decision.why });
+      waiter.onNews({ type: "queued", position, etaMs: waitMs(position, pace), why });
     });
   }
 

@@ -1,0 +1,324 @@
+/**
+ * A thousand machines, ten thousand workers and a million requests in time that passes as fast as it can be computed, with
+ * the queue, the placement and the cluster of the real queen. Prints what her decisions take, how fair they are, who
+ * waited longest, and what memory the state takes; then what the heartbeats of a thousand hives cost a real queen.
+ *
+ *     deno run -A bench/queen_simulation.ts [--requests N] [--seed N]
+ */
+import { createLogger } from "../daemon/log.ts";
+import { type FlagTable, readFlags } from "../home/flags.ts";
+import { RbeeError } from "../protocol/errors.ts";
+import { HEARTBEAT_INTERVAL_MS } from "../protocol/limits.ts";
+import { encodeBlocks } from "../protocol/prefix_blocks.ts";
+import { Heartbeat, type HeartbeatInput } from "../protocol/queen_schemas.ts";
+import { Cluster } from "../queen/cluster/cluster.ts";
+import { type Lease, Scheduler } from "../queen/work/scheduler.ts";
+import { CLUSTER_KEY, startQueen } from "../tests/helpers/cluster.ts";
+import { tempHome } from "../tests/helpers/temp_home.ts";
+import { Random } from "../tests/soak/random.ts";
+
+const HIVES = 1_000;
+const WORKERS_PER_HIVE = 10;
+const SLOTS = 4;
+const MODELS = 100;
+const KEYS = 50;
+const QUEUE_LIMIT = 2_000;
+/** Each key asks for so much of its share, or for twice as much. */
+const OVERLOAD = 1.3;
+const TOKENS_PER_SECOND = 40;
+const BLOCKS_PER_WORKER = 64;
+/** Sessions whose prompts begin alike. */
+const PREFIXES = 5_000;
+const HEARTBEAT_ROUNDS = 6;
+
+const FLAGS = {
+  requests: { type: "integer", value: "N", min: 1, max: 100_000_000, default: 1_000_000, help: "How many." },
+  seed: {
+    type: "integer",
+    value: "N",
+    min: 0,
+    max: 2 ** 32 - 1,
+    default: 1,
+    help: "What makes them the same.",
+  },
+} as const satisfies FlagTable;
+
+/** Something that will happen, by its time. A binary heap. */
+class Agenda {
+  readonly #items: { atMs: number; act: () => void }[] = [];
+
+  add(atMs: number, act: () => void): void {
+    let i = this.#items.push({ atMs, act }) - 1;
+    while (i > 0) {
+      const parent = (i - 1) >> 1;
+      if (this.#items[parent].atMs <= this.#items[i].atMs) break;
+      [this.#items[parent], this.#items[i]] = [this.#items[i], this.#items[parent]];
+      i = parent;
+    }
+  }
+
+  next(): { atMs: number; act: () => void } | undefined {
+    const [first] = this.#items;
+    const last = this.#items.pop();
+    if (first === undefined || last === undefined || this.#items.length === 0) return first;
+    this.#items[0] = last;
+    for (let i = 0;;) {
+      const left = 2 * i + 1;
+      if (left >= this.#items.length) return first;
+      const right = left + 1;
+      const child = right < this.#items.length && this.#items[right].atMs < this.#items[left].atMs
+        ? right
+        : left;
+      if (this.#items[i].atMs <= this.#items[child].atMs) return first;
+      [this.#items[i], this.#items[child]] = [this.#items[child], this.#items[i]];
+      i = child;
+    }
+  }
+}
+
+if (import.meta.main) {
+  const { flags, problems } = readFlags(Deno.args, FLAGS);
+  if (problems.length > 0) {
+    console.error([...problems, "Usage: queen_simulation.ts [--requests N] [--seed N]"].join("\n"));
+    Deno.exit(2);
+  }
+  await simulate(flags);
+  await heartbeats(flags.seed);
+}
+
+async function simulate({ requests, seed }: { requests: number; seed: number }): Promise<void> {
+  const random = new Random(seed);
+  gc();
+  const beforeBytes = Deno.memoryUsage().heapUsed;
+  const cluster = new Cluster(0);
+  for (let hive = 0; hive < HIVES; hive++) cluster.report(Heartbeat.parse(reportOf(hive, random)), 0);
+  gc();
+  const stateMb = (Deno.memoryUsage().heapUsed - beforeBytes) / 1e6;
+
+  let nowMs = 0;
+  const scheduler = new Scheduler({
+    cluster,
+    queueLimit: QUEUE_LIMIT,
+    replicateAfterMs: 0,
+    startLoad: () => Promise.reject(new Error("every model is loaded")),
+    log: createLogger({ part: "simulation", level: "error", format: "json", write: () => {} }),
+    now: () => nowMs,
+  });
+  const agenda = new Agenda();
+  const served = new Float64Array(KEYS);
+  const decisionsUs: number[] = [];
+  const waits = { interactive: 0, batch: 0 };
+  let longestMs = 0;
+  let refused = 0;
+  let hits = 0;
+  const timed = <T>(act: () => T): T => {
+    const start = performance.now();
+    const result = act();
+    decisionsUs.push((performance.now() - start) * 1000);
+    return result;
+  };
+  const slots = HIVES * WORKERS_PER_HIVE * SLOTS;
+  // Keys ask for answers of different lengths and some for twice as many as others, all for more than their share.
+  const lengthOf = (key: number) => 50 + 30 * (key % 10);
+  const shareOfAll = slots * TOKENS_PER_SECOND / KEYS;
+  const perSecondOf = (key: number) => OVERLOAD * (1 + key % 2) * shareOfAll / lengthOf(key);
+  const perSecond = Array.from({ length: KEYS }, (_, key) => perSecondOf(key)).reduce(
+    (sum, one) => sum + one,
+    0,
+  );
+  const keys = Array.from(
+    { length: KEYS },
+    (_, key) => Array<number>(Math.round(10_000 * perSecondOf(key) / perSecond)).fill(key),
+  ).flat();
+  const signal = new AbortController().signal;
+  let ended = 0;
+  let accepted = 0;
+
+  const arrive = (id: number) => {
+    const key = random.pick(keys);
+    const tokens = lengthOf(key);
+    const prefix = random.integer(0, PREFIXES - 1);
+    const priority = random.chance(20) ? "batch" : "interactive";
+    const sinceMs = nowMs;
+    const asked = timed(() =>
+      scheduler.acquire({
+        ...{ id: String(id), key: `key-${key}`, share: 1, model: `model-${random.integer(0, MODELS - 1)}` },
+        ...{ priority, tokens, sinceMs, deadlineMs: Infinity, begun: false, promptTokens: 512 },
+        blocks: blocksOf(prefix),
+      }, { signal })
+    );
+    asked.then((lease) => {
+      accepted++;
+      if (lease.sharedTokens > 0) hits++;
+      const waitedMs = nowMs - sinceMs;
+      waits[priority] = Math.max(waits[priority], waitedMs);
+      longestMs = Math.max(longestMs, waitedMs);
+      start(lease, { key, tokens });
+    }, (error) => {
+      if (!(error instanceof RbeeError) || error.code !== "QUEUE_FULL") throw error;
+      refused++;
+    });
+  };
+  const start = (lease: Lease, what: { key: number; tokens: number }) => {
+    agenda.add(nowMs + what.tokens * 1000 / TOKENS_PER_SECOND, () => {
+      served[what.key] += what.tokens;
+      ended++;
+      timed(() => lease.done(what.tokens));
+    });
+  };
+
+  const startedMs = performance.now();
+  let arrivals = 0;
+  const nextArrival = () => {
+    if (arrivals === requests) return;
+    agenda.add(nowMs - Math.log(1 - random.next()) * 1000 / perSecond, () => {
+      arrive(arrivals++);
+      nextArrival();
+    });
+  };
+  nextArrival();
+  // Fairness is measured while all keys want more than there is, not when the last requests run out.
+  let fairShares: Float64Array | undefined;
+  for (let event = agenda.next(); event !== undefined; event = agenda.next()) {
+    nowMs = event.atMs;
+    event.act();
+    // What was given is taken before time goes on.
+    await Promise.resolve();
+    await Promise.resolve();
+    await Promise.resolve();
+    await Promise.resolve();
+    if (arrivals === requests && fairShares === undefined) fairShares = served.slice();
+  }
+  decisionsUs.sort((a, b) => a - b);
+  const percentile = (p: number) =>
+    decisionsUs[Math.min(decisionsUs.length - 1, Math.floor(decisionsUs.length * p))];
+  console.log(
+    `${HIVES} hives, ${
+      HIVES * WORKERS_PER_HIVE
+    } workers, ${slots} slots, ${MODELS} models, ${KEYS} equal keys:`,
+  );
+  console.log(
+    `  state: ${stateMb.toFixed(1)} MB of heap, ${BLOCKS_PER_WORKER} prompt blocks for each worker`,
+  );
+  console.log(
+    `  ${requests} requests, each key for ${OVERLOAD} or ${
+      2 * OVERLOAD
+    } × its share: ${accepted} served, ${refused} refused (queue of ${QUEUE_LIMIT} full), ` +
+      `${accepted - ended + scheduler.waiting} left over; ${
+        Math.round(100 * hits / accepted)
+      } % went where their prompt began`,
+  );
+  console.log(
+    `  decision: p50 ${percentile(0.5).toFixed(0)} µs, p99 ${percentile(0.99).toFixed(0)} µs, most ${
+      (percentile(1) / 1000).toFixed(1)
+    } ms, of ${decisionsUs.length}`,
+  );
+  console.log(`  fairness (Jain, tokens of each key): ${jain(fairShares ?? served).toFixed(4)}`);
+  console.log(
+    `  longest wait: interactive ${(waits.interactive / 1000).toFixed(1)} s, batch ${
+      (waits.batch / 1000).toFixed(1)
+    } s, ` +
+      `of ${(nowMs / 1000).toFixed(0)} s`,
+  );
+  console.log(`  computed in ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
+}
+
+/** 1: all the same; 1/n: one has everything. */
+function jain(shares: Float64Array): number {
+  const sum = shares.reduce((total, share) => total + share, 0);
+  return sum * sum / (shares.length * shares.reduce((total, share) => total + share * share, 0));
+}
+
+/** Every prefix is held by some workers. */
+function blocksOf(prefix: number): number[] {
+  return [0, 1, 2, 3].map((block) => prefix * 16 + block + 1);
+}
+
+function reportOf(hive: number, random: Random): HeartbeatInput {
+  return {
+    node_name: `hive-${hive}`,
+    instance: `instance-${hive}`,
+    hive_url: `http://10.0.${hive >> 8}.${hive & 255}:9200`,
+    api_key: "key-of-the-hive",
+    version: "0.1.0",
+    memory: { total_mb: 64_000, free_mb: 8_000, reserve_mb: 512 },
+    devices: [{
+      ...{ backend: "cpu", index: 0, name: "CPU", description: "a processor" },
+      ...{ memory_total_mb: 64_000, memory_free_mb: 8_000 },
+    }],
+    models: Array.from(
+      { length: 10 },
+      (_, i) => ({ model_ref: `model-${(hive * 10 + i) % MODELS}`, size_bytes: 4e9 }),
+    ),
+    workers: Array.from({ length: WORKERS_PER_HIVE }, (_, i) => ({
+      ...{
+        worker_id: `worker-${hive}-${i}`,
+        url: `http://10.0.${hive >> 8}.${hive & 255}:${8001 + i}`,
+        api_key: "key",
+      },
+      ...{ model_ref: `model-${(hive * 10 + i) % MODELS}`, backend: "cpu", device: 0, state: "idle" },
+      ...{
+        slots_total: SLOTS,
+        slots_available: SLOTS,
+        pinned: false,
+        memory_mb: 5_000,
+        last_activity_unix: 0,
+      },
+      ...{ context: 4_096, embeds: false },
+      blocks: encodeBlocks(
+        Array.from({ length: BLOCKS_PER_WORKER / 4 }, () => blocksOf(random.integer(0, PREFIXES - 1))).flat(),
+      ),
+    })),
+  };
+}
+
+/** A real queen, told by a thousand hives every five seconds. */
+async function heartbeats(seed: number): Promise<void> {
+  const random = new Random(seed, 1);
+  await using home = await tempHome();
+  await using queen = await startQueen({ home });
+  const send = (report: HeartbeatInput) =>
+    fetch(`${queen.url}/v2/hives/heartbeat`, {
+      method: "POST",
+      headers: { Authorization: `Bearer ${CLUSTER_KEY}`, "Content-Type": "application/json" },
+      body: JSON.stringify(report),
+    }).then(async (response) => {
+      if (!response.ok) throw new Error(await response.text());
+      await response.body?.cancel();
+    });
+  const reports = Array.from({ length: HIVES }, (_, hive) => reportOf(hive, random));
+  for (const report of reports) await send(report);
+  // From now on as a hive does it: what has not changed is not told again. One worker in ten has read new prompts.
+  const cpuSeconds = async () => {
+    const fields = (await Deno.readTextFile(`/proc/${queen.pid}/stat`)).split(") ")[1].split(" ");
+    return (Number(fields[11]) + Number(fields[12])) / 100;
+  };
+  const cpuBefore = await cpuSeconds();
+  const startMs = performance.now();
+  const gapMs = HEARTBEAT_INTERVAL_MS / HIVES;
+  const sent: Promise<void>[] = [];
+  for (let i = 0; i < HEARTBEAT_ROUNDS * HIVES; i++) {
+    const { workers, devices: _, models: __, ...rest } = reports[i % HIVES];
+    const told = workers.map(({ blocks, ...worker }) => random.chance(10) ? { ...worker, blocks } : worker);
+    sent.push(send({ ...rest, workers: told }));
+    const aheadMs = (i + 1) * gapMs - (performance.now() - startMs);
+    if (aheadMs > 1) await new Promise((resolve) => setTimeout(resolve, aheadMs));
+  }
+  await Promise.all(sent);
+  const seconds = (performance.now() - startMs) / 1000;
+  const used = await cpuSeconds() - cpuBefore;
+  const memory = /VmHWM:\s+(\d+)/.exec(await Deno.readTextFile(`/proc/${queen.pid}/status`))![1];
+  console.log(
+    `heartbeats of ${HIVES} hives every ${HEARTBEAT_INTERVAL_MS / 1000} s, over HTTP: ${
+      (100 * used / seconds).toFixed(1)
+    } % of a core ` +
+      `over ${seconds.toFixed(0)} s; the queen's greatest resident memory ${
+        (Number(memory) * 1024 / 1e6).toFixed(0)
+      } MB`,
+  );
+}
+
+/** With `--v8-flags=--expose-gc`; else memory is only about right. */
+function gc(): void {
+  (globalThis as { gc?: () => void }).gc?.();
+}
