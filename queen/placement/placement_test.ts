@@ -1,0 +1,155 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import * as fc from "fast-check";
+import { explain } from "./explain.ts";
+import { place } from "./placement.ts";
+import type { ClusterView, NodeView, Wish, WorkerView } from "./view.ts";
+
+function worker(over: Partial<WorkerView> = {}): WorkerView {
+  return {
+    ...{ id: "w", node: "n", model: "m", backend: "cpu", device: 0, state: "ready", slots: 4, busy: 0 },
+    ...{ blocks: new Set(), memoryMb: 1_000, pinned: false, lastUsedMs: 0, context: 4_096 },
+    ...over,
+  };
+}
+
+function node(over: Partial<NodeView> = {}): NodeView {
+  return {
+    ...{ name: "n", presence: "up", models: new Map(), workers: [], refusals: new Map(), loads: 0 },
+    devices: [{ backend: "cpu", index: 0, freeMb: 8_000, totalMb: 16_000 }],
+    ...over,
+  };
+}
+
+function cluster(nodes: readonly NodeView[], over: Partial<ClusterView> = {}): ClusterView {
+  return {
+    nodes: () => nodes,
+    node: (name) => nodes.find((one) => one.name === name),
+    workersOf: (model) =>
+      nodes.filter(({ presence }) => presence === "up").flatMap(({ workers }) => [...workers])
+        .filter((one) => one.model === model),
+    loadsOf: () => 0,
+    sizeOf: () => undefined,
+    settling: false,
+    ...over,
+  };
+}
+
+const WISH: Wish = { model: "m", promptTokens: 320 };
+
+Deno.test("a free slot is taken where the prompt is, unless reading it elsewhere is faster", () => {
+  const blocks = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+  const holds = worker({ id: "holds", blocks: new Set(blocks), slots: 64 });
+  const other = worker({ id: "other", slots: 64 });
+  const decide = (busy: number) =>
+    place({ ...WISH, blocks }, cluster([node({ workers: [other, { ...holds, busy }] })]), 0);
+  const quiet = decide(0);
+  assert(quiet.kind === "run");
+  assertEquals([quiet.worker.id, quiet.sharedTokens], ["holds", 288]);
+  const alsoQuiet = decide(8);
+  assertEquals(alsoQuiet.kind === "run" && alsoQuiet.worker.id, "holds");
+  const overloaded = decide(20);
+  assertEquals(overloaded.kind === "run" && overloaded.worker.id, "other");
+});
+
+Deno.test("of two that know nothing of a prompt the one with more room takes it", () => {
+  const workers = [worker({ id: "full", blocks: new Set([1, 2]) }), worker({ id: "empty" })];
+  const decision = place(WISH, cluster([node({ workers })]), 0);
+  assertEquals(decision.kind === "run" && decision.worker.id, "empty");
+});
+
+Deno.test("a model is loaded where it fits: without others leaving, then where its files are", () => {
+  const models = new Map([["m", 4e9]]);
+  const small = [{ backend: "cpu" as const, index: 0, freeMb: 1_000, totalMb: 16_000 }];
+  const idle = worker({ id: "idle", model: "x", memoryMb: 6_000, lastUsedMs: 1 });
+  const older = worker({ id: "older", model: "y", memoryMb: 6_000, lastUsedMs: 0 });
+  const hasFiles = node({ name: "files", models });
+  const hasRoom = node({ name: "room" });
+  const mustEvict = node({ name: "evicts", models, devices: small, workers: [idle, older] });
+  const where = (nodes: NodeView[]) => place(WISH, cluster(nodes, { sizeOf: () => 4e9 }), 0);
+  const best = where([mustEvict, hasRoom, hasFiles]);
+  assertEquals(best.kind === "load" && [best.node, best.evicts], ["files", []]);
+  const next = where([mustEvict, hasRoom]);
+  assertEquals(next.kind === "load" && next.node, "room");
+  const last = where([mustEvict]);
+  assertEquals(last.kind === "load" && [last.node, last.evicts], ["evicts", ["older"]]);
+  const pinned = { ...mustEvict, workers: [{ ...idle, pinned: true }, { ...older, busy: 1 }] };
+  assertEquals(where([pinned]).kind, "wait");
+});
+
+Deno.test("one load is enough, and a second worker is only wanted on another machine with room", () => {
+  const full = worker({ busy: 4 });
+  const loading = cluster([node()], { loadsOf: () => 1 });
+  assertEquals(place(WISH, loading, 0).kind, "wait");
+  const one = node({ workers: [full] });
+  assertEquals(place(WISH, cluster([one]), 0).kind, "wait");
+  assertEquals(place({ ...WISH, grow: true }, cluster([one]), 0).kind, "wait");
+  const grown = place({ ...WISH, grow: true }, cluster([one, node({ name: "second" })]), 0);
+  assertEquals(grown.kind === "load" && grown.node, "second");
+});
+
+Deno.test("what can never be says why, and what may come is waited for", () => {
+  const refused = (code: string) =>
+    node({ refusals: new Map([["m", { untilMs: 10, code, message: "Its words." }]]) });
+  const never = place(WISH, cluster([refused("MODEL_NOT_FOUND")]), 5);
+  assertEquals(never, { kind: "never", code: "MODEL_NOT_FOUND", why: "Its words." });
+  assertEquals(place(WISH, cluster([refused("NODE_UNREACHABLE")]), 5).kind, "wait");
+  assertEquals(place(WISH, cluster([refused("MODEL_NOT_FOUND")]), 11).kind, "load");
+  const none = place(WISH, cluster([]), 0);
+  assertEquals(none.kind === "never" && none.code, "NODE_UNREACHABLE");
+  assertEquals(place(WISH, cluster([], { settling: true }), 0).kind, "wait");
+  const unknown = place({ ...WISH, node: "x" }, cluster([node()]), 0);
+  assertEquals(unknown.kind === "never" && unknown.code, "NODE_NOT_FOUND");
+  assertEquals(place({ ...WISH, node: "n" }, cluster([node({ presence: "stale" })]), 0).kind, "wait");
+  const long = place({ ...WISH, context: 9_000 }, cluster([node({ workers: [worker()] })]), 0);
+  assertEquals(long.kind === "never" && long.code, "INVALID_REQUEST");
+});
+
+Deno.test("explain has a word on every machine, and says what would help", () => {
+  const nodes = [
+    node({ name: "free", workers: [worker({ id: "w1" })] }),
+    node({ name: "busy", workers: [worker({ id: "w2", busy: 4 })] }),
+    node({ name: "small", devices: [{ backend: "cpu", index: 0, freeMb: 10, totalMb: 20 }] }),
+    node({ name: "gone", presence: "down" }),
+  ];
+  const told = explain(WISH, cluster(nodes, { sizeOf: () => 4e9 }), 0);
+  assertEquals(told.decision, "run");
+  assertEquals(told.nodes.map(({ verdict }) => verdict), ["serves", "busy", "no", "no"]);
+  assertMatch(told.nodes[2].why, /needs 4,800 MB, cpu:0 has 10 MB free/);
+  assertMatch(told.nodes[2].remedy!, /smaller quantisation/);
+  assertMatch(told.nodes[3].why, /down/);
+});
+
+Deno.test("whatever the cluster, work only goes to a ready worker of its model with a free slot on a machine that is up", () => {
+  const anyWorker = fc.record({
+    model: fc.constantFrom("m", "x"),
+    state: fc.constantFrom("ready" as const, "loading" as const, "leaving" as const),
+    busy: fc.integer({ min: 0, max: 4 }),
+    backend: fc.constantFrom("cpu" as const, "cuda" as const),
+  });
+  const anyNode = fc.record({
+    presence: fc.constantFrom("up" as const, "stale" as const, "down" as const),
+    workers: fc.array(anyWorker, { maxLength: 4 }),
+  });
+  const anyWish = fc.record({
+    node: fc.option(fc.constantFrom("n0", "n1"), { nil: undefined }),
+    backend: fc.option(fc.constantFrom("cpu" as const, "cuda" as const), { nil: undefined }),
+  });
+  fc.assert(fc.property(fc.array(anyNode, { maxLength: 3 }), anyWish, (drawn, wish) => {
+    const nodes = drawn.map(({ presence, workers }, i) =>
+      node({
+        name: `n${i}`,
+        presence,
+        workers: workers.map((one, j) => worker({ ...one, id: `w${i}-${j}`, node: `n${i}` })),
+      })
+    );
+    const decision = place({ ...WISH, ...wish }, cluster(nodes), 0);
+    const fitting = nodes.filter(({ presence, name }) => presence === "up" && (wish.node ?? name) === name)
+      .flatMap(({ workers }) => [...workers])
+      .filter(({ model, state, busy, backend }) =>
+        model === "m" && state === "ready" && busy < 4 && (wish.backend ?? backend) === backend
+      );
+    assertEquals(decision.kind === "run", fitting.length > 0);
+    if (decision.kind === "run") assert(fitting.includes(decision.worker));
+    assert(decision.why.length > 0);
+  }));
+});
