@@ -22,6 +22,10 @@ const SIZE_FACTOR = 1.2;
 /** The best first. */
 const BACKEND_ORDER: readonly BackendName[] = ["cuda", "metal", "vulkan", "cpu"];
 
+/** Costs that no measurement tells apart: by this factor, and by this many ms. */
+const ABOUT_THE_SAME = 1.25;
+const ABOUT_THE_SAME_MS = 1;
+
 /** Decides. Looks at the workers of the model, and at machines only when none of them is there. */
 export function place(wish: Wish, cluster: ClusterView, nowMs: number): Decision {
   if (wish.node !== undefined) {
@@ -31,7 +35,7 @@ export function place(wish: Wish, cluster: ClusterView, nowMs: number): Decision
   let serving = 0;
   let loading = 0;
   let unfit: string | undefined;
-  let best: { worker: WorkerView; shared: number; cost: number } | undefined;
+  const free: { worker: WorkerView; shared: number }[] = [];
   for (const worker of cluster.workersOf(wish.model)) {
     if (worker.state === "leaving" || !matches(worker, wish)) continue;
     if (worker.state === "loading") {
@@ -45,14 +49,10 @@ export function place(wish: Wish, cluster: ClusterView, nowMs: number): Decision
     }
     serving++;
     if (worker.busy >= worker.slots) continue;
-    const shared = sharedTokens(worker, wish);
-    const cost = costMs(worker, { wish, shared: Math.max(shared, sessionTokens(worker, wish)) });
-    if (best === undefined || cost < best.cost || (cost === best.cost && prefers(worker, best.worker))) {
-      best = { worker, shared, cost };
-    }
+    free.push({ worker, shared: sharedTokens(worker, wish) });
   }
-  if (best !== undefined && !wish.grow) {
-    const { worker, shared } = best;
+  if (free.length > 0 && !wish.grow) {
+    const { worker, shared } = cheapest(free, wish);
     const why = `${worker.id} on ${worker.node} has a free slot${
       shared > 0 ? ` and holds ${shared} tokens of this prompt` : ""
     }.`;
@@ -111,14 +111,34 @@ function workerProblem(worker: WorkerView, wish: Wish): string | undefined {
 }
 
 /**
- * What the first token costs there: reading what is not in the cache, slower the more others compute beside it. So
- * the one that holds the prompt is preferred until it is so busy that reading it anew elsewhere is faster.
+ * What the first token costs: reading what is not in the cache, slower the more others compute beside it. So the one that
+ * holds the prompt is preferred until it is so busy that reading it anew elsewhere is faster. Who was never measured is
+ * thought to be as fast as the others, and of those that cost about the same the one with less to lose is taken.
  */
-function costMs(worker: WorkerView, what: { wish: Wish; shared: number }): number {
-  const { promptTokens = BLOCK_TOKENS } = what.wish;
-  const rest = Math.max(1, promptTokens - what.shared);
-  const perSecond = worker.readsPerSecond ?? DEFAULT_READS_PER_SECOND;
-  return rest * 1000 / perSecond * (1 + worker.busy);
+function cheapest<Free extends { worker: WorkerView; shared: number }>(
+  free: readonly Free[],
+  wish: Wish,
+): Free {
+  const { promptTokens = BLOCK_TOKENS } = wish;
+  const measured = free.flatMap(({ worker }) => worker.readsPerSecond ?? []);
+  const usual = measured.length === 0
+    ? DEFAULT_READS_PER_SECOND
+    : measured.reduce((sum, one) => sum + one, 0) / measured.length;
+  let least = Infinity;
+  const costs = free.map(({ worker, shared }) => {
+    const held = Math.max(shared, sessionTokens(worker, wish));
+    const rest = Math.max(1, promptTokens - held);
+    const cost = rest * 1000 / (worker.readsPerSecond ?? usual) * (1 + worker.busy);
+    least = Math.min(least, cost);
+    return cost;
+  });
+  const most = least * ABOUT_THE_SAME + ABOUT_THE_SAME_MS;
+  let best: Free | undefined;
+  for (const [i, one] of free.entries()) {
+    if (costs[i] > most) continue;
+    if (best === undefined || prefers(one.worker, best.worker)) best = one;
+  }
+  return best!;
 }
 
 /** Of two that cost the same, the one that has less to lose: most slots free, least in its cache. */

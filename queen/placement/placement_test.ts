@@ -45,7 +45,7 @@ Deno.test("a free slot is taken where the prompt is, unless reading it elsewhere
   const quiet = decide(0);
   assert(quiet.kind === "run");
   assertEquals([quiet.worker.id, quiet.sharedTokens], ["holds", 288]);
-  const alsoQuiet = decide(8);
+  const alsoQuiet = decide(4);
   assertEquals(alsoQuiet.kind === "run" && alsoQuiet.worker.id, "holds");
   const overloaded = decide(20);
   assertEquals(overloaded.kind === "run" && overloaded.worker.id, "other");

@@ -209,11 +209,13 @@ bool Engine::receive() {
   return !closing_;
 }
 
-// Puts a request into the free slot whose cache shares the longest prefix with its prompt, the least recently
-// used among equals.
+// Puts a request into the free slot whose cache shares the longest prefix with its prompt. What all prompts
+// begin with is no reason to throw away the rest of somebody's conversation: a slot that would lose more than it
+// gives is taken only in its turn, the least recently used first.
 void Engine::start(std::unique_ptr<Request> request) {
   Slot* best = nullptr;
   size_t shared = 0;
+  bool gives = false;
   for (Slot& slot : slots_) {
     if (slot.request) {
       continue;
@@ -221,9 +223,13 @@ void Engine::start(std::unique_ptr<Request> request) {
     const auto pair =
         std::mismatch(slot.cache.begin(), slot.cache.end(), request->prompt.begin(), request->prompt.end());
     const size_t prefix = request->repeatable ? 0 : static_cast<size_t>(pair.first - slot.cache.begin());
-    if (best == nullptr || prefix > shared || (prefix == shared && slot.last_used < best->last_used)) {
+    const bool worth = prefix > 0 && 2 * prefix >= slot.cache.size();
+    const bool longer = worth && (!gives || prefix > shared);
+    const bool staler = worth == gives && (!worth || prefix == shared) && best && slot.last_used < best->last_used;
+    if (best == nullptr || longer || staler) {
       best = &slot;
       shared = prefix;
+      gives = worth;
     }
   }
   if (best == nullptr) {
