@@ -154,6 +154,8 @@ export const ConfigSchema = z.strictObject({
   }).prefault({}),
   queen: z.strictObject({
     listen: ListenText.prefault(`127.0.0.1:${DEFAULT_QUEEN_PORT}`),
+    /** Host name under which other machines reach this one; absent: the listening address. */
+    advertise: z.string().min(1).optional(),
     /** Requests that may wait. */
     queue_limit: numeric("expected a number").pipe(z.int().min(1).max(100_000)).default(100),
     /** Seconds that a request may take when it does not say. */

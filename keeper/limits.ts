@@ -77,9 +77,6 @@ export const CLOCK_SKEW_SECONDS = 5;
 export const DISK_LOW_MB = 5_000;
 /** Free memory below which the doctor warns. */
 export const MEMORY_LOW_MB = 1_000;
-
-/** Longest wait for ssh to connect. */
-export const SSH_CONNECT_TIMEOUT_SECONDS = 10;
 /** Longest wait for a hive that was started on another machine. */
 export const REMOTE_START_TIMEOUT_MS = 30_000;
 

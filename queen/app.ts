@@ -16,6 +16,7 @@ import { QUEEN_ROUTES } from "../protocol/routes.ts";
 import { eventStream, type EventWriter } from "../protocol/sse.ts";
 import type { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
+import type { RemoteNodes } from "./remote_nodes.ts";
 import { explain } from "./placement/explain.ts";
 import { frontDoorRoutes } from "./work/front_door.ts";
 import type { Tasks } from "./work/tasks.ts";
@@ -25,6 +26,7 @@ export interface QueenAppOptions {
   parts: QueenParts;
   tasks: Tasks;
   nodes: Nodes;
+  remote: RemoteNodes;
   /** The queen's own key. */
   apiKey: string;
   /** Why she can't work at present, or undefined. */
@@ -35,7 +37,7 @@ const Nothing = z.strictObject({});
 
 /** Builds the interface. */
 export function createQueenApp(options: QueenAppOptions): App {
-  const { parts, tasks, nodes } = options;
+  const { parts, tasks, nodes, remote } = options;
   const { cluster, scheduler, loads, keys, metrics, now } = parts;
 
   const heartbeat: Handler = async ({ body }) => {
@@ -107,6 +109,12 @@ export function createQueenApp(options: QueenAppOptions): App {
       })),
     });
 
+  const onNode = (act: (name: string) => Promise<void>): Handler => async ({ body }) => {
+    const { node_name: name } = await body(NodeRequest);
+    await act(name);
+    return Response.json((await nodes.list()).find(({ node_name }) => node_name === name));
+  };
+
   const removeNode: Handler = async ({ body }) => {
     await nodes.remove((await body(NodeRequest)).node_name);
     return new Response(null, { status: 204 });
@@ -146,6 +154,8 @@ export function createQueenApp(options: QueenAppOptions): App {
         },
       },
       { spec: QUEEN_ROUTES.removeNode, handle: removeNode },
+      { spec: QUEEN_ROUTES.startNode, handle: onNode((name) => remote.start(name)) },
+      { spec: QUEEN_ROUTES.stopNode, handle: onNode((name) => remote.stop(name)) },
       {
         spec: QUEEN_ROUTES.metrics,
         handle: () => {

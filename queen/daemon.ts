@@ -8,7 +8,7 @@ import type { LoadedConfig } from "../home/config.ts";
 import { fingerprint } from "../home/keys.ts";
 import { ensureHome } from "../home/paths.ts";
 import { VERSION } from "../protocol/version.ts";
-import { CLOSE_TIMEOUT_MS, DRAIN_TIMEOUT_MS, STORE_TIMEOUT_MS } from "./limits.ts";
+import { CLOSE_TIMEOUT_MS, DRAIN_TIMEOUT_MS, NODE_STOP_TIMEOUT_MS, STORE_TIMEOUT_MS } from "./limits.ts";
 import { createQueen } from "./queen.ts";
 
 /**
@@ -23,14 +23,17 @@ export async function runDaemon({ config, home }: LoadedConfig): Promise<number>
   await ensureHome(home);
   using _lock = await lockHome(home, "queen");
   const apiKey = await ownKey({ config, home, hostname: listen.hostname });
-  const queen = await createQueen({ home, config, apiKey, env: Deno.env, log });
+  let url = "";
+  const queen = await createQueen({ home, config, apiKey, env: Deno.env, log, ownUrl: () => url });
   const service = serviceManager({ env: Deno.env, log });
   let server: RunningServer | undefined;
   const start = async () => {
     server = startServer(queen.app, { listen, log });
     await queen.start();
     const { hostname, port } = server.address;
-    const url = `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+    const host = config.queen.advertise ??
+      (hostname === "0.0.0.0" || hostname === "::" ? Deno.hostname() : hostname);
+    url = `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
     log.info("queen ready", {
       url,
       version: VERSION,
@@ -51,6 +54,7 @@ export async function runDaemon({ config, home }: LoadedConfig): Promise<number>
         return queen.drain(signal);
       },
     },
+    { name: "hives started from here", timeoutMs: NODE_STOP_TIMEOUT_MS, run: () => queen.stopHives() },
     { name: "server", timeoutMs: CLOSE_TIMEOUT_MS, run: () => server?.close() },
     { name: "store", timeoutMs: STORE_TIMEOUT_MS, run: () => queen.close() },
     { name: "service manager", timeoutMs: STORE_TIMEOUT_MS, run: () => service.close() },

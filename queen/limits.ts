@@ -57,6 +57,13 @@ export const ABANDONED_AFTER_MS = 10_000;
 /** Sessions whose last worker is remembered. */
 export const SESSIONS_MAX = 20_000;
 
+/** Time for a hive to be started over ssh and to report. */
+export const NODE_START_TIMEOUT_MS = 90_000;
+/** Time for a hive to be stopped over ssh: 30 s for its workers, and the way there. */
+export const NODE_STOP_TIMEOUT_MS = 45_000;
+/** Pause between two looks whether it has reported. */
+export const NODE_LOOK_INTERVAL_MS = 100;
+
 /** Time for all answers to come to their end when the queen leaves. */
 export const DRAIN_TIMEOUT_MS = 25_000;
 /** Time for that step of her shutdown. */

@@ -13,6 +13,7 @@ import { QueenMetrics } from "./metrics.ts";
 import { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
 import { RecentMap } from "./recent_map.ts";
+import { RemoteNodes } from "./remote_nodes.ts";
 import { homeSeal } from "./store/seal.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
 import { Answers } from "./work/answers.ts";
@@ -29,6 +30,8 @@ export interface QueenOptions {
   /** The queen's own key. */
   apiKey: string;
   env: Environment;
+  /** Where other machines reach her; asked when it is needed, because a port may not be known before it is bound. */
+  ownUrl: () => string;
   log: Logger;
 }
 
@@ -41,6 +44,8 @@ export interface Queen {
   start(): Promise<void>;
   /** Takes nothing more, and gives what runs a moment to end; tasks are left to the next queen. */
   drain(signal: AbortSignal): Promise<void>;
+  /** Stops the hives that were started from here. */
+  stopHives(): Promise<void>;
   /** The last step. */
   close(): Promise<void>;
 }
@@ -73,10 +78,11 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   };
   const tasks = new Tasks({ parts, store, seal, log });
   const nodes = new Nodes({ store, cluster, apiKey, log });
+  const remote = new RemoteNodes({ nodes, cluster, apiKey, log, signal, ownUrl: options.ownUrl });
   let tick: ReturnType<typeof setInterval> | undefined;
   return {
     app: createQueenApp({
-      ...{ parts, tasks, nodes, apiKey },
+      ...{ parts, tasks, nodes, remote, apiKey },
       notReady: () => signal.aborted ? "The queen is shutting down." : undefined,
     }),
     ...{ parts, tasks },
@@ -97,6 +103,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
       // Streams of the front door end with their connections, which the server gives a moment of its own.
       limit.throwIfAborted();
     },
+    stopHives: () => remote.stopStarted(),
     async close() {
       await store.close();
     },

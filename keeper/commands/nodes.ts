@@ -12,7 +12,7 @@ import type { CommandContext, PhaseContext } from "../context.ts";
 import { knownNodes, LOCALHOST, resolveNode } from "../node.ts";
 import { hiveClient } from "../phases/reach_hive.ts";
 import { openRegistry } from "../registry.ts";
-import { sshDestination } from "../ssh.ts";
+import { sshDestination } from "../../home/ssh.ts";
 import type { NodesAddFlags, NodesListFlags, OneNodeFlags } from "../table/nodes.ts";
 import { textTable } from "../text_table.ts";
 

@@ -6,6 +6,8 @@ import { editConfig } from "../../home/config_file.ts";
 import type { NodeConfig } from "../../home/config_schema.ts";
 import { newKey } from "../../home/keys.ts";
 import { HOME_MODE, PRIVATE_FILE_MODE } from "../../home/paths.ts";
+import { DEFAULT_INSTALL_PATH, inFolder, START_HIVE, STOP_HIVE, there } from "../../home/remote_hive.ts";
+import { shellWord } from "../../home/ssh.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { isSilence, RbeeError } from "../../protocol/errors.ts";
 import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
@@ -14,7 +16,6 @@ import type { CommandContext, PhaseContext } from "../context.ts";
 import { HIVE_START_POLL_MS, REMOTE_START_TIMEOUT_MS } from "../limits.ts";
 import { resolveNode } from "../node.ts";
 import { hiveClient } from "../phases/reach_hive.ts";
-import { runOver, shellWord } from "../ssh.ts";
 import type { NodesInstallFlags, OneNodeFlags } from "../table/nodes.ts";
 
 /** `nodes start`. */
@@ -28,7 +29,6 @@ export const SETUP_INSTALL: LoadedCommand<Omit<NodesInstallFlags, "name"> & { no
   run: (context, { node, ...flags }) => runInstall(context, { name: node, ...flags }),
 };
 
-const DEFAULT_INSTALL_PATH = ".local/share/rbee";
 /** Of this installation, what another machine makes for itself or has no use for. */
 const NOT_COPIED = [".git", ".cache", "node_modules", "worker/native/build", "worker/native/llama.cpp"];
 
@@ -64,13 +64,6 @@ async function remoteNode(name: string): Promise<RemoteNode> {
   };
 }
 
-/** Goes where rbee is installed, or says that it is not. */
-function inFolder(folder: string, script: string): string {
-  return `cd && cd ${folder} 2>/dev/null && test -x packaging/rbee-keeper || { echo "rbee is not installed in $HOME/"${folder} >&2; exit 66; }
-command -v deno >/dev/null || { echo "there is no deno on the PATH of a login shell" >&2; exit 69; }
-${script}`;
-}
-
 async function runStart({ output, signal }: CommandContext, flags: OneNodeFlags): Promise<number> {
   const node = await remoteNode(flags.name);
   const context = { output, signal, correlationId: newCorrelationId() };
@@ -84,7 +77,7 @@ async function runStop({ output, signal }: CommandContext, flags: OneNodeFlags):
   const { name, ssh, folder } = await remoteNode(flags.name);
   output.say(`Stopping the hive on ${name} ...`);
   const said = await there(name, ssh, {
-    script: inFolder(folder, "packaging/rbee-keeper daemon stop --json"),
+    script: inFolder(folder, STOP_HIVE),
     signal,
   });
   const { stopped } = JSON.parse(said);
@@ -98,7 +91,7 @@ async function startThere(node: RemoteNode, context: PhaseContext): Promise<stri
   const { name, ssh, folder } = node;
   const { output, signal } = context;
   output.say(`Starting the hive on ${name} ...`);
-  await there(name, ssh, { script: inFolder(folder, "packaging/rbee-keeper daemon start --json"), signal });
+  await there(name, ssh, { script: inFolder(folder, START_HIVE), signal });
   const client = hiveClient(await resolveNode(name, await loadConfig()), context);
   const deadlineMs = performance.now() + REMOTE_START_TIMEOUT_MS;
   for (;;) {
@@ -124,23 +117,6 @@ async function startThere(node: RemoteNode, context: PhaseContext): Promise<stri
       }
       await delay(HIVE_START_POLL_MS, { signal });
     }
-  }
-}
-
-/** A script's own failure is about the machine, not a defect of this program. */
-async function there(name: string, ssh: string, options: Parameters<typeof runOver>[1]): Promise<string> {
-  try {
-    return await runOver(ssh, options);
-  } catch (error) {
-    if (!(error instanceof RbeeError) || error.code !== "INTERNAL") throw error;
-    const said = (error.details.log_tail as string[]).at(-1) ?? `exit code ${error.details.exit_code}`;
-    throw new RbeeError("NODE_UNREACHABLE", `${name} could not do it: ${said}`, {
-      details: {
-        ...error.details,
-        advice: error.details.exit_code === 66 ? [`Install it: rbee-keeper nodes install ${name}`] : [],
-      },
-      cause: error,
-    });
   }
 }
 

@@ -1,6 +1,6 @@
 /** A program on a pseudo-terminal (script(1)), as a person sits before it. */
 import { eventually } from "./eventually.ts";
-import { shellWord } from "../../keeper/ssh.ts";
+import { shellWord } from "../../home/ssh.ts";
 
 /** Time for something to show. */
 const SHOW_TIMEOUT_MS = 30_000;

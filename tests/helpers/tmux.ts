@@ -1,7 +1,7 @@
 /** A terminal whose screen can be read and whose window can be resized while a program runs in it: tmux. */
 import { join } from "@std/path";
 import { eventually } from "./eventually.ts";
-import { shellWord } from "../../keeper/ssh.ts";
+import { shellWord } from "../../home/ssh.ts";
 
 const SHOW_TIMEOUT_MS = 30_000;
 

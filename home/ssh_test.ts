@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { NodeConfig } from "../home/config_schema.ts";
+import { NodeConfig } from "./config_schema.ts";
 import { shellWord, sshDestination } from "./ssh.ts";
 
 Deno.test("a destination's port is a flag of ssh's, and nothing in it can be another", () => {

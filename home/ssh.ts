@@ -1,6 +1,8 @@
 /** Another machine's shell, for what can only be done there: installing, starting and stopping daemons. */
 import { RbeeError } from "../protocol/errors.ts";
-import { SSH_CONNECT_TIMEOUT_SECONDS } from "./limits.ts";
+
+/** Time for the other machine to answer at all. */
+const SSH_CONNECT_TIMEOUT_SECONDS = 10;
 
 /** ssh's own exit code: it never got as far as the other shell. */
 const SSH_FAILED = 255;

@@ -1,0 +1,134 @@
+/** Hives that the queen starts and stops on other machines, over the system's ssh. */
+import { delay } from "@std/async";
+import type { Logger } from "../daemon/log.ts";
+import { DEFAULT_INSTALL_PATH, inFolder, START_HIVE, STOP_HIVE, there } from "../home/remote_hive.ts";
+import { shellWord } from "../home/ssh.ts";
+import { RbeeError, toRbeeError } from "../protocol/errors.ts";
+import type { Cluster } from "./cluster/cluster.ts";
+import { NODE_LOOK_INTERVAL_MS, NODE_START_TIMEOUT_MS, NODE_STOP_TIMEOUT_MS } from "./limits.ts";
+import type { Nodes } from "./nodes.ts";
+import type { StoredNode } from "./store/store.ts";
+
+/** Options of {@linkcode RemoteNodes}. */
+export interface RemoteNodesOptions {
+  nodes: Nodes;
+  cluster: Cluster;
+  /** Where hives reach the queen; asked at each start. */
+  ownUrl: () => string;
+  /** The queen's own key. */
+  apiKey: string;
+  log: Logger;
+  /** Ends what is under way. */
+  signal: AbortSignal;
+}
+
+/** See above. */
+export class RemoteNodes {
+  readonly #options: RemoteNodesOptions;
+  /** Those that she has started: they end with her. */
+  readonly #started = new Set<string>();
+
+  /** Nothing is started by itself. */
+  constructor(options: RemoteNodesOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Starts a machine's hive and waits until it has reported here. Looks first whether the machine answers, lets the
+   * queen in, and has what is needed.
+   *
+   * @throws {RbeeError} `NODE_NOT_FOUND`, `INVALID_REQUEST` without a way to it, `NODE_UNREACHABLE` with what was said.
+   */
+  async start(name: string): Promise<void> {
+    const { nodes, cluster, ownUrl, apiKey, log, signal } = this.#options;
+    const node = await nodes.require(name);
+    const ssh = destinationOf(node);
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(NODE_START_TIMEOUT_MS)]);
+    try {
+      const beganMs = performance.now();
+      await there(name, ssh, { script: "true", signal: limit });
+      const latencyMs = Math.round(performance.now() - beganMs);
+      const folder = shellWord(node.installPath ?? DEFAULT_INSTALL_PATH);
+      // The key goes through a pipe: neither machine's list of processes shows it.
+      const script = inFolder(
+        folder,
+        `umask 077
+home=\${RBEE_HOME:-$HOME/.rbee}; mkdir -p "$home"
+read -r key; printf '%s\\n' "$key" > "$home/queen.key"
+export RBEE_HIVE_QUEEN=${shellWord(ownUrl())} RBEE_HIVE_NAME=${shellWord(name)}
+export RBEE_HIVE_QUEEN_KEY_FILE="$home/queen.key"
+${START_HIVE}`,
+      );
+      await there(name, ssh, { script, stdin: `${apiKey}\n`, signal: limit });
+      this.#started.add(name);
+      log.info("hive started over ssh", { node: name, ssh_latency_ms: latencyMs });
+      await this.#reported(name, limit);
+      await nodes.note(name, {
+        status: "reachable",
+        lastError: null,
+        lastConnectedUnix: Math.floor(Date.now() / 1000),
+        backends: [...new Set(cluster.node(name)!.devices.map(({ backend }) => backend))],
+      });
+    } catch (thrown) {
+      const error = limit.aborted && !signal.aborted ? notInTime(name) : toRbeeError(thrown);
+      await nodes.note(name, { status: "unreachable", lastError: error.message });
+      throw error;
+    }
+  }
+
+  /**
+   * Stops a machine's hive, and with it its workers.
+   *
+   * @throws {RbeeError} as {@linkcode start}.
+   */
+  async stop(name: string): Promise<void> {
+    const node = await this.#options.nodes.require(name);
+    await this.#stop(
+      node,
+      AbortSignal.any([this.#options.signal, AbortSignal.timeout(NODE_STOP_TIMEOUT_MS)]),
+    );
+  }
+
+  /** Stops all that were started from here. Never throws. */
+  async stopStarted(): Promise<void> {
+    const { nodes, log } = this.#options;
+    await Promise.all([...this.#started].map(async (name) => {
+      try {
+        await this.#stop(await nodes.require(name), AbortSignal.timeout(NODE_STOP_TIMEOUT_MS));
+      } catch (error) {
+        log.warn("hive that was started from here could not be stopped", { node: name, error });
+      }
+    }));
+  }
+
+  async #stop(node: StoredNode, signal: AbortSignal): Promise<void> {
+    const folder = shellWord(node.installPath ?? DEFAULT_INSTALL_PATH);
+    await there(node.name, destinationOf(node), { script: inFolder(folder, STOP_HIVE), signal });
+    this.#started.delete(node.name);
+    this.#options.log.info("hive stopped over ssh", { node: node.name });
+  }
+
+  async #reported(name: string, signal: AbortSignal): Promise<void> {
+    while (this.#options.cluster.node(name)?.presence !== "up") {
+      await delay(NODE_LOOK_INTERVAL_MS, { signal });
+    }
+  }
+}
+
+function destinationOf({ name, sshUser, sshHost, sshPort }: StoredNode): string {
+  if (sshHost === null) {
+    throw new RbeeError(
+      "INVALID_REQUEST",
+      `It is not known how to reach ${name} by ssh. Add it with ssh_host.`,
+    );
+  }
+  return `${sshUser === null ? "" : `${sshUser}@`}${sshHost}:${sshPort}`;
+}
+
+function notInTime(name: string): RbeeError {
+  return new RbeeError(
+    "NODE_UNREACHABLE",
+    `The hive of ${name} was started and has not reported here within ${NODE_START_TIMEOUT_MS / 1000} s. ` +
+      "If it ran before, stop it first; else see to it that it reaches this queen (queen.advertise) and read its log.",
+  );
+}
