@@ -1,7 +1,15 @@
 /** The documents that daemons tell of themselves: valid, complete, and true. */
 import { assert, assertEquals } from "@std/assert";
 import { Validator } from "@seriousme/openapi-schema-validator";
-import { FOREIGN_ROUTES, HIVE_ROUTES, type RouteSpec, WORKER_ROUTES } from "../protocol/routes.ts";
+import {
+  FOREIGN_ROUTES,
+  FRONT_DOOR_ROUTES,
+  HIVE_ROUTES,
+  QUEEN_ROUTES,
+  type RouteSpec,
+  WORKER_ROUTES,
+} from "../protocol/routes.ts";
+import { CLUSTER_KEY, startQueen } from "./helpers/cluster.ts";
 import { startHive } from "./helpers/daemons.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { startWorker } from "./helpers/worker_process.ts";
@@ -62,4 +70,10 @@ Deno.test("a hive's document is valid, names every route, and its schemas are th
   await using home = await tempHome();
   await using hive = await startHive({ home });
   await checked(hive, HIVE_ROUTES);
+});
+
+Deno.test("a queen's document is valid, names every route, and its schemas are those that are checked", async () => {
+  await using home = await tempHome();
+  await using queen = await startQueen({ home });
+  await checked({ url: queen.url, key: CLUSTER_KEY }, { ...QUEEN_ROUTES, ...FRONT_DOOR_ROUTES });
 });

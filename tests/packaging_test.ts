@@ -41,16 +41,25 @@ Deno.test({
   fn: async () => assertEquals(await complaints("user/rbee-hive.service", "--user"), ""),
 });
 
-Deno.test("the launcher starts the hive of its checkout, also through a link from elsewhere", async () => {
-  const folder = await Deno.makeTempDir();
-  try {
-    const link = join(folder, "rbee-hive");
-    await Deno.symlink(join(ROOT, "packaging", "rbee-hive"), link);
-    const PATH = `${dirname(Deno.execPath())}:${Deno.env.get("PATH")}`;
-    const { stdout } = await new Deno.Command(link, { args: ["--version"], cwd: folder, env: { PATH } })
-      .output();
-    assertEquals(new TextDecoder().decode(stdout).trim(), VERSION);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+for (const program of ["rbee-hive", "queen-rbee"]) {
+  Deno.test(`the launcher starts the ${program} of its checkout, also through a link from elsewhere`, async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      const link = join(folder, program);
+      await Deno.symlink(join(ROOT, "packaging", program), link);
+      const PATH = `${dirname(Deno.execPath())}:${Deno.env.get("PATH")}`;
+      const { stdout } = await new Deno.Command(link, { args: ["--version"], cwd: folder, env: { PATH } })
+        .output();
+      assertEquals(new TextDecoder().decode(stdout).trim(), VERSION);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  });
+}
+
+Deno.test("the queen's launcher and her task give V8 the same bounds", async () => {
+  const flagsIn = (text: string) => /--v8-flags=(\S+)/.exec(text)?.[1];
+  const { tasks } = JSON.parse(await Deno.readTextFile(join(ROOT, "deno.json")));
+  const launcher = await Deno.readTextFile(join(ROOT, "packaging", "queen-rbee"));
+  assertEquals(flagsIn(launcher), flagsIn(tasks.queen.command));
 });

@@ -17,6 +17,7 @@ const PARALLEL_FOLDERS = [
   "daemon",
   "keeper",
   "hive",
+  "queen",
   "tools",
   "tests/clients",
   "tests/conformance",

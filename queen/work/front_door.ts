@@ -1,10 +1,21 @@
 /** What clients of OpenAI and Anthropic call: each request goes to a worker that has its model, or will have it. */
 import * as z from "zod";
+import { checkedBody } from "../../daemon/body.ts";
 import { deadlineOf } from "../../daemon/deadline.ts";
 import { eventResponse, type Handler, type RequestContext, type Route } from "../../daemon/serve.ts";
+import { CountTokensRequest, MessagesRequest } from "../../protocol/anthropic_schemas.ts";
 import { type Dialect, errorIn } from "../../protocol/dialects.ts";
 import { ErrorEnvelopeSchema, errorFromBody, RbeeError, toRbeeError } from "../../protocol/errors.ts";
+import {
+  ChatCompletionRequest,
+  CompletionRequest,
+  DetokenizeRequest,
+  EmbeddingsRequest,
+  RerankRequest,
+  TokenizeRequest,
+} from "../../protocol/openai_schemas.ts";
 import type { RelayedPath } from "../../protocol/relay_schemas.ts";
+import { ResponsesRequest } from "../../protocol/responses_schemas.ts";
 import { FOREIGN_ROUTES, FRONT_DOOR_ROUTES, type RouteSpec } from "../../protocol/routes.ts";
 import { DONE_EVENT, eventStream, type EventStreamOptions, type EventWriter } from "../../protocol/sse.ts";
 import { promptTextOf } from "../cluster/prefixes.ts";
@@ -18,38 +29,47 @@ const PREFIX = "data: ";
 const Body = z.record(z.string(), z.unknown());
 
 /** Routes whose answers can be gone on with elsewhere. */
-const RELAYED: { spec: RouteSpec; path: RelayedPath; texts: NonNullable<EventStreamOptions["texts"]> }[] = [
+const RELAYED: {
+  spec: RouteSpec;
+  path: RelayedPath;
+  schema: z.ZodType;
+  texts: NonNullable<EventStreamOptions["texts"]>;
+}[] = [
   {
     spec: FRONT_DOOR_ROUTES.chatCompletions,
     path: FOREIGN_ROUTES.chatCompletions.path,
+    schema: ChatCompletionRequest,
     texts: { end: DONE_EVENT, keepAlive: ":\n\n" },
   },
   {
     spec: FRONT_DOOR_ROUTES.completions,
     path: FOREIGN_ROUTES.completions.path,
+    schema: CompletionRequest,
     texts: { end: DONE_EVENT, keepAlive: ":\n\n" },
   },
   {
     spec: FRONT_DOOR_ROUTES.responses,
     path: FOREIGN_ROUTES.responses.path,
+    schema: ResponsesRequest,
     texts: { end: "", keepAlive: ":\n\n" },
   },
   {
     spec: FRONT_DOOR_ROUTES.messages,
     path: FOREIGN_ROUTES.messages.path,
+    schema: MessagesRequest,
     texts: { end: "", keepAlive: 'event: ping\ndata: {"type":"ping"}\n\n' },
   },
 ];
 
 /** Routes of these that are answered at once, and whether that takes a slot. */
-const PASSED_ON: { spec: RouteSpec; slot: boolean }[] = [
-  { spec: FRONT_DOOR_ROUTES.embeddings, slot: true },
-  { spec: FRONT_DOOR_ROUTES.tokenEmbeddings, slot: true },
-  { spec: FRONT_DOOR_ROUTES.rerank, slot: true },
-  { spec: FRONT_DOOR_ROUTES.tokenize, slot: false },
-  { spec: FRONT_DOOR_ROUTES.detokenize, slot: false },
-  { spec: FRONT_DOOR_ROUTES.applyTemplate, slot: false },
-  { spec: FRONT_DOOR_ROUTES.countTokens, slot: false },
+const PASSED_ON: { spec: RouteSpec; schema: z.ZodType; slot: boolean }[] = [
+  { spec: FRONT_DOOR_ROUTES.embeddings, schema: EmbeddingsRequest, slot: true },
+  { spec: FRONT_DOOR_ROUTES.tokenEmbeddings, schema: EmbeddingsRequest, slot: true },
+  { spec: FRONT_DOOR_ROUTES.rerank, schema: RerankRequest, slot: true },
+  { spec: FRONT_DOOR_ROUTES.tokenize, schema: TokenizeRequest, slot: false },
+  { spec: FRONT_DOOR_ROUTES.detokenize, schema: DetokenizeRequest, slot: false },
+  { spec: FRONT_DOOR_ROUTES.applyTemplate, schema: ChatCompletionRequest, slot: false },
+  { spec: FRONT_DOOR_ROUTES.countTokens, schema: CountTokensRequest, slot: false },
 ];
 
 /** All of them. */
@@ -57,18 +77,25 @@ export function frontDoorRoutes(parts: QueenParts): Route[] {
   return [
     { spec: FRONT_DOOR_ROUTES.models, handle: () => Response.json(modelList(parts)) },
     { spec: FRONT_DOOR_ROUTES.model, handle: ({ params }) => Response.json(oneModel(parts, params.id)) },
-    ...RELAYED.map(({ spec, path, texts }): Route => ({
+    ...RELAYED.map(({ spec, path, schema, texts }): Route => ({
       spec,
       handle: async (context) => {
-        const job = jobOf(parts, { path, request: await context.body(Body), context });
+        const job = jobOf(parts, { path, request: await bodyOf(context, schema), context });
         const dialect = spec.dialect ?? "rbee";
         return job.stream
           ? await streamed(parts, { job, dialect, texts, context })
           : await whole(parts, { job, context });
       },
     })),
-    ...PASSED_ON.map(({ spec, slot }): Route => ({ spec, handle: passOn(parts, { spec, slot }) })),
+    ...PASSED_ON.map((route): Route => ({ spec: route.spec, handle: passOn(parts, route) })),
   ];
+}
+
+/** A body as it came, once it is what its route takes: mistakes are told before anything is loaded for them. */
+async function bodyOf(context: RequestContext, schema: z.ZodType): Promise<Record<string, unknown>> {
+  const request = await context.body(Body);
+  checkedBody(request, schema);
+  return request;
 }
 
 function jobOf(
@@ -219,11 +246,11 @@ async function whole(
 }
 
 /** Sends a request to a worker of its model as it is, and its answer back. */
-function passOn(parts: QueenParts, what: { spec: RouteSpec; slot: boolean }): Handler {
-  const { spec, slot } = what;
+function passOn(parts: QueenParts, what: (typeof PASSED_ON)[number]): Handler {
+  const { spec, schema, slot } = what;
   return async (context) => {
     const { cluster, scheduler, keys, now, config } = parts;
-    const request = await context.body(Body);
+    const request = await bodyOf(context, schema);
     const model = modelOf(request.model, cluster);
     const text = promptTextOf(model, request);
     const nowMs = now();
