@@ -96,6 +96,7 @@ export function createHive(options: HiveOptions): Hive {
     onDownload: (job, event) => {
       metrics.downloadEvent(job.id, event);
       events.download({ download_id: job.id, model_ref: job.reference }, event);
+      if (event.stage === "complete") reports?.soon();
     },
   });
   const hardware = new Hardware({

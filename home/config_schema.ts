@@ -197,6 +197,7 @@ export const ENVIRONMENT_KEYS: Readonly<Record<string, readonly [string, ...stri
   RBEE_HIVE_QUEEN: ["hive", "queen"],
   RBEE_HIVE_QUEEN_KEY_FILE: ["hive", "queen_key_file"],
   RBEE_QUEEN_LISTEN: ["queen", "listen"],
+  RBEE_QUEEN_ADVERTISE: ["queen", "advertise"],
   RBEE_QUEEN_QUEUE_LIMIT: ["queen", "queue_limit"],
   RBEE_QUEEN: ["keeper", "queen"],
   RBEE_QUEEN_KEY_FILE: ["keeper", "queen_key_file"],

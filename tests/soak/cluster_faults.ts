@@ -2,7 +2,8 @@
  * Part of `deno task soak`: a queen, three hives and real workers under 500 mixed requests, while a worker is killed every
  * 5 s, one machine falls silent for 20 s and comes back, and the queen is killed and started again twice. Every task that
  * was taken has to end exactly once, its tokens without gaps and doubles; nothing may be stuck, and no healthy worker may
- * lose its answers. Exit status 1 otherwise.
+ * lose its answers. Exit status 1 otherwise. With `--network` each machine has a network namespace of its own, and falls
+ * silent because its cable is cut; else its processes stand still.
  */
 import { DatabaseSync } from "node:sqlite";
 import { delay } from "@std/async";
@@ -11,9 +12,9 @@ import { type FlagTable, readFlags } from "../../home/flags.ts";
 import { isSilence, RbeeError } from "../../protocol/errors.ts";
 import type { TaskEvent, TaskInput } from "../../protocol/queen_schemas.ts";
 import { StreamCutError } from "../../protocol/sse.ts";
-import { type Cluster, type RunningQueen, startCluster, startQueen } from "../helpers/cluster.ts";
+import { known, type RunningQueen } from "../helpers/cluster.ts";
 import { waysOf } from "../helpers/cluster_answers.ts";
-import { freePort } from "../helpers/free_port.ts";
+import { type FaultWorld, houseWorld, loopbackWorld, runInHouse } from "../helpers/fault_world.ts";
 import { Random } from "./random.ts";
 
 const MODEL = "builtin:stories";
@@ -39,21 +40,25 @@ const FLAGS = {
     default: 1,
     help: "What makes them the same.",
   },
+  network: { type: "boolean", help: "Each machine in a network namespace of its own." },
 } as const satisfies FlagTable;
 
 if (import.meta.main) {
   const { flags, problems } = readFlags(Deno.args, FLAGS);
   if (problems.length > 0) {
-    console.error([...problems, "Usage: cluster_faults.ts [--requests N] [--seed N]"].join("\n"));
+    console.error([...problems, "Usage: cluster_faults.ts [--requests N] [--seed N] [--network]"].join("\n"));
     Deno.exit(2);
   }
-  Deno.exit(await soak(flags));
+  const inHouse = await houseWorld();
+  if (inHouse !== undefined) Deno.exit(await soak(flags, inHouse));
+  if (flags.network) Deno.exit(await runInHouse(Deno.args, NODES));
+  await using world = await loopbackWorld(NODES);
+  Deno.exit(await soak(flags, world));
 }
 
 interface Run {
-  readonly cluster: Cluster;
+  readonly world: FaultWorld;
   queen: RunningQueen;
-  readonly listen: string;
   /** Workers that were killed or fell silent: these may lose their answers. */
   readonly harmed: Set<string>;
   readonly problems: string[];
@@ -62,14 +67,14 @@ interface Run {
   readonly ended: { tasks: Set<string>; streams: number; cut: number; errors: Map<string, number> };
 }
 
-async function soak({ requests, seed }: { requests: number; seed: number }): Promise<number> {
+async function soak(what: { requests: number; seed: number }, world: FaultWorld): Promise<number> {
+  const { requests, seed } = what;
   const startedMs = performance.now();
-  const listen = `127.0.0.1:${freePort()}`;
-  await using cluster = await startCluster({ nodes: NODES, listen });
   const run: Run = {
-    ...{ cluster, queen: cluster.queen, listen, harmed: new Set(), problems: [], logs: [] },
+    ...{ world, queen: await world.startQueen(), harmed: new Set(), problems: [], logs: [] },
     ended: { tasks: new Set(), streams: 0, cut: 0, errors: new Map() },
   };
+  await known(run.queen, NODES);
   const over = new AbortController();
   const faults = Promise.all([
     killWorkers(run, new Random(seed, 1), over.signal),
@@ -202,7 +207,7 @@ function isCut(error: unknown): boolean {
 async function killWorkers(run: Run, random: Random, signal: AbortSignal): Promise<void> {
   while (await pause(KILL_EVERY_MS, signal)) {
     const alive: { id: string; pid: number }[] = [];
-    for (const { client } of Object.values(run.cluster.hives)) {
+    for (const { client } of Object.values(run.world.hives)) {
       // One that is silent can't be asked.
       const listed = await client.workers({ timeoutMs: 500 }).catch(() => undefined);
       for (const { worker_id, pid } of listed?.workers ?? []) alive.push({ id: worker_id, pid });
@@ -218,31 +223,20 @@ async function killWorkers(run: Run, random: Random, signal: AbortSignal): Promi
   }
 }
 
-/** A machine from which nothing comes any more: its hive and its workers stand still. */
+/** A machine from which nothing comes any more, for a while. */
 async function silence(run: Run, signal: AbortSignal): Promise<void> {
   if (!await pause(SILENT_AT_MS, signal)) return;
   const busiest = await nodeWithWorkers(run);
   if (busiest === undefined) return void run.problems.push("no machine had a worker to fall silent");
-  const hive = run.cluster.hives[busiest];
-  const { workers } = await hive.client.workers();
-  const pids = [hive.pid, ...workers.map(({ pid }) => pid)];
+  const { workers } = await run.world.hives[busiest].client.workers();
   for (const { worker_id } of workers) run.harmed.add(worker_id);
-  const tell = (name: Deno.Signal) => {
-    for (const pid of pids) {
-      try {
-        Deno.kill(pid, name);
-      } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
-      }
-    }
-  };
-  tell("SIGSTOP");
+  await run.world.silence(busiest, workers.map(({ pid }) => pid));
   await pause(SILENT_FOR_MS, signal);
-  tell("SIGCONT");
+  await run.world.hear(busiest);
 }
 
-async function nodeWithWorkers({ cluster }: Run): Promise<string | undefined> {
-  for (const [name, { client }] of Object.entries(cluster.hives)) {
+async function nodeWithWorkers({ world }: Run): Promise<string | undefined> {
+  for (const [name, { client }] of Object.entries(world.hives)) {
     if ((await client.workers()).workers.length > 0) return name;
   }
 }
@@ -254,7 +248,7 @@ async function killQueens(run: Run, signal: AbortSignal): Promise<void> {
     passedMs = atMs;
     await run.queen.kill();
     run.logs.push(...run.queen.logLines());
-    run.queen = await startQueen({ home: run.cluster.homes.queen, listen: run.listen });
+    run.queen = await run.world.startQueen();
   }
 }
 
@@ -264,7 +258,7 @@ async function pause(ms: number, signal: AbortSignal): Promise<boolean> {
 }
 
 async function check(run: Run): Promise<void> {
-  const { queen, problems, logs, harmed, cluster } = run;
+  const { queen, problems, logs, harmed, world } = run;
   for (const id of run.ended.tasks) {
     const { status } = await queen.client.task(id);
     if (status !== "done") problems.push(`task ${id} is ${status}`);
@@ -273,7 +267,7 @@ async function check(run: Run): Promise<void> {
   if (busy.length > 0) problems.push(`slots stay taken: ${JSON.stringify(busy)}`);
   await queen.stop();
   logs.push(...queen.logLines());
-  using database = new DatabaseSync(join(cluster.homes.queen.rbeeHome, "queen.db"));
+  using database = new DatabaseSync(join(world.queenHome, "queen.db"));
   const stuck = database.prepare("SELECT id, status FROM tasks WHERE ended_ms IS NULL").all();
   if (stuck.length > 0) problems.push(`tasks that never ended: ${JSON.stringify(stuck)}`);
   const sealed = database.prepare(

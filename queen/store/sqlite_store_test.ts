@@ -1,0 +1,115 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { homeSeal, Seal } from "./seal.ts";
+import { SqliteStore } from "./sqlite_store.ts";
+import { RevisionConflict, type StoredTask } from "./store.ts";
+
+function task(over: Partial<StoredTask> = {}): StoredTask {
+  return {
+    ...{ id: "t", key: "owner", model: "m", priority: "interactive", status: "queued", promptHash: "h" },
+    ...{ sealed: new Uint8Array([1]), createdMs: 1, deadlineMs: 9, endedMs: null, tokens: 0, state: null },
+    ...{ outcome: null, revision: 0 },
+    ...over,
+  };
+}
+
+async function withStore(run: (store: SqliteStore, path: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  const path = join(folder, "queen.db");
+  const store = new SqliteStore(path);
+  try {
+    await run(store, path);
+  } finally {
+    await store.close();
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+const batch = (seq: number, count: number) => ({ seq, count, data: new Uint8Array([seq]) });
+
+Deno.test("events and the change of their task are written together, or neither", () =>
+  withStore(async (store) => {
+    await store.addTask(task());
+    await store.append("t", { revision: 0, events: batch(1, 3), change: { status: "running", tokens: 3 } });
+    await assertRejects(
+      () => store.append("t", { revision: 0, events: batch(4, 1), change: { status: "done" } }),
+      RevisionConflict,
+    );
+    const { status, tokens, revision } = (await store.task("t"))!;
+    assertEquals([status, tokens, revision], ["running", 3, 1]);
+    assertEquals((await store.events("t", 0)).map(({ seq }) => seq), [1]);
+  }));
+
+Deno.test("events are found from any of their numbers on, the middle of a batch included", () =>
+  withStore(async (store) => {
+    await store.addTask(task());
+    await store.append("t", { revision: 0, events: batch(1, 3) });
+    await store.append("t", { revision: 1, events: batch(4, 2) });
+    const from = async (after: number) => (await store.events("t", after)).map(({ seq }) => seq);
+    assertEquals([await from(0), await from(2), await from(3), await from(4), await from(5)], [
+      [1, 4],
+      [1, 4],
+      [4],
+      [4],
+      [],
+    ]);
+  }));
+
+Deno.test("writes of one turn are one transaction, in which a failed one takes no other along", () =>
+  withStore(async (store) => {
+    const outcomes = await Promise.allSettled([
+      store.addTask(task({ id: "a" })),
+      store.addTask(task({ id: "a" })),
+      store.addTask(task({ id: "b" })),
+    ]);
+    assertEquals(outcomes.map(({ status }) => status), ["fulfilled", "rejected", "fulfilled"]);
+    assertEquals((await store.unfinishedTasks()).map(({ id }) => id), ["a", "b"]);
+  }));
+
+Deno.test("what ended long ago is forgotten with its events, and nothing else", () =>
+  withStore(async (store, path) => {
+    await store.addTask(task({ id: "old", endedMs: 5 }));
+    await store.append("old", { revision: 0, events: batch(1, 1) });
+    await store.addTask(task({ id: "new", endedMs: 50 }));
+    await store.addTask(task({ id: "open" }));
+    assertEquals(await store.prune(10), 1);
+    assertEquals([await store.task("old"), await store.events("old", 0)], [undefined, []]);
+    assert(await store.task("new") !== undefined && await store.task("open") !== undefined);
+    assertEquals((await Deno.stat(path)).mode! & 0o777, 0o600);
+  }));
+
+Deno.test("sealed text says nothing without its key, and what was changed is not opened", () => {
+  const key = crypto.getRandomValues(new Uint8Array(32));
+  const seal = new Seal(key);
+  const closed = seal.close("what was asked: ä");
+  assertEquals(new TextDecoder().decode(closed).includes("asked"), false);
+  assertEquals(seal.open(closed), "what was asked: ä");
+  assertEquals(new Seal(crypto.getRandomValues(new Uint8Array(32))).open(closed), undefined);
+  for (let at = 0; at < closed.length; at++) {
+    const changed = closed.slice();
+    changed[at] ^= 1;
+    assertEquals(seal.open(changed), undefined);
+  }
+  assertEquals(seal.open(new Uint8Array(3)), undefined);
+});
+
+Deno.test("a home's key lies in memory where there is a folder for that, and is the same for the next queen", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const env = new Map([["XDG_RUNTIME_DIR", folder]]);
+    const home = join(folder, "home");
+    await Deno.mkdir(home);
+    const [first, second] = await Promise.all([homeSeal(home, env), homeSeal(home, env)]);
+    assertEquals(second.open(first.close("x")), "x");
+    assertEquals([...Deno.readDirSync(home)], []);
+    const [{ name }, ...more] = [...Deno.readDirSync(join(folder, "rbee"))];
+    assertEquals([more, (await Deno.stat(join(folder, "rbee", name))).mode! & 0o777], [[], 0o600]);
+    const closed = first.close("x");
+    await Deno.writeFile(join(folder, "rbee", name), new Uint8Array(3));
+    assertEquals((await homeSeal(home, env)).open(closed), undefined);
+    await homeSeal(home, new Map());
+    assertEquals([...Deno.readDirSync(home)].map(({ name }) => name), ["queen.seal"]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
