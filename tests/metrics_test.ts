@@ -4,6 +4,7 @@ import { join } from "@std/path";
 import { isErrorCode } from "../protocol/errors.ts";
 import { WorkerClient } from "../protocol/worker_client.ts";
 import { BackendName } from "../protocol/spawn_request.ts";
+import { CLUSTER_KEY, startCluster } from "./helpers/cluster.ts";
 import { type LlamaShape, writeLlamaGguf } from "./helpers/gguf_writer.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { testHive } from "./helpers/test_hive.ts";
@@ -96,4 +97,17 @@ Deno.test("the list of metrics is what hive and worker show, and their labels ha
   const after = await shown(hive.url, hive.key);
   assertMatch(after.text, /rbee_hive_worker_leaves_total\{reason="asked"\} 1\n/);
   for (const each of [before, after]) assertAsListed(each, await listed("rbee-hive"));
+});
+
+Deno.test("the list of the queen's metrics is what she shows", async () => {
+  await using cluster = await startCluster({ nodes: ["mac"] });
+  const { queen } = cluster;
+  await Array.fromAsync(
+    (await queen.client.run({ model: "builtin:stories", prompt: "Once", max_tokens: 3 })).events,
+  );
+  const what = await shown(queen.url, CLUSTER_KEY);
+  assertAsListed(what, await listed("queen-rbee"));
+  assertMatch(what.text, /rbee_queen_answers_total\{end="done"\} 1\n/);
+  assertMatch(what.text, /rbee_queen_loads_total\{result="loaded"\} 1\n/);
+  assertMatch(what.text, /rbee_queen_nodes\{presence="up"\} 1\n/);
 });

@@ -2,7 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import OpenAI from "openai";
 import type { TaskEvent } from "../../protocol/queen_schemas.ts";
-import { type Cluster, CLUSTER_KEY, startCluster } from "../helpers/cluster.ts";
+import { CLUSTER_KEY, killBusyWorkers, startCluster, startQueen } from "../helpers/cluster.ts";
+import { freePort } from "../helpers/free_port.ts";
 
 const MODEL = "builtin:stories";
 
@@ -63,7 +64,7 @@ Deno.test("a worker that is killed in the middle of a seeded answer is not to be
   const told: TaskEvent[] = [];
   for await (const event of events) {
     told.push(event);
-    if (event.type === "token" && event.index === 30) await killWorkers(cluster);
+    if (event.type === "token" && event.index === 30) assertEquals(await killBusyWorkers(cluster), 1);
   }
   assertEquals(kindsOf(told).filter((kind) => kind !== "queued"), ["started", "token", "loading", "end"]);
   assertEquals(told.filter(({ type }) => type === "started").length, 2);
@@ -74,6 +75,7 @@ Deno.test("a worker that is killed in the middle of a seeded answer is not to be
   const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: CLUSTER_KEY, maxRetries: 0 });
   const { model, prompt, max_tokens, seed, temperature } = ask;
   let text = "";
+  let killed = 0;
   for await (
     const chunk of await openai.completions.create({
       model,
@@ -85,14 +87,52 @@ Deno.test("a worker that is killed in the middle of a seeded answer is not to be
     })
   ) {
     text += chunk.choices[0].text;
-    if (text.length > 100 && text.length < 110) await killWorkers(cluster);
+    if (killed === 0 && text.length > 100) killed = await killBusyWorkers(cluster);
   }
-  assertEquals(text, uncut);
+  assertEquals([text, killed], [uncut, 1]);
 });
 
-/** All workers that are alive. */
-async function killWorkers({ hives }: Cluster): Promise<void> {
-  for (const { client } of Object.values(hives)) {
-    for (const { pid } of (await client.workers()).workers) Deno.kill(pid, "SIGKILL");
+Deno.test("a queen who is killed leaves her tasks to the next: none ends twice, no token is told twice or never", async () => {
+  const listen = `127.0.0.1:${freePort()}`;
+  await using cluster = await startCluster({ nodes: ["mac"], listen, queenConfig: { replicate_after: 0 } });
+  const { client } = cluster.queen;
+  await cluster.hives.mac.client.spawn({ model_ref: MODEL, slots: 1 });
+  const secret = "Once upon a time there was a walrus called Philip";
+  const ask = {
+    model: MODEL,
+    prompt: secret,
+    max_tokens: 300,
+    temperature: 0.9,
+    grammar: "root ::= [a-z ]{1500}",
+  };
+  const running = await client.submit({ ...ask, seed: 8 });
+  const waiting = await client.submit({ ...ask, seed: 9, max_tokens: 20 });
+  const told: TaskEvent[] = [];
+  let seq = 0;
+  for await (const event of (await client.taskEvents(running.job_id)).events) {
+    if ("seq" in event) seq = event.seq!;
+    told.push(event);
+    if (event.type === "token" && event.index === 40) break;
   }
-}
+  await cluster.queen.kill();
+  const { rbeeHome } = cluster.homes.queen;
+  for await (const { name, isFile } of Deno.readDir(rbeeHome)) {
+    if (!isFile) continue;
+    const bytes = new TextDecoder("latin1").decode(await Deno.readFile(`${rbeeHome}/${name}`));
+    assertEquals(bytes.includes("Philip"), false, `${name} holds the prompt`);
+  }
+  await using next = await startQueen({ home: cluster.homes.queen, listen });
+  for await (const event of (await next.client.taskEvents(running.job_id, { lastEventId: seq })).events) {
+    told.push(event);
+  }
+  assertEquals(told.filter(({ type }) => type === "end" || type === "error").map(({ type }) => type), [
+    "end",
+  ]);
+  const indices = told.flatMap((event) => event.type === "token" ? [event.index] : []);
+  assertEquals(indices, Array.from({ length: 300 }, (_, i) => i));
+  const uncut = await Array.fromAsync((await next.client.run({ ...ask, seed: 8 })).events);
+  assertEquals(textOf(told), textOf(uncut));
+  const other = await Array.fromAsync((await next.client.taskEvents(waiting.job_id)).events);
+  assertEquals([other.at(-1)?.type, textOf(other).length > 0], ["end", true]);
+  assertEquals((await next.client.task(waiting.job_id)).status, "done");
+});

@@ -112,8 +112,13 @@ export async function killBusyWorkers({ hives }: Pick<Cluster, "hives">): Promis
   for (const { client } of Object.values(hives)) {
     for (const { pid, state } of (await client.workers()).workers) {
       if (state !== "busy") continue;
-      Deno.kill(pid, "SIGKILL");
-      killed++;
+      try {
+        Deno.kill(pid, "SIGKILL");
+        killed++;
+      } catch (error) {
+        // It was killed a moment ago, and its hive has not noticed yet.
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      }
     }
   }
   return killed;
