@@ -145,9 +145,11 @@ export function createHive(options: HiveOptions): Hive {
     },
     startWork() {
       models.resumeDownloads();
-      // What ships with rbee is on every machine: it need not be used first to be listed.
-      models.find(DEFAULT_MODEL_REF).catch((error) => log.error("the built-in model is missing", { error }))
-        .finally(() => void reports?.run(signal));
+      if (reports !== undefined) {
+        // What ships with rbee is on every machine: it need not be used first for the queen to know.
+        models.find(DEFAULT_MODEL_REF).catch((error) => log.error("the built-in model is missing", { error }))
+          .finally(() => void reports.run(signal));
+      }
       void keepLogsTidy(logs, { clock, signal, log, ownFile: options.logFile });
       void preload(config.hive.preload, { models, workers, signal, clock, log });
       void watchMemory({

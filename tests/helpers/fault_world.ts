@@ -3,6 +3,7 @@
  * the queen's machine, as a process of its own, and asks the one outside for cables to be cut.
  */
 import { TextLineStream } from "@std/streams";
+import { WORKER_COMMAND_VARIABLE, workerCommand } from "../../hive/workers/command.ts";
 import { HiveClient } from "../../protocol/hive_client.ts";
 import { CLUSTER_KEY, type RunningQueen, startQueen } from "./cluster.ts";
 import { startDaemon, startHive } from "./daemons.ts";
@@ -25,6 +26,8 @@ export interface FaultWorld {
 const QUEEN = "queen";
 const QUEEN_PORT = 8080;
 const HIVE_PORT = 9200;
+/** On one machine several engines with a thread for each core wait for each other most of the time. */
+const WORKER_COMMAND = JSON.stringify([...workerCommand(new Map()), "--threads", "1"]);
 /** Tells the process on the queen's machine what there is. */
 const IN_HOUSE = "RBEE_TEST_HOUSE";
 
@@ -35,7 +38,10 @@ export async function loopbackWorld(nodes: readonly string[]): Promise<FaultWorl
   const listen = `127.0.0.1:${freePort()}`;
   const hives: Record<string, { client: HiveClient; pid: number }> = {};
   for (const name of nodes) {
-    const env = { RBEE_API_KEY: CLUSTER_KEY, RBEE_HIVE_QUEEN: `http://${listen}`, RBEE_HIVE_NAME: name };
+    const env = {
+      ...{ RBEE_API_KEY: CLUSTER_KEY, RBEE_HIVE_QUEEN: `http://${listen}`, RBEE_HIVE_NAME: name },
+      [WORKER_COMMAND_VARIABLE]: WORKER_COMMAND,
+    };
     hives[name] = all.use(await startHive({ home: all.use(await tempHome()), env }));
   }
   const still = new Map<string, readonly number[]>();
@@ -80,14 +86,8 @@ export async function houseWorld(): Promise<FaultWorld | undefined> {
   return {
     hives: Object.fromEntries(nodes.map((name) => [name, { client: client(name) }])),
     queenHome: home.rbeeHome,
-    async startQueen() {
-      const queen = await startQueen({
-        home,
-        listen: `0.0.0.0:${QUEEN_PORT}`,
-        env: { RBEE_QUEEN_ADVERTISE: QUEEN },
-      });
-      return queen;
-    },
+    startQueen: () =>
+      startQueen({ home, listen: `0.0.0.0:${QUEEN_PORT}`, env: { RBEE_QUEEN_ADVERTISE: QUEEN } }),
     silence: (machine) => ask(`cut ${machine}`),
     hear: (machine) => ask(`mend ${machine}`),
   };
@@ -114,6 +114,7 @@ export async function runInHouse(args: readonly string[], nodes: readonly string
         ...home.env,
         RBEE_API_KEY: CLUSTER_KEY,
         RBEE_HIVE_NAME: name,
+        [WORKER_COMMAND_VARIABLE]: WORKER_COMMAND,
         RBEE_HIVE_QUEEN: `http://${QUEEN}:${QUEEN_PORT}`,
       },
     }));
