@@ -3,7 +3,7 @@ import Anthropic from "@anthropic-ai/sdk";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { createHash } from "node:crypto";
 import OpenAI from "openai";
-import { type Cluster, CLUSTER_KEY, startCluster } from "../helpers/cluster.ts";
+import { type Cluster, CLUSTER_KEY, spawned, startCluster } from "../helpers/cluster.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { sharedModel } from "../helpers/test_models.ts";
 
@@ -123,7 +123,7 @@ Deno.test("a full queue and a deadline that can't be met are refused at once, an
     queenConfig: { queue_limit: 2, replicate_after: 0 },
   });
   const { client } = cluster.queen;
-  await cluster.hives.mac.client.spawn({ model_ref: STORIES, slots: 1 });
+  await spawned(cluster, "mac", { model_ref: STORIES, slots: 1 });
   const long = {
     model: STORIES,
     prompt: "Once upon a time",

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import OpenAI from "openai";
 import type { TaskEvent } from "../../protocol/queen_schemas.ts";
-import { CLUSTER_KEY, killBusyWorkers, startCluster, startQueen } from "../helpers/cluster.ts";
+import { CLUSTER_KEY, killBusyWorkers, spawned, startCluster, startQueen } from "../helpers/cluster.ts";
 import { freePort } from "../helpers/free_port.ts";
 
 const MODEL = "builtin:stories";
@@ -96,7 +96,7 @@ Deno.test("a queen who is killed leaves her tasks to the next: none ends twice, 
   const listen = `127.0.0.1:${freePort()}`;
   await using cluster = await startCluster({ nodes: ["mac"], listen, queenConfig: { replicate_after: 0 } });
   const { client } = cluster.queen;
-  await cluster.hives.mac.client.spawn({ model_ref: MODEL, slots: 1 });
+  await spawned(cluster, "mac", { model_ref: MODEL, slots: 1 });
   const secret = "Once upon a time there was a walrus called Philip";
   const ask = {
     model: MODEL,

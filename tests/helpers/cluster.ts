@@ -1,7 +1,9 @@
 /** A queen and hives that report to her, as real daemons on loopback, each in a home of its own. */
 import config from "../../deno.json" with { type: "json" };
 import { QueenClient } from "../../protocol/queen_client.ts";
+import type { SpawnResponse } from "../../protocol/hive_schemas.ts";
 import type { NodeInfo } from "../../protocol/queen_schemas.ts";
+import type { SpawnInput } from "../../protocol/spawn_request.ts";
 import { type Daemon, type RunningHive, startDaemon, startHive, type StartHiveOptions } from "./daemons.ts";
 import { eventually } from "./eventually.ts";
 import { type TempHome, tempHome } from "./temp_home.ts";
@@ -122,4 +124,21 @@ export async function killBusyWorkers({ hives }: Pick<Cluster, "hives">): Promis
     }
   }
   return killed;
+}
+
+/** Has a machine start a worker, and waits until the queen knows that it can answer. */
+export async function spawned(
+  { queen, hives }: Pick<Cluster, "queen" | "hives">,
+  node: string,
+  request: SpawnInput,
+): Promise<SpawnResponse> {
+  const worker = await hives[node].client.spawn(request);
+  await eventually(
+    "the queen to know the worker",
+    async () =>
+      (await queen.client.workers()).some(({ worker_id, state }) =>
+        worker_id === worker.worker_id && state === "ready"
+      ),
+  );
+  return worker;
 }
