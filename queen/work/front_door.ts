@@ -22,7 +22,7 @@ import { promptTextOf } from "../cluster/prefixes.ts";
 import { QUIET_WAIT_MS } from "../limits.ts";
 import type { QueenParts } from "../parts.ts";
 import { type AnswerJob, type AnswerSink, failureOf } from "./answers.ts";
-import { expectedTokens, modelOf, modelsOf, promptTokensOf } from "./requests.ts";
+import { expectedTokens, modelOf, modelsOf, promptTokensOf, requireKnownFile } from "./requests.ts";
 import type { WaitNews } from "./scheduler.ts";
 
 const PREFIX = "data: ";
@@ -105,6 +105,7 @@ function jobOf(
   const { cluster, keys, now, config } = parts;
   const { path, request, context } = what;
   const model = modelOf(request.model, cluster);
+  requireKnownFile(model, { caller: context.caller, cluster });
   const text = promptTextOf(model, request);
   const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? request.max_output_tokens;
   const tokens = expectedTokens(text, { maxTokens, usual: cluster.paces.tokens(model) });
@@ -252,6 +253,7 @@ function passOn(parts: QueenParts, what: (typeof PASSED_ON)[number]): Handler {
     const { cluster, scheduler, keys, now, config } = parts;
     const request = await bodyOf(context, schema);
     const model = modelOf(request.model, cluster);
+    requireKnownFile(model, { caller: context.caller, cluster });
     const text = promptTextOf(model, request);
     const nowMs = now();
     const tokens = slot ? promptTokensOf(text) : 0;

@@ -1,4 +1,5 @@
 /** What the queen has to know of a request before she sends it anywhere. */
+import { OWNER } from "../../daemon/auth.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { DEFAULT_MAX_TOKENS } from "../../protocol/limits.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
@@ -40,6 +41,20 @@ export function modelOf(name: unknown, cluster: Cluster): string {
       `There is no model ${JSON.stringify(name.slice(0, 200))} in this cluster.${listed(known)}`,
     );
   }
+}
+
+/**
+ * Files are named by paths of machines: only those that a hive has listed can be named by a client, whose key says nothing
+ * of whether it may look around there.
+ *
+ * @throws {RbeeError} `MODEL_NOT_FOUND`.
+ */
+export function requireKnownFile(model: string, by: { caller: string; cluster: Cluster }): void {
+  const { caller, cluster } = by;
+  if (caller === OWNER || !model.startsWith("file:")) return;
+  const known = modelsOf(cluster);
+  if (known.has(model)) return;
+  throw new RbeeError("MODEL_NOT_FOUND", `There is no such file in this cluster.${listed(known)}`);
 }
 
 /** Models that are loaded or lie on a disk, on machines that are up. */

@@ -174,10 +174,18 @@ export class RunningTask {
     await this.#end([{ type: "error", error }], { status, outcome: { error } });
   }
 
-  /** Nothing more happens. */
-  close(): void {
+  /**
+   * Nothing more happens here. Who follows one that is left hears nothing of that: the connection breaks off with the
+   * queen, and its other end asks the next one. `failure` is the reason why its end could not be stored.
+   */
+  close(failure?: RbeeError): void {
     clearTimeout(this.#abandoned);
-    for (const follower of [...this.#followers]) follower.over();
+    if (!this.#left) {
+      for (const follower of [...this.#followers]) {
+        if (failure !== undefined) follower.event({ type: "error", error: failure.toBody(this.record.id) });
+        follower.over();
+      }
+    }
     this.#followers.clear();
     this.#ended.resolve();
   }

@@ -23,7 +23,7 @@ import type { QueenParts } from "../parts.ts";
 import type { Seal } from "../store/seal.ts";
 import type { Store, StoredTask, TaskChange } from "../store/store.ts";
 import { newJobId } from "./front_door.ts";
-import { expectedTokens, promptTokensOf } from "./requests.ts";
+import { expectedTokens, promptTokensOf, requireKnownFile } from "./requests.ts";
 import { type PlainChange, RunningTask, type TaskFollower } from "./running_task.ts";
 
 /** Options of {@linkcode Tasks}. */
@@ -57,6 +57,7 @@ export class Tasks {
     const { config, keys, now, scheduler } = this.#parts;
     if (this.#closing) throw shuttingDown();
     const { timeout = config.job_timeout, stream, ...asked } = request;
+    requireKnownFile(asked.model, { caller: caller.name, cluster: this.#parts.cluster });
     const tokens = this.#expected(asked);
     keys.admit(caller.name, tokens, now());
     // Refused at once rather than taken and failed.
@@ -264,11 +265,13 @@ export class Tasks {
         await task.fail(error.toBody(correlationId), canceled ? "canceled" : "failed");
       }
     };
-    run().catch((error) => this.#log.error("the end of a task was not stored", { job_id: record.id, error }))
-      .finally(() => {
-        this.#running.delete(record.id);
-        task.close();
-      });
+    run().then(() => undefined, (error) => {
+      this.#log.error("the end of a task was not stored", { job_id: record.id, error });
+      return toRbeeError(error);
+    }).then((failure) => {
+      this.#running.delete(record.id);
+      task.close(failure);
+    });
     return task;
   }
 

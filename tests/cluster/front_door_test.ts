@@ -98,6 +98,12 @@ Deno.test("a client's key opens the door for clients alone, within its limits, a
     const refused = await call(path, "key-of-ada-lovelace");
     assertEquals([refused.status, (await refused.json()).error.code], [401, "INVALID_API_KEY"], path);
   }
+  // Paths of machines are nothing that a client may try.
+  const probe = JSON.stringify({ model: "file:/etc/secret.gguf", prompt: "Once" });
+  for (const path of ["/v2/tasks", "/v1/completions"]) {
+    const refused = await call(path, "key-of-bob-the-builder", { method: "POST", body: probe });
+    assertEquals([refused.status, (await refused.json()).error.code], [404, "MODEL_NOT_FOUND"], path);
+  }
   const body = JSON.stringify({ model: STORIES, prompt: "Once", max_tokens: 4 });
   const submitted = await call("/v2/tasks", "key-of-ada-lovelace", { method: "POST", body });
   const { job_id } = await submitted.json();

@@ -1,6 +1,7 @@
 /** One queen, several machines, as a person sees it. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import OpenAI from "openai";
+import { StreamCutError } from "../../protocol/sse.ts";
 import type { TaskEvent } from "../../protocol/queen_schemas.ts";
 import { CLUSTER_KEY, killBusyWorkers, spawned, startCluster, startQueen } from "../helpers/cluster.ts";
 import { freePort } from "../helpers/free_port.ts";
@@ -135,4 +136,31 @@ Deno.test("a queen who is killed leaves her tasks to the next: none ends twice, 
   const other = await Array.fromAsync((await next.client.taskEvents(waiting.job_id)).events);
   assertEquals([other.at(-1)?.type, textOf(other).length > 0], ["end", true]);
   assertEquals((await next.client.task(waiting.job_id)).status, "done");
+});
+
+Deno.test("a queen who is told to leave breaks off what is followed, and the next goes on with it", async () => {
+  const listen = `127.0.0.1:${freePort()}`;
+  await using cluster = await startCluster({ nodes: ["mac"], listen });
+  const { client } = cluster.queen;
+  await spawned(cluster, "mac", { model_ref: MODEL, slots: 1 });
+  const { job_id } = await client.submit({
+    ...{ model: MODEL, prompt: "Once", max_tokens: 300, seed: 3, grammar: "root ::= [a-z ]{1500}" },
+  });
+  const { events } = await client.taskEvents(job_id);
+  let seq = 0;
+  let stopping: Promise<unknown> | undefined;
+  const told: TaskEvent[] = [];
+  await assertRejects(async () => {
+    for await (const event of events) {
+      if ("seq" in event) seq = event.seq!;
+      told.push(event);
+      if (event.type === "token") stopping ??= cluster.queen.stop();
+    }
+  }, StreamCutError);
+  await stopping;
+  await using next = await startQueen({ home: cluster.homes.queen, listen });
+  told.push(...await Array.fromAsync((await next.client.taskEvents(job_id, { lastEventId: seq })).events));
+  const indices = told.flatMap((event) => event.type === "token" ? [event.index] : []);
+  assertEquals(indices, Array.from({ length: 300 }, (_, i) => i));
+  assertEquals(told.at(-1)?.type, "end");
 });
