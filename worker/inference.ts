@@ -58,10 +58,8 @@ async function streamed(run: Run, context: AnswerContext): Promise<Response> {
     await worker.run(work, {
       ...options,
       sink: {
-        accepted(accepted) {
-          marks?.accepted([accepted]);
-          write("");
-        },
+        // Who relays it hears of it with the first token: nobody is woken while the prompt is read.
+        accepted: (accepted) => marks?.accepted([accepted]),
         tokens(tokens, where) {
           marks?.told(0, tokens, where);
           // One chunk per batch, one event per token.

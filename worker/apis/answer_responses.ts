@@ -123,8 +123,8 @@ export async function streamedAnswers(
       begin(all) {
         teller.begin?.(all[0]);
         mute = false;
+        // Who relays it hears of it with the first token: nobody is woken while the prompt is read.
         marks?.accepted(all);
-        flush();
       },
     });
   } catch (error) {
