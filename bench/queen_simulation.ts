@@ -12,7 +12,7 @@ import { HEARTBEAT_INTERVAL_MS } from "../protocol/limits.ts";
 import { encodeBlocks } from "../protocol/prefix_blocks.ts";
 import { Heartbeat, type HeartbeatInput } from "../protocol/queen_schemas.ts";
 import { Cluster } from "../queen/cluster/cluster.ts";
-import { type Lease, Scheduler } from "../queen/work/scheduler.ts";
+import { type Lease, Scheduler } from "../queen/dispatch/scheduler.ts";
 import { CLUSTER_KEY, startQueen } from "../tests/helpers/cluster.ts";
 import { tempHome } from "../tests/helpers/temp_home.ts";
 import { Random } from "../tests/soak/random.ts";

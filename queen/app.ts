@@ -18,8 +18,8 @@ import type { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
 import type { RemoteNodes } from "./remote_nodes.ts";
 import { explain } from "./placement/explain.ts";
-import { frontDoorRoutes } from "./work/front_door.ts";
-import type { Tasks } from "./work/tasks.ts";
+import { frontDoorRoutes } from "./dispatch/front_door.ts";
+import type { Tasks } from "./dispatch/tasks.ts";
 
 /** Parts of a queen, put together. */
 export interface QueenAppOptions {

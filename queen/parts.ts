@@ -6,9 +6,9 @@ import type { Prefixes } from "./cluster/prefixes.ts";
 import type { Keys } from "./keys.ts";
 import type { QueenMetrics } from "./metrics.ts";
 import type { RecentMap } from "./recent_map.ts";
-import type { Answers } from "./work/answers.ts";
-import type { Loads } from "./work/loads.ts";
-import type { Scheduler } from "./work/scheduler.ts";
+import type { Answers } from "./dispatch/answers.ts";
+import type { Loads } from "./dispatch/loads.ts";
+import type { Scheduler } from "./dispatch/scheduler.ts";
 
 /** The parts. */
 export interface QueenParts {

@@ -16,11 +16,11 @@ import { RecentMap } from "./recent_map.ts";
 import { RemoteNodes } from "./remote_nodes.ts";
 import { homeSeal } from "./store/seal.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
-import { Answers } from "./work/answers.ts";
-import { keepLoaded } from "./work/keep_loaded.ts";
-import { Loads } from "./work/loads.ts";
-import { Scheduler } from "./work/scheduler.ts";
-import { Tasks } from "./work/tasks.ts";
+import { Answers } from "./dispatch/answers.ts";
+import { keepLoaded } from "./dispatch/keep_loaded.ts";
+import { Loads } from "./dispatch/loads.ts";
+import { Scheduler } from "./dispatch/scheduler.ts";
+import { Tasks } from "./dispatch/tasks.ts";
 
 /** What {@linkcode createQueen} needs. */
 export interface QueenOptions {
