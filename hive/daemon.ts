@@ -19,7 +19,7 @@ import { removeHiveFile, writeHiveFile } from "../home/hive_file.ts";
 import { HiveLogs } from "./logs/hive_logs.ts";
 import { lockHome } from "../daemon/home_lock.ts";
 import { workerCommand, workerEnvironment, type WorkerPlace } from "./workers/command.ts";
-import { localHost, urlHost } from "./workers/connection.ts";
+import { advertisedHost, localHost } from "../daemon/hosts.ts";
 
 /** Options of {@linkcode runDaemon}. */
 export interface DaemonOptions {
@@ -111,10 +111,9 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
 /** Workers listen where the hive does; they report to it by the shortest way. */
 function placeOf(bound: ListenAddress, advertise: string | undefined): Omit<WorkerPlace, "ports"> {
   const { hostname, port } = bound;
-  const reachable = localHost(hostname) === urlHost(hostname) ? hostname : Deno.hostname();
   return {
     host: hostname,
-    advertise: urlHost(advertise ?? reachable),
+    advertise: advertisedHost(hostname, advertise),
     callbackUrl: `http://${localHost(hostname)}:${port}${HIVE_ROUTES.ready.path}`,
   };
 }

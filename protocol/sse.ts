@@ -29,6 +29,13 @@ export function formatEvent(data: unknown): string {
 /** The last event as text. */
 export const DONE_EVENT = `data: ${DONE}\n\n`;
 
+/** How streams of others end and are kept alive, where that is not {@linkcode DONE_EVENT} and a comment. */
+export const STREAM_TEXTS = {
+  /** They end with their last event. */
+  lastEvent: { end: "", keepAlive: ":\n\n" },
+  anthropic: { end: "", keepAlive: 'event: ping\ndata: {"type":"ping"}\n\n' },
+} as const;
+
 /** Options of {@linkcode eventStream}. */
 export interface EventStreamOptions {
   /** Called when the reader went away before the end, or was cut off because it does not read. */

@@ -1,4 +1,5 @@
 /** Puts a queen together, serves until told to leave, and leaves nothing behind. */
+import { advertisedHost } from "../daemon/hosts.ts";
 import { lockHome } from "../daemon/home_lock.ts";
 import { type RunningServer, startServer, untilShutdown } from "../daemon/lifecycle.ts";
 import { createLogger } from "../daemon/log.ts";
@@ -31,9 +32,7 @@ export async function runDaemon({ config, home }: LoadedConfig): Promise<number>
     server = startServer(queen.app, { listen, log });
     await queen.start();
     const { hostname, port } = server.address;
-    const host = config.queen.advertise ??
-      (hostname === "0.0.0.0" || hostname === "::" ? Deno.hostname() : hostname);
-    url = `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+    url = `http://${advertisedHost(hostname, config.queen.advertise)}:${port}`;
     log.info("queen ready", {
       url,
       version: VERSION,

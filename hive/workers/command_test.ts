@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { RbeeError } from "../../protocol/errors.ts";
 import { workerArgs, workerCommand, workerEnvironment } from "./command.ts";
-import { localHost, urlHost } from "./connection.ts";
+import { localHost, urlHost } from "../../daemon/hosts.ts";
 
 Deno.test("a worker gets what it needs to run and no secret", () => {
   const given = {

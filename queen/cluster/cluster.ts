@@ -99,7 +99,6 @@ export class ClusterNode implements NodeView {
   presence: Presence = "up";
   url = "";
   apiKey = "";
-  version = "";
   instance = "";
   models: ReadonlyMap<string, number> = new Map();
   loads = 0;
@@ -132,7 +131,6 @@ export class ClusterNode implements NodeView {
   learn(report: Heartbeat, nowMs: number): void {
     this.url = report.hive_url;
     this.apiKey = report.api_key;
-    this.version = report.version;
     this.instance = report.instance;
     this.#memory = report.memory;
     this.heardMs = nowMs;

@@ -3,8 +3,13 @@
  * nothing is left out: a worker that is lost leaves behind where the answer stood, and the next goes on from there.
  */
 import type { Logger } from "../../daemon/log.ts";
-import { type ErrorCode, ErrorEnvelopeSchema, errorFromBody, RbeeError } from "../../protocol/errors.ts";
-import { isErrorCode } from "../../protocol/errors.ts";
+import {
+  type ErrorCode,
+  ErrorEnvelopeSchema,
+  errorFromBody,
+  isErrorCode,
+  RbeeError,
+} from "../../protocol/errors.ts";
 import { readRelay, type RelayPiece, RelayProgress } from "../../protocol/relay_reader.ts";
 import type { RelayedPath, RelayRequest } from "../../protocol/relay_schemas.ts";
 import { WORKER_ROUTES } from "../../protocol/routes.ts";

@@ -17,7 +17,7 @@ import {
 import type { RelayedPath } from "../../protocol/relay_schemas.ts";
 import { ResponsesRequest } from "../../protocol/responses_schemas.ts";
 import { FOREIGN_ROUTES, FRONT_DOOR_ROUTES, type RouteSpec } from "../../protocol/routes.ts";
-import { DONE_EVENT, eventStream, type EventStreamOptions, type EventWriter } from "../../protocol/sse.ts";
+import { eventStream, type EventStreamOptions, type EventWriter, STREAM_TEXTS } from "../../protocol/sse.ts";
 import { promptTextOf } from "../cluster/prefixes.ts";
 import { QUIET_WAIT_MS } from "../limits.ts";
 import type { QueenParts } from "../parts.ts";
@@ -33,31 +33,30 @@ const RELAYED: {
   spec: RouteSpec;
   path: RelayedPath;
   schema: z.ZodType;
-  texts: NonNullable<EventStreamOptions["texts"]>;
+  /** Absent: as our own. */
+  texts?: EventStreamOptions["texts"];
 }[] = [
   {
     spec: FRONT_DOOR_ROUTES.chatCompletions,
     path: FOREIGN_ROUTES.chatCompletions.path,
     schema: ChatCompletionRequest,
-    texts: { end: DONE_EVENT, keepAlive: ":\n\n" },
   },
   {
     spec: FRONT_DOOR_ROUTES.completions,
     path: FOREIGN_ROUTES.completions.path,
     schema: CompletionRequest,
-    texts: { end: DONE_EVENT, keepAlive: ":\n\n" },
   },
   {
     spec: FRONT_DOOR_ROUTES.responses,
     path: FOREIGN_ROUTES.responses.path,
     schema: ResponsesRequest,
-    texts: { end: "", keepAlive: ":\n\n" },
+    texts: STREAM_TEXTS.lastEvent,
   },
   {
     spec: FRONT_DOOR_ROUTES.messages,
     path: FOREIGN_ROUTES.messages.path,
     schema: MessagesRequest,
-    texts: { end: "", keepAlive: 'event: ping\ndata: {"type":"ping"}\n\n' },
+    texts: STREAM_TEXTS.anthropic,
   },
 ];
 
@@ -167,7 +166,7 @@ async function streamed(
   what: {
     job: AnswerJob;
     dialect: Dialect;
-    texts: NonNullable<EventStreamOptions["texts"]>;
+    texts: EventStreamOptions["texts"];
     context: RequestContext;
   },
 ): Promise<Response> {
@@ -237,9 +236,8 @@ async function whole(
     },
   });
   if (failure !== undefined) {
-    throw ErrorEnvelopeSchema.safeParse(JSON.parse(body)).data === undefined
-      ? failure
-      : errorFromBody(ErrorEnvelopeSchema.parse(JSON.parse(body)).error);
+    const told = ErrorEnvelopeSchema.safeParse(JSON.parse(body));
+    throw told.success ? errorFromBody(told.data.error) : failure;
   }
   return new Response(body, {
     headers: { "Content-Type": "application/json", "X-Request-Id": job.wanted.id },

@@ -51,7 +51,6 @@ export class Loads {
         untilMs: now() + REFUSAL_MS,
         code: error.code,
         message: error.message,
-        requiredMb: typeof error.details.required_mb === "number" ? error.details.required_mb : undefined,
       });
       throw error;
     } finally {

@@ -1,6 +1,6 @@
 /** Who gets which slot: the one owner of the queue. Decides with pure functions, and carries out what they say. */
 import type { Logger } from "../../daemon/log.ts";
-import { type ErrorCode, RbeeError } from "../../protocol/errors.ts";
+import { RbeeError } from "../../protocol/errors.ts";
 import type { LoadNews } from "../../protocol/queen_schemas.ts";
 import type { Cluster, ClusterNews, ClusterWorker } from "../cluster/cluster.ts";
 import { type Decision, place } from "../placement/placement.ts";
@@ -201,7 +201,7 @@ export class Scheduler {
 
   #carryOut(waiter: Waiter, decision: Extract<Decision, { kind: "run" | "never" }>): void {
     if (decision.kind === "never") {
-      this.#drop(waiter, new RbeeError(decision.code as ErrorCode, decision.why));
+      this.#drop(waiter, new RbeeError(decision.code, decision.why));
       return;
     }
     const { item, wanted } = waiter;
@@ -322,7 +322,8 @@ export class Scheduler {
   }
 }
 
-function shuttingDown(): RbeeError {
+/** Why nothing is taken any more. */
+export function shuttingDown(): RbeeError {
   return new RbeeError("SHUTTING_DOWN", "The queen is shutting down. Try again once she is back.");
 }
 

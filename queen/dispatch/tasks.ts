@@ -17,13 +17,14 @@ import type { TaskEvent, TaskInfo, TaskReceipt, TaskRequest } from "../../protoc
 import { RelayProgress } from "../../protocol/relay_reader.ts";
 import type { BegunAnswer } from "../../protocol/relay_schemas.ts";
 import { QUEEN_ROUTES, routePath, WORKER_ROUTES } from "../../protocol/routes.ts";
-import { promptTextOf } from "../cluster/prefixes.ts";
+import { type PromptText, promptTextOf } from "../cluster/prefixes.ts";
 import { ABANDONED_AFTER_MS, PRUNE_INTERVAL_MS, TASK_KEPT_MS } from "../limits.ts";
 import type { QueenParts } from "../parts.ts";
 import type { Seal } from "../store/seal.ts";
 import type { Store, StoredTask, TaskChange } from "../store/store.ts";
 import { newJobId } from "./front_door.ts";
 import { expectedTokens, promptTokensOf, requireKnownFile } from "./requests.ts";
+import { shuttingDown } from "./scheduler.ts";
 import { type PlainChange, RunningTask, type TaskFollower } from "./running_task.ts";
 
 /** Options of {@linkcode Tasks}. */
@@ -58,8 +59,8 @@ export class Tasks {
     if (this.#closing) throw shuttingDown();
     const { timeout = config.job_timeout, stream, ...asked } = request;
     requireKnownFile(asked.model, { caller: caller.name, cluster: this.#parts.cluster });
-    const tokens = this.#expected(asked);
-    keys.admit(caller.name, tokens, now());
+    const text = promptTextOf(asked.model, asked);
+    keys.admit(caller.name, this.#expected(asked, text), now());
     // Refused at once rather than taken and failed.
     if (scheduler.waiting >= config.queue_limit) scheduler.refuseFull(asked.model);
     const createdMs = Date.now();
@@ -81,7 +82,7 @@ export class Tasks {
       revision: 0,
     };
     await this.#store.addTask(record);
-    const task = this.#start(record, { asked, correlationId: caller.correlationId, attached: stream });
+    const task = this.#start(record, { asked, text, correlationId: caller.correlationId, attached: stream });
     return {
       job_id: record.id,
       status: task.status,
@@ -101,10 +102,12 @@ export class Tasks {
         continue;
       }
       const asked = JSON.parse(text) as Asked;
+      const promptText = promptTextOf(asked.model, asked);
       const events = await this.#stored(record.id, 0);
       const progress = state === undefined ? undefined : progressOf(JSON.parse(state), events);
       this.#log.info("task resumed", { job_id: record.id, status: record.status, tokens: record.tokens });
-      this.#start(record, { asked, correlationId: crypto.randomUUID(), attached: false, events, progress });
+      const correlationId = crypto.randomUUID();
+      this.#start(record, { asked, text: promptText, correlationId, attached: false, events, progress });
     }
   }
 
@@ -163,11 +166,6 @@ export class Tasks {
     await running.ended;
   }
 
-  /** How many run or wait. */
-  get count(): number {
-    return this.#running.size;
-  }
-
   /** Forgets what ended long ago. */
   tick(): void {
     const nowMs = Date.now();
@@ -184,25 +182,23 @@ export class Tasks {
     await Promise.all(all.map(({ ended }) => ended));
   }
 
-  #expected(asked: Asked): number {
-    const text = promptTextOf(asked.model, asked);
-    return expectedTokens(text, {
-      maxTokens: asked.max_tokens,
-      usual: this.#parts.cluster.paces.tokens(asked.model),
-    });
+  #expected(asked: Asked, text: PromptText): number {
+    const usual = this.#parts.cluster.paces.tokens(asked.model);
+    return expectedTokens(text, { maxTokens: asked.max_tokens, usual });
   }
 
   #start(
     record: StoredTask,
     how: {
       asked: Asked;
+      text: PromptText;
       correlationId: string;
       attached: boolean;
       events?: { seq: number; event: TaskEvent }[];
       progress?: RelayProgress;
     },
   ): RunningTask {
-    const { asked, correlationId, attached, events, progress } = how;
+    const { asked, text, correlationId, attached, events, progress } = how;
     const task: RunningTask = new RunningTask(record, {
       events,
       abandonedAfterMs: attached ? ABANDONED_AFTER_MS : undefined,
@@ -211,7 +207,6 @@ export class Tasks {
     this.#running.set(record.id, task);
     const { answers, keys, now, sessions, metrics } = this.#parts;
     const { model, node, backend, device, priority, session_id, ...request } = asked;
-    const text = promptTextOf(model, asked);
     const leftMs = record.deadlineMs - Date.now();
     const sinceMs = now() - Math.max(0, Date.now() - record.createdMs);
     const job = {
@@ -231,7 +226,7 @@ export class Tasks {
           priority,
         },
         ...{ sinceMs, deadlineMs: now() + leftMs, embeds: false, promptTokens: promptTokensOf(text) },
-        tokens: this.#expected(asked),
+        tokens: this.#expected(asked, text),
         preferred: session_id && sessions.get(session_id),
       },
       startedUnix: Math.floor(record.createdMs / 1000),
@@ -360,8 +355,4 @@ function requireOwn({ id, key }: { id: string; key: string }, caller: string): v
 
 function notFound(id: string): RbeeError {
   return new RbeeError("TASK_NOT_FOUND", `There is no task ${JSON.stringify(id.slice(0, 64))}.`);
-}
-
-function shuttingDown(): RbeeError {
-  return new RbeeError("SHUTTING_DOWN", "The queen is shutting down. Try again once she is back.");
 }

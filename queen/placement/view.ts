@@ -46,7 +46,6 @@ export interface Refusal {
   readonly untilMs: number;
   readonly code: string;
   readonly message: string;
-  readonly requiredMb?: number;
 }
 
 /** A machine. */

@@ -4,7 +4,7 @@ import { CountTokensRequest, type MessageBlock, MessagesRequest } from "../../pr
 import { errorIn } from "../../protocol/dialects.ts";
 import type { RbeeError } from "../../protocol/errors.ts";
 import type { ChatCompletionMessage, ChatCompletionRequest } from "../../protocol/openai_schemas.ts";
-import type { EventWriter } from "../../protocol/sse.ts";
+import { type EventWriter, STREAM_TEXTS } from "../../protocol/sse.ts";
 import type { InferenceStats } from "../../protocol/worker_schemas.ts";
 import type { Accepted } from "../work.ts";
 import type { Worker } from "../worker.ts";
@@ -15,8 +15,6 @@ import { chatRequestOf } from "./conversation.ts";
 import { chatWorks } from "./openai_chat.ts";
 import { originOf } from "./openai_parts.ts";
 import type { AnswerHandler } from "./relay.ts";
-
-const PING = 'event: ping\ndata: {"type":"ping"}\n\n';
 
 /** Answers in the name of one worker. */
 export function messages(worker: Worker): AnswerHandler {
@@ -40,8 +38,7 @@ export function messages(worker: Worker): AnswerHandler {
         });
       return await streamedAnswers(what, open, {
         dialect: "anthropic",
-        // These streams end with their last event.
-        texts: { end: "", keepAlive: PING },
+        texts: STREAM_TEXTS.anthropic,
       });
     }
     const [{ message, stats }] = await wholeAnswers(what);

@@ -2,7 +2,7 @@
 import type { RbeeError } from "../../protocol/errors.ts";
 import type { ChatCompletionMessage, ChatCompletionRequest } from "../../protocol/openai_schemas.ts";
 import { type InputItem, ResponsesRequest } from "../../protocol/responses_schemas.ts";
-import type { EventWriter } from "../../protocol/sse.ts";
+import { type EventWriter, STREAM_TEXTS } from "../../protocol/sse.ts";
 import type { InferenceStats } from "../../protocol/worker_schemas.ts";
 import type { Worker } from "../worker.ts";
 import { type AnswerTeller, NamedEvents, streamedAnswers, wholeAnswers } from "./answer_responses.ts";
@@ -24,8 +24,7 @@ export function responses(worker: Worker): AnswerHandler {
     if (request.stream) {
       return await streamedAnswers(what, (writer) => new ResponseStream(writer, { head, request }), {
         dialect: "openai",
-        // These streams end with their last event.
-        texts: { end: "", keepAlive: ":\n\n" },
+        texts: STREAM_TEXTS.lastEvent,
       });
     }
     const [{ message, stats }] = await wholeAnswers(what);
