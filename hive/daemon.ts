@@ -1,11 +1,12 @@
 /** Puts a hive together, serves until told to leave, and leaves nothing behind. */
-import { fromFileUrl } from "@std/path";
+import { join } from "@std/path";
 import { type RunningServer, startServer, untilShutdown } from "../daemon/lifecycle.ts";
 import { createLogger, stderrIs } from "../daemon/log.ts";
 import { ownKey } from "../daemon/own_key.ts";
 import { serviceManager } from "../daemon/systemd.ts";
 import type { LoadedConfig } from "../home/config.ts";
 import type { Config, ListenAddress } from "../home/config_schema.ts";
+import { INSTALLATION } from "../home/installation.ts";
 import { fingerprint, readKeyFile } from "../home/keys.ts";
 import { ensureHome, hiveLogPath } from "../home/paths.ts";
 import { RbeeError } from "../protocol/errors.ts";
@@ -51,7 +52,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
 
   let bound: ListenAddress = listen;
   const hive = createHive({
-    ...{ home, config, apiKey, env: Deno.env, builtinDir: builtinDir(), log, logs },
+    ...{ home, config, apiKey, env: Deno.env, builtinDir: join(INSTALLATION, "models"), log, logs },
     // Whoever else reads the hive's lines keeps them within bounds itself.
     logFile: stderrIs(hiveLogPath(home)) ? hiveLogPath(home) : undefined,
     workerCommand: workerCommand(Deno.env),
@@ -135,8 +136,4 @@ async function queenOf(
     name: name ?? Deno.hostname(),
     ownUrl: own.ownUrl,
   };
-}
-
-function builtinDir(): string {
-  return fromFileUrl(new URL("../models", import.meta.url));
 }

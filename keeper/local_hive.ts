@@ -1,13 +1,13 @@
 /** This machine's hive, started in the background when a command needs it and none runs. It stays afterwards. */
 import { delay } from "@std/async";
 import type { LoadedConfig } from "../home/config.ts";
+import { programCommand } from "../home/installation.ts";
 import { ensureHome, hiveLogPath, PRIVATE_FILE_MODE } from "../home/paths.ts";
 import { callRouteEmpty } from "../protocol/client.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { HEALTH_TIMEOUT_MS } from "../protocol/limits.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
 import type { PhaseContext } from "./context.ts";
-import { hiveCommand } from "./hive_command.ts";
 import { type HiveFile, readHiveFile } from "../home/hive_file.ts";
 import {
   HIVE_RIVAL_TIMEOUT_MS,
@@ -36,7 +36,7 @@ export async function ensureLocalHive(
   const log = hiveLogPath(place.home);
   context.output.say(`No hive runs on this machine: starting one in the background (log: ${log}).`);
   const logBefore = await sizeOf(log);
-  const child = await startDetached(context.command ?? hiveCommand("daemon"), log);
+  const child = await startDetached(context.command ?? programCommand("hive", "daemon"), log);
   const running = await untilRunning(place, child.exited, context);
   if (running !== undefined) {
     context.output.say(

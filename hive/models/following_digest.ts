@@ -1,5 +1,6 @@
 /** The digest of a file that is still coming: computed beside the download, over whatever is there from the start on. */
 import { createHash, type Hash } from "node:crypto";
+import { moduleUrl } from "../../home/installation.ts";
 import type { HubFile } from "./hub.ts";
 import { DIGEST_STEP_BYTES, DIGEST_THREAD_BYTES, REHASH_CHUNK_BYTES } from "./limits.ts";
 
@@ -29,7 +30,7 @@ export class FollowingDigest implements Disposable {
     this.#file = { path, size: file.size, digest: file.digest };
     this.#answer.promise.catch(() => {});
     if (file.size < DIGEST_THREAD_BYTES) return;
-    this.#worker = new Worker(new URL("./digest_thread.ts", import.meta.url), { type: "module" });
+    this.#worker = new Worker(moduleUrl("hive/models/digest_thread"), { type: "module" });
     this.#worker.onmessage = ({ data }: MessageEvent<DigestAnswer>) => {
       if ("hex" in data) this.#answer.resolve(data.hex);
       else this.#answer.reject(new Error(data.error));

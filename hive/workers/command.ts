@@ -1,6 +1,6 @@
 /** How a worker program is started: its command, its flags, its environment. */
-import { fromFileUrl } from "@std/path";
 import * as z from "zod";
+import { programCommand } from "../../home/installation.ts";
 import type { Environment } from "../../home/paths.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { ORPHAN_TIMEOUT_HEALTH_CHECKS, ORPHAN_TIMEOUT_MIN_SECONDS } from "../limits.ts";
@@ -18,11 +18,7 @@ const Command = z.array(z.string().min(1)).min(1);
  */
 export function workerCommand(env: Environment): string[] {
   const given = env.get(WORKER_COMMAND_VARIABLE);
-  if (!given) {
-    const main = fromFileUrl(new URL("../../worker/main.ts", import.meta.url));
-    const config = fromFileUrl(new URL("../../deno.json", import.meta.url));
-    return [Deno.execPath(), "run", "-q", "--no-prompt", "-P=worker", "--config", config, main];
-  }
+  if (!given) return programCommand("worker");
   try {
     return Command.parse(JSON.parse(given));
   } catch (cause) {

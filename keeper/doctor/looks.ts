@@ -2,13 +2,13 @@
 import { join } from "@std/path";
 import type { LoadedConfig } from "../../home/config.ts";
 import { readHiveFile } from "../../home/hive_file.ts";
+import { programCommand } from "../../home/installation.ts";
 import { configuredKey, readKeyFile } from "../../home/keys.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { HiveClient } from "../../protocol/hive_client.ts";
 import { OPEN_HEALTH_ROUTES } from "../../protocol/routes.ts";
 import { VERSION } from "../../protocol/version.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
-import { hiveCommand } from "../hive_command.ts";
 import { DOCTOR_DETECT_TIMEOUT_MS, DOCTOR_LOOK_TIMEOUT_MS } from "../limits.ts";
 import { knownNodes, LOCALHOST, resolveNode } from "../node.ts";
 import { openRegistry } from "../registry.ts";
@@ -90,7 +90,7 @@ async function key({ config }: LookContext): Promise<Finding[]> {
 
 /** What this machine's hive would say of its devices: its own program is asked. */
 async function engine({ signal }: LookContext): Promise<Finding[]> {
-  const [program, ...args] = hiveCommand("detect", "--json");
+  const [program, ...args] = programCommand("hive", "detect", "--json");
   const limit = AbortSignal.any([signal, AbortSignal.timeout(DOCTOR_DETECT_TIMEOUT_MS)]);
   const { success, stdout, stderr } = await new Deno.Command(program, { args, stdin: "null", signal: limit })
     .output();

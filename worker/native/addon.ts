@@ -1,5 +1,7 @@
 /** The C++ addon with types: the only place that loads it. What the members do is told in native/src/*.h. */
+import { join } from "@std/path";
 import { createRequire } from "node:module";
+import { INSTALLATION } from "../../home/installation.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 
 /** A device as ggml sees it. */
@@ -291,8 +293,8 @@ export interface NativeAddon {
   ChatParser: new (parser: string) => NativeChatParser;
 }
 
-/** Where `deno task build` puts the addon. */
-export const ADDON_URL: URL = new URL("./build/rbee_engine.node", import.meta.url);
+/** Where `deno task build` puts the addon, and where an archive has it. */
+const ADDON_PATH = join(INSTALLATION, "worker/native/build/rbee_engine.node");
 
 let loaded: NativeAddon | undefined;
 
@@ -303,7 +305,7 @@ let loaded: NativeAddon | undefined;
  */
 export function loadAddon(): NativeAddon {
   try {
-    return loaded ??= createRequire(import.meta.url)(ADDON_URL.pathname) as NativeAddon;
+    return loaded ??= createRequire(import.meta.url)(ADDON_PATH) as NativeAddon;
   } catch (error) {
     throw new RbeeError(
       "WORKER_START_FAILED",
