@@ -22,6 +22,10 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     const { command, flags } = asked;
     output = new Output({ json: flags.json === true, quiet: flags.quiet === true });
+    // A schema reads one or two answers in the life of a command: compiling it costs more than it saves. It has to be
+    // settled before the first schema is made.
+    const { config } = await import("zod");
+    config({ jitless: true });
     const { check, run, ownInterrupts } = await command.load();
     // The parser made the flags from the table that the command's type comes from.
     const problems = [...asked.problems, ...await check?.(flags as never) ?? []];
