@@ -22,6 +22,8 @@ import { withConfig } from "../with_config.ts";
 export const DAEMON_START: LoadedCommand<DaemonFlags> = { run: here(start) };
 /** `daemon stop`. */
 export const DAEMON_STOP: LoadedCommand<DaemonFlags> = { run: here(stop) };
+/** `daemon restart`. */
+export const DAEMON_RESTART: LoadedCommand<DaemonFlags> = { run: here(restart) };
 /** `daemon status`. */
 export const DAEMON_STATUS: LoadedCommand<DaemonFlags> = { run: here(status) };
 
@@ -58,25 +60,43 @@ async function stop(config: LoadedConfig, context: PhaseContext): Promise<number
         length === 0 ? "" : ` and its ${length === 1 ? "worker" : `${length} workers`}`
       } ...`,
     );
-    // It has just answered to this home's key: the pid it wrote down is its own.
-    Deno.kill(hive.pid, "SIGTERM");
-    const deadlineMs = performance.now() + HIVE_STOP_TIMEOUT_MS;
-    while (isAlive(hive.pid)) {
-      if (performance.now() > deadlineMs) {
-        throw new RbeeError(
-          "INTERNAL",
-          `The hive (pid ${hive.pid}) did not stop within ${HIVE_STOP_TIMEOUT_MS / 1000} s`,
-          {
-            details: { advice: [`Its log: ${hiveLogPath(config.home)}`] },
-          },
-        );
-      }
-      await delay(HIVE_START_POLL_MS, { signal });
-    }
+    await end(hive, "SIGTERM", { config, signal });
   }
   if (output.json) await output.document({ running: false, stopped: hive !== undefined });
   else output.say(hive === undefined ? "No hive runs on this machine." : "The hive is stopped.");
   return 0;
+}
+
+async function restart(config: LoadedConfig, context: PhaseContext): Promise<number> {
+  const { output, signal } = context;
+  const hive = await running(config, context);
+  if (hive !== undefined) {
+    output.say(`The hive (pid ${hive.pid}, version ${hive.version}) makes way for another ...`);
+    await end(hive, "SIGUSR1", { config, signal });
+  }
+  return await start(config, context);
+}
+
+/** Tells a hive to go, and waits until it has. It has just answered to this home's key: the pid in its file is its own. */
+async function end(
+  { pid }: HiveFile,
+  by: Deno.Signal,
+  { config, signal }: { config: LoadedConfig; signal: AbortSignal },
+): Promise<void> {
+  Deno.kill(pid, by);
+  const deadlineMs = performance.now() + HIVE_STOP_TIMEOUT_MS;
+  while (isAlive(pid)) {
+    if (performance.now() > deadlineMs) {
+      throw new RbeeError(
+        "INTERNAL",
+        `The hive (pid ${pid}) did not stop within ${HIVE_STOP_TIMEOUT_MS / 1000} s`,
+        {
+          details: { advice: [`Its log: ${hiveLogPath(config.home)}`] },
+        },
+      );
+    }
+    await delay(HIVE_START_POLL_MS, { signal });
+  }
 }
 
 async function status(config: LoadedConfig, context: PhaseContext): Promise<number> {

@@ -66,6 +66,14 @@ export const SYSTEM_COMMANDS: readonly Command[] = [
     load: () => import("../commands/daemon.ts").then((module) => module.DAEMON_STOP),
   }),
   defineCommand({
+    path: ["daemon", "restart"],
+    summary: "replace this machine's hive by one of this version",
+    details: "Its workers and their answers go on; the new hive adopts them. Starts one when none runs.",
+    flags: DAEMON_FLAGS,
+    examples: ["daemon restart"],
+    load: () => import("../commands/daemon.ts").then((module) => module.DAEMON_RESTART),
+  }),
+  defineCommand({
     path: ["daemon", "status"],
     summary: "say whether this machine's hive runs, and what on it",
     details: "Exit code 1 when none runs.",
