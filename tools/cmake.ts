@@ -1,6 +1,6 @@
 /** How the engine is configured and compiled: the tools needed, and CMake's commands as cmake-js makes them. */
 import { createRequire } from "node:module";
-import type { BuildChoice } from "./build_stamp.ts";
+import type { Backend, BuildChoice } from "./build_stamp.ts";
 import { hasProgram } from "./command.ts";
 import { LLAMA_RELEASE } from "./llama_release.ts";
 
@@ -20,6 +20,8 @@ export interface CmakeRequest extends BuildChoice {
   target: string;
   /** See {@linkcode Sanitizer}. */
   sanitize?: Sanitizer;
+  /** For other machines than this: these backends instead of `backend`, each a library beside the addon. */
+  portable?: readonly Backend[];
 }
 
 /** The two command lines of a build; both run in `folder`. */
@@ -90,7 +92,8 @@ function definitions(request: CmakeRequest): Record<string, string> {
   const { include } = require("node-addon-api") as { include: string };
   const launcher = hasProgram("ccache") ? "ccache" : "";
   return {
-    RBEE_BACKEND: request.backend,
+    RBEE_BACKENDS: (request.portable ?? [request.backend]).join(";"),
+    RBEE_PORTABLE: request.portable ? "ON" : "OFF",
     RBEE_SANITIZE: request.sanitize ?? "",
     RBEE_LLAMA_COMMIT: LLAMA_RELEASE.commit,
     RBEE_NODE_ADDON_API: include.replaceAll('"', ""),

@@ -2,6 +2,7 @@
 import { BuildError } from "./build_error.ts";
 import { BuildProgress, parseBuildStep } from "./build_progress.ts";
 import {
+  type Backend,
   type BuildChoice,
   type BuildPaths,
   fingerprint,
@@ -23,6 +24,8 @@ const LOCK_NOTICE_MS = 500;
 const FAILURE_LINES = 40;
 /** Measured: what the first build costs on one core of a small machine. */
 const CORE_SECONDS_OF_FIRST_BUILD = 330;
+/** The same with the code for every kind of CPU. */
+const CORE_SECONDS_OF_PORTABLE_BUILD = 900;
 
 /** What to build. */
 export interface BuildRequest extends BuildChoice {
@@ -30,6 +33,8 @@ export interface BuildRequest extends BuildChoice {
   target: string;
   /** Only with a target other than the addon. */
   sanitize?: Sanitizer;
+  /** See {@linkcode CmakeRequest.portable}; it is not put in place here. */
+  portable?: readonly Backend[];
   /** Trust the record of the last build of the addon, instead of having CMake look at every file. */
   ifNeeded: boolean;
 }
@@ -56,13 +61,17 @@ export async function buildTarget(
   await Deno.mkdir(paths.build, { recursive: true });
   using _lock = await lockBuild(paths, { progress, signal });
   // The build waited for may have made just this.
-  const isCheckable = request.ifNeeded && request.target === ADDON_TARGET;
-  if (isCheckable && await isUpToDate(paths, request)) return paths.addon;
+  if (request.ifNeeded && isForThisCheckout(request) && await isUpToDate(paths, request)) return paths.addon;
   try {
     return await buildLocked(paths, request, { progress, signal });
   } finally {
     progress.clear();
   }
+}
+
+/** Whether it is the engine that this checkout's workers load. */
+function isForThisCheckout({ target, portable }: BuildRequest): boolean {
+  return target === ADDON_TARGET && portable === undefined;
 }
 
 interface Tools {
@@ -75,7 +84,7 @@ async function buildLocked(paths: BuildPaths, request: BuildRequest, tools: Tool
   const startedMs = performance.now();
   const cmake = cmakeRequest(paths, request);
   if (modifiedMs(`${cmake.folder}/CMakeCache.txt`) === undefined) {
-    progress.say(firstBuildNotice(request.backend));
+    progress.say(firstBuildNotice(request));
   }
   await ensureLlamaSource({
     root: paths.root,
@@ -90,20 +99,29 @@ async function buildLocked(paths: BuildPaths, request: BuildRequest, tools: Tool
   const before = modifiedMs(built);
   await runCmake(paths, cmake, tools);
   const isNew = before !== modifiedMs(built);
-  if (request.target === ADDON_TARGET) {
+  if (isForThisCheckout(request)) {
     replaceFile(paths.addon, (temp) => Deno.copyFileSync(built, temp));
     writeStamp(paths, { backend: request.backend, cudaArch: request.cudaArch }, made);
   }
-  const what = request.target === ADDON_TARGET ? `The engine (${request.backend})` : request.target;
+  const what = request.target === ADDON_TARGET ? `The engine (${backendsOf(request)})` : request.target;
   const seconds = Math.round((performance.now() - startedMs) / 1000);
   progress.say(isNew ? `${what} was built in ${seconds} s.` : `${what} is up to date.`);
-  return request.target === ADDON_TARGET ? paths.addon : built;
+  return isForThisCheckout(request) ? paths.addon : built;
 }
 
 function cmakeRequest(paths: BuildPaths, request: BuildRequest): CmakeRequest {
-  const { backend, cudaArch, sanitize, target } = request;
-  const name = [backend, cudaArch?.replaceAll(/[^\w]/g, "_"), sanitize].filter(Boolean).join("-");
-  return { root: paths.root, folder: `${paths.build}/${name}`, target, backend, cudaArch, sanitize };
+  const { backend, cudaArch, sanitize, portable, target } = request;
+  const kind = portable ? ["portable", ...portable] : [backend];
+  const name = [...kind, cudaArch?.replaceAll(/[^\w]/g, "_"), sanitize].filter(Boolean).join("-");
+  return {
+    root: paths.root,
+    folder: `${paths.build}/${name}`,
+    target,
+    backend,
+    cudaArch,
+    sanitize,
+    portable,
+  };
 }
 
 /** Configures when something about the configuration changed, then compiles; everything goes to the log. */
@@ -169,11 +187,18 @@ async function lockBuild(paths: BuildPaths, { progress, signal }: Tools): Promis
   return file;
 }
 
-function firstBuildNotice(backend: string): string {
+function firstBuildNotice(request: BuildRequest): string {
   const cores = navigator.hardwareConcurrency;
-  const minutes = Math.max(1, Math.round(CORE_SECONDS_OF_FIRST_BUILD / 60 / cores));
-  const time = backend === "cpu" ? `about ${minutes} min on ${cores} cores` : "this takes several minutes";
-  return `The engine is compiled for this machine, once (llama.cpp ${LLAMA_RELEASE.tag}, ${backend}): ${time}.`;
+  const coreSeconds = request.portable ? CORE_SECONDS_OF_PORTABLE_BUILD : CORE_SECONDS_OF_FIRST_BUILD;
+  const minutes = Math.max(1, Math.round(coreSeconds / 60 / cores));
+  const backends = backendsOf(request);
+  const time = backends === "cpu" ? `about ${minutes} min on ${cores} cores` : "this takes several minutes";
+  const whom = request.portable ? "all machines" : "this machine";
+  return `The engine is compiled for ${whom}, once (llama.cpp ${LLAMA_RELEASE.tag}, ${backends}): ${time}.`;
+}
+
+function backendsOf({ backend, portable = [backend] }: BuildRequest): string {
+  return portable.join(", ");
 }
 
 function modifiedMs(path: string): number | undefined {

@@ -366,6 +366,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
 
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   rbee::install_log();
+  rbee::load_backends();
   exports.Set("Engine", rbee::EngineWrap::define(env));
   exports.Set("ChatParser", rbee::define_chat_parser(env));
   exports.Set("llamaVersion", llama_version());

@@ -1,5 +1,7 @@
 #include "devices.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cctype>
 #include <map>
@@ -15,7 +17,32 @@ std::string backend_of(ggml_backend_dev_t device) {
   return name == "mtl" ? "metal" : name;
 }
 
+std::string library_of(const void* symbol) {
+  Dl_info info{};
+  if (dladdr(symbol, &info) == 0 || info.dli_fname == nullptr) return "";
+  return info.dli_fname;
+}
+
+// `, code for haswell`, of `…/libggml-cpu-haswell.so`.
+std::string variant_of(ggml_backend_dev_t device) {
+  if (ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU) return "";
+  const std::string path = library_of(
+      ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_threadpool_new"));
+  static const std::string prefix = "libggml-cpu-";
+  const size_t begin = path.rfind(prefix);
+  if (begin == std::string::npos) return "";
+  const std::string rest = path.substr(begin + prefix.size());
+  return ", code for " + rest.substr(0, rest.rfind('.'));
+}
+
 } // namespace
+
+void load_backends() {
+#ifdef GGML_BACKEND_DL
+  const std::string own = library_of(reinterpret_cast<const void*>(&load_backends));
+  ggml_backend_load_all_from_path(own.substr(0, own.rfind('/')).c_str());
+#endif
+}
 
 std::vector<Device> list_devices() {
   std::vector<Device> devices;
@@ -29,7 +56,7 @@ std::vector<Device> list_devices() {
     Device device{backend_of(handle),
                   0,
                   ggml_backend_dev_name(handle),
-                  ggml_backend_dev_description(handle),
+                  ggml_backend_dev_description(handle) + variant_of(handle),
                   0,
                   0,
                   handle};
