@@ -1,5 +1,6 @@
 /** All rows, in the order of the table. */
 import type { Row } from "./row.ts";
+import { ARCHIVE_ROWS } from "./rows_archive.ts";
 import { DOWNLOAD_ROWS } from "./rows_download.ts";
 import { GENERATION_ROWS } from "./rows_generation.ts";
 import { HIVE_ROWS } from "./rows_hive.ts";
@@ -19,6 +20,7 @@ export const ROWS: readonly Row[] = [
   ...HIVE_ROWS,
   ...KEEPER_ROWS,
   ...QUEEN_ROWS,
+  ...ARCHIVE_ROWS,
 ];
 
 /** The rows of a list of names, `all` of them without one, and the names that no row has. */

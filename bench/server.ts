@@ -46,6 +46,8 @@ export interface ServerSetup {
   threads: number;
   /** Answers at once. Default: 1. */
   slots?: number;
+  /** Ours only: an unpacked archive whose worker it is. */
+  archive?: string;
   /** Tokens of each slot: the model must be trained for as many. Default: 512. */
   context?: number;
 }
@@ -56,7 +58,7 @@ export type StartServer = (setup: ServerSetup) => Promise<InferenceServer>;
 const KEY = "key-of-the-benchmark";
 
 /** `llm-worker-rbee`, as a hive starts it. */
-export const startWorker: StartServer = async ({ model, threads, slots = 1, context = 512 }) => {
+export const startWorker: StartServer = async ({ model, threads, slots = 1, context = 512, archive }) => {
   const home = await Deno.makeTempDir({ prefix: "rbee-bench-" });
   const flags = ["--model", model, "--slots", slots, "--ctx-size", context].map(String);
   if (threads > 0) flags.push("--threads", String(threads));
@@ -65,6 +67,7 @@ export const startWorker: StartServer = async ({ model, threads, slots = 1, cont
     permissions: "worker",
     args: [...flags, "--port", "0"],
     env: { RBEE_WORKER_API_KEY: KEY, RBEE_HOME: home },
+    archive,
   });
   const stop = async () => {
     await worker.stop();
@@ -78,7 +81,12 @@ export const startWorker: StartServer = async ({ model, threads, slots = 1, cont
     return {
       url: String(url),
       pid: worker.pid,
-      command: ["deno run -q --no-prompt -P=worker worker/main.ts", ...shown].join(" "),
+      command: [
+        archive === undefined
+          ? "deno run -q --no-prompt -P=worker worker/main.ts"
+          : "dist/rbee-*/llm-worker-rbee",
+        ...shown,
+      ].join(" "),
       headers,
       request: ({ prompt, maxTokens, requestId, speculative }) =>
         new Request(`${url}/v1/inference`, {

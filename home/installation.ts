@@ -3,6 +3,7 @@
  * which every program is one bundled file; a compiled program brings that folder inside itself.
  */
 import { dirname, fromFileUrl, join } from "@std/path";
+import { VERSION } from "../protocol/version.ts";
 
 /** What is started as a process of its own. */
 export type Program = "keeper" | "hive" | "queen" | "worker";
@@ -15,6 +16,26 @@ export const PROGRAM_NAMES: Readonly<Record<Program, string>> = {
   worker: "llm-worker-rbee",
 };
 
+/** The modules that are started on their own, named by their places in a checkout without the ending. */
+export const MODULES = [
+  "keeper/main",
+  "hive/main",
+  "hive/models/digest_thread",
+  "queen/main",
+  "worker/main",
+] as const;
+
+/** A kind of machine, in the words of `Deno.build`. */
+export interface Platform {
+  os: string;
+  arch: string;
+}
+
+/** An archive's name says for which machines it is: `rbee-0.1.0-linux-x86_64`. */
+export function bundleName({ os, arch }: Platform = Deno.build): string {
+  return `rbee-${VERSION}-${os}-${arch}`;
+}
+
 const OWN_URL = import.meta.url;
 /** Whether this is no checkout: what came out of the bundler is JavaScript. */
 export const IS_BUNDLED: boolean = OWN_URL.endsWith(".js");
@@ -24,8 +45,8 @@ const FOLDER_URL = IS_BUNDLED
 /** The folder that has everything in it. */
 export const INSTALLATION: string = fromFileUrl(FOLDER_URL);
 
-/** A module that is started on its own, named by its place in a checkout without the ending. */
-export function moduleUrl(name: string): URL {
+/** Where one of {@linkcode MODULES} is. */
+export function moduleUrl(name: (typeof MODULES)[number]): URL {
   return new URL(`${name}.${IS_BUNDLED ? "js" : "ts"}`, FOLDER_URL);
 }
 

@@ -16,7 +16,8 @@ const USAGE = `Usage: deno task build [options]
   --sanitize address|thread|undefined
                                    Build everything with a sanitizer; for another target than the engine`;
 
-const BACKENDS: readonly Backend[] = ["cpu", "cuda", "metal", "vulkan"];
+/** All that there are. */
+export const BACKENDS: readonly Backend[] = ["cpu", "cuda", "metal", "vulkan"];
 const SANITIZERS: readonly Sanitizer[] = ["address", "thread", "undefined"];
 
 /** Exit status for a command line that makes no sense. */

@@ -29,7 +29,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   hive: ["protocol", "home", "daemon"],
   queen: ["protocol", "home", "daemon"],
   keeper: ["protocol", "home"],
-  tools: ["protocol"],
+  tools: ["protocol", "home"],
 };
 
 /** In pieces, so that this file does not hold them. */

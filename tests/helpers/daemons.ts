@@ -53,14 +53,20 @@ export interface StartDaemonOptions {
   env: Readonly<Record<string, string>>;
   /** A program and its leading arguments that start it and make way for it (`exec`). */
   within?: readonly [string, ...string[]];
+  /** An unpacked archive whose program it is, instead of the checkout's. */
+  archive?: string;
 }
 
 /** Starts a daemon with the permissions it has in earnest. Does not wait until it is ready. */
 export function startDaemon(options: StartDaemonOptions): Daemon {
+  const { archive, main } = options;
+  const deno = archive === undefined ? Deno.execPath() : join(archive, "lib/deno");
+  const root = archive === undefined ? ROOT : join(archive, "lib");
   const [program, ...args] = [
-    ...[...options.within ?? [], Deno.execPath(), "run", "-q", "--no-prompt", `-P=${options.permissions}`],
+    ...[...options.within ?? [], deno, "run", "-q", "--no-prompt", `-P=${options.permissions}`],
     ...options.v8Flags === undefined ? [] : [`--v8-flags=${options.v8Flags}`],
-    ...["--config", join(ROOT, "deno.json"), join(ROOT, options.main), ...options.args],
+    ...["--config", join(root, "deno.json")],
+    ...[join(root, archive === undefined ? main : main.replace(/\.ts$/, ".js")), ...options.args],
   ];
   const child = new Deno.Command(program, {
     args,
