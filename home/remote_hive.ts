@@ -5,14 +5,13 @@ import { runOver, type SshOptions } from "./ssh.ts";
 /** Where rbee is installed on other machines, below the user's home folder. */
 export const DEFAULT_INSTALL_PATH = ".local/share/rbee";
 /** Starts the hive there, unless it runs; within {@linkcode inFolder}. */
-export const START_HIVE = "packaging/rbee-keeper daemon start --json";
+export const START_HIVE = "./rbee-keeper daemon start --json";
 /** Stops it. */
-export const STOP_HIVE = "packaging/rbee-keeper daemon stop --json";
+export const STOP_HIVE = "./rbee-keeper daemon stop --json";
 
 /** A script that goes where rbee is installed, or says that it is not. `folder` is a word for a shell. */
 export function inFolder(folder: string, script: string): string {
-  return `cd && cd ${folder} 2>/dev/null && test -x packaging/rbee-keeper || { echo "rbee is not installed in $HOME/"${folder} >&2; exit 66; }
-command -v deno >/dev/null || { echo "there is no deno on the PATH of a login shell" >&2; exit 69; }
+  return `cd && cd ${folder} 2>/dev/null && test -x ./rbee-keeper || { echo "rbee is not installed in $HOME/"${folder} >&2; exit 66; }
 ${script}`;
 }
 

@@ -55,12 +55,25 @@ export function shellWord(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
+/** USER@HOST[:PORT] taken apart; an IPv6 address loses its brackets. */
+export function sshParts(destination: string): { user?: string; host: string; port?: number } {
+  const match = /^(?:(?<user>.*)@)?(?<host>.*?)(?<!:)(?::(?<port>\d{1,5}))?$/.exec(destination);
+  const { user, host = destination, port } = match?.groups ?? {};
+  return {
+    user,
+    host: host.replace(/^\[(.*)\]$/, "$1"),
+    port: port === undefined ? undefined : Number(port),
+  };
+}
+
 /** The arguments that name a destination: a port is a flag of its own. */
 export function sshDestination(destination: string): string[] {
-  const match = /^(?<to>.*[^:]):(?<port>\d{1,5})$/.exec(destination);
-  const { to = destination, port } = match?.groups ?? {};
-  const host = to.replace(/@?\[(.*)\]$/, (whole, address) => `${whole.startsWith("@") ? "@" : ""}${address}`);
-  return [...port === undefined ? [] : ["-p", port], "--", host];
+  const { user, host, port } = sshParts(destination);
+  return [
+    ...port === undefined ? [] : ["-p", String(port)],
+    "--",
+    user === undefined ? host : `${user}@${host}`,
+  ];
 }
 
 function start(

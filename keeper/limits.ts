@@ -82,3 +82,10 @@ export const REMOTE_START_TIMEOUT_MS = 30_000;
 
 /** Pauses before each try to join an answer again whose queen was lost. */
 export const QUEEN_REJOIN_DELAYS_MS: readonly number[] = [1_000, 2_000, 4_000, 8_000, 8_000];
+
+/** Longest wait for a queen who installs rbee on a machine. */
+export const QUEEN_INSTALL_TIMEOUT_MS = 630_000;
+/** Longest wait for a queen who starts or stops a machine's hive. */
+export const QUEEN_START_TIMEOUT_MS = 120_000;
+/** Lines of what was said that are shown when no archive could be made of a checkout. */
+export const ARCHIVE_LOG_LINES = 20;

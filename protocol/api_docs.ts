@@ -209,6 +209,11 @@ const QUEEN: Docs<typeof QUEEN_ROUTES> = {
   addNode: { summary: "Adds a machine, or changes it.", body: queen.AddNodeRequest, answer: queen.NodeInfo },
   nodes: { summary: "The machines.", answer: queen.NodesResponse },
   removeNode: { summary: "Forgets a machine.", body: queen.NodeRequest, status: 204 },
+  installNode: {
+    summary: "Puts the queen's own version of rbee on a machine over ssh; its hive is not started.",
+    body: queen.NodeRequest,
+    answer: queen.NodeInfo,
+  },
   startNode: {
     summary: "Starts a machine's hive over ssh.",
     body: queen.NodeRequest,

@@ -145,6 +145,20 @@ export class QueenClient {
     });
   }
 
+  /** Installs rbee on a machine, starts its hive, or stops it, over ssh from where the queen is. Takes up to minutes. */
+  onNode(
+    act: "installNode" | "startNode" | "stopNode",
+    name: string,
+    options: WaitOptions = {},
+  ): Promise<NodeInfo> {
+    return callRoute(this.#client, {
+      route: QUEEN_ROUTES[act],
+      schema: NodeInfo,
+      body: { node_name: name },
+      ...options,
+    });
+  }
+
   /** All workers. */
   async workers(options: WaitOptions = {}): Promise<z.infer<typeof ClusterWorkersResponse>["workers"]> {
     return (await callRoute(this.#client, {

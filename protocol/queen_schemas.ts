@@ -178,7 +178,7 @@ export const AddNodeRequest = z.strictObject({
 });
 /** A checked request. */
 export type AddNodeRequest = z.infer<typeof AddNodeRequest>;
-/** `POST /v2/registry/beehives/{remove,start,stop}`. */
+/** `POST /v2/registry/beehives/{remove,install,start,stop}`. */
 export const NodeRequest = z.strictObject({ node_name: NodeName });
 
 /** A machine of the cluster. */

@@ -108,6 +108,7 @@ export const QUEEN_ROUTES = {
   addNode: { method: "POST", path: "/v2/registry/beehives/add" },
   nodes: { method: "GET", path: "/v2/registry/beehives/list" },
   removeNode: { method: "POST", path: "/v2/registry/beehives/remove" },
+  installNode: { method: "POST", path: "/v2/registry/beehives/install" },
   startNode: { method: "POST", path: "/v2/registry/beehives/start" },
   stopNode: { method: "POST", path: "/v2/registry/beehives/stop" },
   workers: { method: "GET", path: "/v2/workers" },

@@ -154,6 +154,7 @@ export function createQueenApp(options: QueenAppOptions): App {
         },
       },
       { spec: QUEEN_ROUTES.removeNode, handle: removeNode },
+      { spec: QUEEN_ROUTES.installNode, handle: onNode((name) => remote.install(name)) },
       { spec: QUEEN_ROUTES.startNode, handle: onNode((name) => remote.start(name)) },
       { spec: QUEEN_ROUTES.stopNode, handle: onNode((name) => remote.stop(name)) },
       {

@@ -57,6 +57,8 @@ export const ABANDONED_AFTER_MS = 10_000;
 /** Sessions whose last worker is remembered. */
 export const SESSIONS_MAX = 20_000;
 
+/** Time for rbee to be installed on a machine over ssh: an archive of some 60 MB, and its self-test there. */
+export const NODE_INSTALL_TIMEOUT_MS = 600_000;
 /** Time for a hive to be started over ssh and to report. */
 export const NODE_START_TIMEOUT_MS = 90_000;
 /** Time for a hive to be stopped over ssh: 30 s for its workers, and the way there. */

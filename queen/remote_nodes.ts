@@ -2,10 +2,16 @@
 import { delay } from "@std/async";
 import type { Logger } from "../daemon/log.ts";
 import { DEFAULT_INSTALL_PATH, inFolder, START_HIVE, STOP_HIVE, there } from "../home/remote_hive.ts";
+import { installThere } from "../home/remote_install.ts";
 import { shellWord } from "../home/ssh.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import type { Cluster } from "./cluster/cluster.ts";
-import { NODE_LOOK_INTERVAL_MS, NODE_START_TIMEOUT_MS, NODE_STOP_TIMEOUT_MS } from "./limits.ts";
+import {
+  NODE_INSTALL_TIMEOUT_MS,
+  NODE_LOOK_INTERVAL_MS,
+  NODE_START_TIMEOUT_MS,
+  NODE_STOP_TIMEOUT_MS,
+} from "./limits.ts";
 import type { Nodes } from "./nodes.ts";
 import type { StoredNode } from "./store/store.ts";
 
@@ -34,6 +40,31 @@ export class RemoteNodes {
   }
 
   /**
+   * Installs or upgrades rbee on a machine; whether a hive runs there is not changed.
+   *
+   * @throws {RbeeError} as {@linkcode start}, and `NOT_FOUND` when the queen has no archive for such a machine.
+   */
+  async install(name: string): Promise<void> {
+    const { nodes, log, signal } = this.#options;
+    const node = await nodes.require(name);
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(NODE_INSTALL_TIMEOUT_MS)]);
+    try {
+      await installThere({
+        ...{ name, ssh: destinationOf(node), folder: folderOf(node), service: false, signal: limit },
+        onLine: (line) => log.info("installing over ssh", { node: name, said: line }),
+      });
+      await nodes.note(name, { status: "reachable", lastError: null });
+    } catch (thrown) {
+      const late = `${name} was not installed within ${NODE_INSTALL_TIMEOUT_MS / 1000} s.`;
+      const error = limit.aborted && !signal.aborted
+        ? new RbeeError("NODE_UNREACHABLE", late)
+        : toRbeeError(thrown);
+      await nodes.note(name, { status: "unreachable", lastError: error.message });
+      throw error;
+    }
+  }
+
+  /**
    * Starts a machine's hive and waits until it has reported here. Looks first whether the machine answers, lets the
    * queen in, and has what is needed.
    *
@@ -48,10 +79,9 @@ export class RemoteNodes {
       const beganMs = performance.now();
       await there(name, ssh, { script: "true", signal: limit });
       const latencyMs = Math.round(performance.now() - beganMs);
-      const folder = shellWord(node.installPath ?? DEFAULT_INSTALL_PATH);
       // The key goes through a pipe: neither machine's list of processes shows it.
       const script = inFolder(
-        folder,
+        folderOf(node),
         `umask 077
 home=\${RBEE_HOME:-$HOME/.rbee}; mkdir -p "$home"
 read -r key; printf '%s\\n' "$key" > "$home/queen.key"
@@ -102,8 +132,7 @@ ${START_HIVE}`,
   }
 
   async #stop(node: StoredNode, signal: AbortSignal): Promise<void> {
-    const folder = shellWord(node.installPath ?? DEFAULT_INSTALL_PATH);
-    await there(node.name, destinationOf(node), { script: inFolder(folder, STOP_HIVE), signal });
+    await there(node.name, destinationOf(node), { script: inFolder(folderOf(node), STOP_HIVE), signal });
     this.#started.delete(node.name);
     this.#options.log.info("hive stopped over ssh", { node: node.name });
   }
@@ -113,6 +142,10 @@ ${START_HIVE}`,
       await delay(NODE_LOOK_INTERVAL_MS, { signal });
     }
   }
+}
+
+function folderOf({ installPath }: StoredNode): string {
+  return shellWord(installPath ?? DEFAULT_INSTALL_PATH);
 }
 
 function destinationOf({ name, sshUser, sshHost, sshPort }: StoredNode): string {

@@ -3,7 +3,8 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { dirname, join } from "@std/path";
 import { emptyHome, type Finished, runKeeper } from "../keeper/testing/keeper_process.ts";
 import { VERSION } from "../protocol/version.ts";
-import { ROOT, startHive } from "./helpers/daemons.ts";
+import { startHive } from "./helpers/daemons.ts";
+import { testArchive } from "./helpers/archive.ts";
 import { canServeSsh, type SshMachine, startSshd } from "./helpers/sshd.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { freePort } from "./helpers/free_port.ts";
@@ -128,14 +129,9 @@ Deno.test({
   async fn() {
     await using at = await behindSsh();
     const { keeper, machine, home, hiveHome } = at;
-    // What a first build takes minutes for.
+    await using archive = await testArchive({ packed: true });
     const installed = join(machine.home, ".local/share/rbee");
-    const built = join(installed, "worker/native/build");
-    await Deno.mkdir(built, { recursive: true });
-    for await (const { name, isFile } of Deno.readDir(join(ROOT, "worker/native/build"))) {
-      if (isFile) await Deno.copyFile(join(ROOT, "worker/native/build", name), join(built, name));
-    }
-    const install = await keeper("nodes", "install", "gpu");
+    const install = await keeper("nodes", "install", "gpu", "--archive", archive.packed!);
     assertEquals(install.code, 0, install.stderr);
     try {
       assertStringIncludes(install.stderr, `rbee ${VERSION} runs on gpu`);
@@ -158,11 +154,15 @@ Deno.test({
       assertStringIncludes((await keeper("nodes", "stop", "gpu")).stderr, "The hive on gpu is stopped.");
       assertStringIncludes((await keeper("nodes", "stop", "gpu")).stderr, "No hive runs on gpu.");
       assertEquals(JSON.parse(succeeded(await keeper("nodes", "start", "gpu", "--json"))).version, VERSION);
-      // Again, as an upgrade: what is old goes, what was built stays.
+      // Again, as an upgrade: what is old goes.
       await Deno.writeTextFile(join(installed, "old.ts"), "");
-      assertEquals((await keeper("setup", "install", "--node", "gpu", "--no-start")).code, 0);
+      const again = ["setup", "install", "--node", "gpu", "--no-start", "--archive", archive.packed!];
+      succeeded(await keeper(...again));
       const left = (await Array.fromAsync(Deno.readDir(installed))).map(({ name }) => name);
-      assertEquals([left.includes("old.ts"), left.includes("keeper")], [false, true]);
+      assertEquals([left.includes("old.ts"), left.includes("rbee-keeper")], [false, true]);
+      const absent = await keeper("nodes", "install", "gpu", "--archive", "/no/such.tar.gz");
+      assertEquals(absent.code, 1);
+      assertStringIncludes(absent.stderr, "There is no archive /no/such.tar.gz");
     } finally {
       await keeper("nodes", "stop", "gpu");
     }

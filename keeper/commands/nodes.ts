@@ -11,10 +11,12 @@ import { type LoadedCommand, UsageError } from "../cli.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
 import { knownNodes, LOCALHOST, resolveNode } from "../node.ts";
 import { hiveClient } from "../phases/reach_hive.ts";
+import { queenOf } from "../queen.ts";
 import { openRegistry } from "../registry.ts";
 import { sshDestination } from "../../home/ssh.ts";
 import type { NodesAddFlags, NodesListFlags, OneNodeFlags } from "../table/nodes.ts";
 import { textTable } from "../text_table.ts";
+import { addToQueen, queensNodes, removeFromQueen } from "./nodes_of_queen.ts";
 
 /** `nodes list`. */
 export const NODES_LIST: LoadedCommand<NodesListFlags> = { run: runList };
@@ -33,18 +35,35 @@ interface NodeReport {
   error?: string;
 }
 
-async function runList({ output, signal }: CommandContext): Promise<number> {
+async function runList({ output, signal }: CommandContext, flags: NodesListFlags): Promise<number> {
   const place = await loadConfig();
   const context = { output, signal, correlationId: newCorrelationId() };
-  const reports = await Promise.all(knownNodes(place.config).map((name) => look(name, place, context)));
-  if (output.json) await output.document({ nodes: reports });
+  const queen = await queenOf({ queen: flags.queen }, place);
+  const [own, hers] = await Promise.all([
+    flags.queen !== undefined
+      ? undefined
+      : Promise.all(knownNodes(place.config).map((name) => look(name, place, context))),
+    queen && queensNodes(queen, place, context),
+  ]);
+  if (output.json) await output.document({ nodes: own, queen: queen && { url: queen.url, nodes: hers } });
   else {
-    await output.text(textTable(reports.map(({ name, url, ssh, version, error }) => ({
-      NODE: name,
-      URL: url,
-      SSH: ssh ?? "",
-      HIVE: version === undefined ? error ?? "" : `version ${version}`,
-    }))));
+    const tables = [
+      own && textTable(own.map(({ name, url, ssh, version, error }) => ({
+        NODE: name,
+        URL: url,
+        SSH: ssh ?? "",
+        HIVE: version === undefined ? error ?? "" : `version ${version}`,
+      }))),
+      hers &&
+      `The machines of the queen at ${queen!.url}:\n` + textTable(hers.map(({ name, url, ssh, state }) => ({
+          NODE: name,
+          URL: url,
+          SSH: ssh ?? "",
+          HIVE: state,
+        })
+        )),
+    ];
+    await output.text(tables.filter(Boolean).join("\n"));
   }
   return 0;
 }
@@ -90,6 +109,10 @@ function checkAdd(flags: Partial<NodesAddFlags>): string[] {
 
 async function runAdd({ output, signal }: CommandContext, flags: NodesAddFlags): Promise<number> {
   const place = await loadConfig();
+  if (flags.queen !== undefined) {
+    const queen = await queenOf({ queen: flags.queen }, place);
+    return await addToQueen(queen!, flags, { place, output, signal, correlationId: newCorrelationId() });
+  }
   const known = Object.hasOwn(place.config.nodes, flags.name) ? place.config.nodes[flags.name] : undefined;
   const keyFile = flags["api-key-file"];
   const node = {
@@ -123,8 +146,17 @@ function urlOf(ssh: string): string {
   return `http://${host.includes(":") ? `[${host}]` : host}:${DEFAULT_HIVE_PORT}`;
 }
 
-async function runRemove({ output }: CommandContext, flags: OneNodeFlags): Promise<number> {
+async function runRemove({ output, signal }: CommandContext, flags: OneNodeFlags): Promise<number> {
   const place = await loadConfig();
+  if (flags.queen !== undefined) {
+    const queen = await queenOf({ queen: flags.queen }, place);
+    return await removeFromQueen(queen!, flags.name, {
+      place,
+      output,
+      signal,
+      correlationId: newCorrelationId(),
+    });
+  }
   if (!Object.hasOwn(place.config.nodes, flags.name)) {
     const names = Object.keys(place.config.nodes).join(", ") || "none";
     throw new UsageError(

@@ -1,22 +1,28 @@
 /** `nodes install`, `start` and `stop`: the daemon of another machine, over ssh. */
 import { delay } from "@std/async";
-import { dirname, fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
+import { TextLineStream } from "@std/streams";
 import { loadConfig, type LoadedConfig } from "../../home/config.ts";
 import { editConfig } from "../../home/config_file.ts";
 import type { NodeConfig } from "../../home/config_schema.ts";
+import { INSTALLATION, IS_BUNDLED, type Platform } from "../../home/installation.ts";
 import { newKey } from "../../home/keys.ts";
 import { HOME_MODE, PRIVATE_FILE_MODE } from "../../home/paths.ts";
 import { DEFAULT_INSTALL_PATH, inFolder, START_HIVE, STOP_HIVE, there } from "../../home/remote_hive.ts";
+import { installThere } from "../../home/remote_install.ts";
 import { shellWord } from "../../home/ssh.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { isSilence, RbeeError } from "../../protocol/errors.ts";
 import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
+import { VERSION } from "../../protocol/version.ts";
 import { type LoadedCommand, UsageError } from "../cli.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
-import { HIVE_START_POLL_MS, REMOTE_START_TIMEOUT_MS } from "../limits.ts";
+import { ARCHIVE_LOG_LINES, HIVE_START_POLL_MS, REMOTE_START_TIMEOUT_MS } from "../limits.ts";
 import { resolveNode } from "../node.ts";
 import { hiveClient } from "../phases/reach_hive.ts";
+import { queenOf } from "../queen.ts";
 import type { NodesInstallFlags, OneNodeFlags } from "../table/nodes.ts";
+import { actThroughQueen } from "./nodes_of_queen.ts";
 
 /** `nodes start`. */
 export const NODES_START: LoadedCommand<OneNodeFlags> = { run: runStart };
@@ -28,9 +34,6 @@ export const NODES_INSTALL: LoadedCommand<NodesInstallFlags> = { run: runInstall
 export const SETUP_INSTALL: LoadedCommand<Omit<NodesInstallFlags, "name"> & { node: string }> = {
   run: (context, { node, ...flags }) => runInstall(context, { name: node, ...flags }),
 };
-
-/** Of this installation, what another machine makes for itself or has no use for. */
-const NOT_COPIED = [".git", ".cache", "node_modules", "worker/native/build", "worker/native/llama.cpp"];
 
 /** A machine that can be worked on. */
 interface RemoteNode {
@@ -64,7 +67,23 @@ async function remoteNode(name: string): Promise<RemoteNode> {
   };
 }
 
-async function runStart({ output, signal }: CommandContext, flags: OneNodeFlags): Promise<number> {
+/** Done by way of a queen, if one is named. */
+async function throughQueen(
+  act: "install" | "start" | "stop",
+  flags: OneNodeFlags,
+  { output, signal }: CommandContext,
+): Promise<number | undefined> {
+  if (flags.queen === undefined) return undefined;
+  const place = await loadConfig();
+  const queen = await queenOf({ queen: flags.queen }, place);
+  const context = { place, output, signal, correlationId: newCorrelationId() };
+  return await actThroughQueen(queen!, { act, name: flags.name }, context);
+}
+
+async function runStart(command: CommandContext, flags: OneNodeFlags): Promise<number> {
+  const { output, signal } = command;
+  const done = await throughQueen("start", flags, command);
+  if (done !== undefined) return done;
   const node = await remoteNode(flags.name);
   const context = { output, signal, correlationId: newCorrelationId() };
   const version = await startThere(node, context);
@@ -73,7 +92,10 @@ async function runStart({ output, signal }: CommandContext, flags: OneNodeFlags)
   return 0;
 }
 
-async function runStop({ output, signal }: CommandContext, flags: OneNodeFlags): Promise<number> {
+async function runStop(command: CommandContext, flags: OneNodeFlags): Promise<number> {
+  const { output, signal } = command;
+  const done = await throughQueen("stop", flags, command);
+  if (done !== undefined) return done;
   const { name, ssh, folder } = await remoteNode(flags.name);
   output.say(`Stopping the hive on ${name} ...`);
   const said = await there(name, ssh, {
@@ -120,23 +142,34 @@ async function startThere(node: RemoteNode, context: PhaseContext): Promise<stri
   }
 }
 
-async function runInstall({ output, signal }: CommandContext, flags: NodesInstallFlags): Promise<number> {
+async function runInstall(command: CommandContext, flags: NodesInstallFlags): Promise<number> {
+  const { output, signal } = command;
+  if (flags.queen !== undefined && (flags.archive !== undefined || flags["no-start"])) {
+    throw new UsageError([
+      "With --queen it is her own archive, and nothing is started: leave --archive and --no-start out.",
+    ], [
+      "nodes",
+      "install",
+    ]);
+  }
+  const done = await throughQueen("install", flags, command);
+  if (done !== undefined) return done;
   const node = await remoteNode(flags.name);
   const { name, ssh, folder } = node;
   const context = { output, signal, correlationId: newCorrelationId() };
+  const service = !flags["no-start"];
+  const onLine = (line: string) => output.progress(`Installing on ${name}...`, `On ${name}: ${line}`);
   output.say(`Looking at ${name} (${ssh}) ...`);
-  await requireTools(node, signal);
-  output.say(`Copying rbee to ${name} ...`);
-  await there(name, ssh, { script: unpack(folder), stdin: sources(signal), signal });
-  await shareKey(node, signal);
-  output.say(`Building the engine on ${name}; the first time takes minutes ...`);
-  const onLine = (line: string) => output.progress(`Building on ${name}...`, `Building on ${name}: ${line}`);
-  await there(name, ssh, {
-    script: inFolder(folder, "deno run -q -A tools/build.ts --if-needed 1>&2"),
-    onLine,
-    signal,
+  await installThere({
+    ...{ name, ssh, folder, archive: flags.archive, service, onLine, signal },
+    async prepare(platform) {
+      if (flags.archive === undefined) await makeArchive(platform, context);
+      // Before anything that starts a hive, which is to find them.
+      await shareKey(node, signal);
+      output.say(`Sending rbee ${VERSION} to ${name} ...`);
+    },
   });
-  const version = flags["no-start"] ? undefined : await startThere(node, context);
+  const version = service ? await startThere(node, context) : undefined;
   if (output.json) await output.document({ node: name, url: node.url, version });
   else if (version === undefined) {
     output.say(`rbee is installed on ${name}. Start it: rbee-keeper nodes start ${name}`);
@@ -144,45 +177,32 @@ async function runInstall({ output, signal }: CommandContext, flags: NodesInstal
   return 0;
 }
 
-/** All that is missing is told at once. */
-async function requireTools({ name, ssh }: RemoteNode, signal: AbortSignal): Promise<void> {
-  const script = `for tool in deno cmake git tar npm; do command -v $tool >/dev/null || echo $tool; done
-command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || echo c++`;
-  const missing = (await there(name, ssh, { script, signal })).trim().split("\n").filter((tool) =>
-    tool !== ""
-  );
-  if (missing.length === 0) return;
-  throw new RbeeError("NODE_UNREACHABLE", `${name} lacks ${missing.join(", ")}`, {
-    details: {
-      advice: [
-        ...missing.includes("deno") ? ["Deno: npm i -g deno"] : [],
-        ...missing.some((tool) => tool !== "deno")
-          ? ["The rest, on Debian: apt install cmake g++ make git npm"]
-          : [],
-      ],
-    },
-  });
-}
-
-/** Unpacks aside and changes places, so that what is there is whole at every moment; what was built stays. */
-function unpack(folder: string): string {
-  return `set -eu
-cd; new=${folder}.new; old=${folder}.old
-rm -rf "$new" "$old"; mkdir -p "$new"
-tar -xzf - -C "$new"
-for made in worker/native/build worker/native/llama.cpp; do
-  if test -d ${folder}/"$made"; then mkdir -p "$(dirname "$new/$made")"; cp -a ${folder}/"$made" "$new/$made"; fi
-done
-if test -d ${folder}; then mv ${folder} "$old"; fi
-mv "$new" ${folder}; rm -rf "$old"`;
-}
-
-/** This installation as tar writes it. */
-function sources(signal: AbortSignal): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const root = dirname(dirname(dirname(fromFileUrl(import.meta.url))));
-  const args = ["-C", root, ...NOT_COPIED.map((path) => `--exclude=./${path}`), "-czf", "-", "."];
-  return new Deno.Command("tar", { args, stdin: "null", stdout: "piped", stderr: "null", signal }).spawn()
-    .stdout;
+/** A checkout has no archive until one is made; that for another kind of machine has to be made on one. */
+async function makeArchive({ os, arch }: Platform, { output, signal }: PhaseContext): Promise<void> {
+  if (IS_BUNDLED || os !== Deno.build.os || arch !== Deno.build.arch) return;
+  output.say("Making the archive of this checkout; the first time takes minutes ...");
+  const tool = join(INSTALLATION, "tools/bundle.ts");
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "-A", "--config", join(INSTALLATION, "deno.json"), tool],
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+    signal,
+  }).spawn();
+  const said: string[] = [];
+  for await (
+    const line of child.stderr.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream())
+  ) {
+    said.push(line);
+    output.progress("Making the archive...", line);
+  }
+  const { success } = await child.status;
+  signal.throwIfAborted();
+  if (!success) {
+    throw new RbeeError("INTERNAL", "The archive of this checkout could not be made", {
+      details: { log_tail: said.slice(-ARCHIVE_LOG_LINES) },
+    });
+  }
 }
 
 /**

@@ -3,7 +3,14 @@ import type { FlagsOf } from "../../home/flags.ts";
 import { type Command, defineCommand } from "../cli.ts";
 import { JSON_DOCUMENT, QUIET } from "./shared.ts";
 
-const NODES_LIST_FLAGS = { json: JSON_DOCUMENT, quiet: QUIET } as const;
+const OF_QUEEN = {
+  type: "text",
+  value: "URL",
+  otherwise: "config.yaml of this machine",
+  help: "about the machines that this queen knows, by way of her",
+} as const;
+
+const NODES_LIST_FLAGS = { queen: OF_QUEEN, json: JSON_DOCUMENT, quiet: QUIET } as const;
 /** Values of the flags of `nodes list`. */
 export type NodesListFlags = FlagsOf<typeof NODES_LIST_FLAGS>;
 
@@ -37,6 +44,12 @@ export type OneNodeFlags = FlagsOf<typeof NODE_FLAGS>;
 const NODES_INSTALL_FLAGS = {
   name: NAME,
   "no-start": { type: "boolean", help: "don't start its hive afterwards" },
+  archive: {
+    type: "text",
+    value: "FILE",
+    otherwise: "this installation's own",
+    help: "what to install, for another kind of machine",
+  },
   ...NODES_LIST_FLAGS,
 } as const;
 /** Values of the flags of `nodes install`. */
@@ -45,6 +58,7 @@ export type NodesInstallFlags = FlagsOf<typeof NODES_INSTALL_FLAGS>;
 const SETUP_INSTALL_FLAGS = {
   node: { ...NAME, help: "which machine" },
   "no-start": NODES_INSTALL_FLAGS["no-start"],
+  archive: NODES_INSTALL_FLAGS.archive,
   ...NODES_LIST_FLAGS,
 } as const;
 
@@ -85,8 +99,9 @@ export const NODES_COMMANDS: readonly Command[] = [
     path: ["nodes", "install"],
     summary: "put this version of rbee on a machine over ssh, and start its hive",
     details:
-      "Copies this installation, makes a key, builds the engine for that machine (minutes, the first time), and brings " +
-      "the key here. Run again it upgrades. Needs Deno, CMake and a C++ compiler there.",
+      "Sends the archive of this version, makes a key there and brings it here. Where the user has a systemd of his own " +
+      "the hive becomes a service of it. Run again it upgrades, without a break for what runs. Nothing has to be there " +
+      "but tar and gzip.",
     flags: NODES_INSTALL_FLAGS,
     bare: "name",
     examples: ["nodes install gpu"],

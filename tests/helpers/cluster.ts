@@ -27,15 +27,18 @@ export interface StartQueenOptions {
   listen?: string;
   /** More environment. */
   env?: Readonly<Record<string, string>>;
+  /** See {@linkcode StartDaemonOptions.archive}. */
+  archive?: string;
 }
 
 /** Starts a queen and waits until she is ready. */
 export async function startQueen(options: StartQueenOptions): Promise<RunningQueen> {
-  const { home, listen = "127.0.0.1:0", env = {} } = options;
+  const { home, listen = "127.0.0.1:0", env = {}, archive } = options;
   const daemon = startDaemon({
     main: "queen/main.ts",
     permissions: "queen",
     v8Flags: QUEEN_V8_FLAGS,
+    archive,
     args: ["--listen", listen],
     env: { ...home.env, XDG_RUNTIME_DIR: `${home.path}/run`, RBEE_API_KEY: CLUSTER_KEY, ...env },
   });

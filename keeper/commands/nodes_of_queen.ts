@@ -1,0 +1,105 @@
+/** `nodes … --queen`: the machines that a queen knows, and what she does to them. */
+import type { LoadedConfig } from "../../home/config.ts";
+import { sshParts } from "../../home/ssh.ts";
+import { QueenClient } from "../../protocol/queen_client.ts";
+import type { NodeInfo } from "../../protocol/queen_schemas.ts";
+import type { PhaseContext } from "../context.ts";
+import { withPlace } from "../failure.ts";
+import { QUEEN_INSTALL_TIMEOUT_MS, QUEEN_START_TIMEOUT_MS } from "../limits.ts";
+import { placeOfQueen, type QueenAddress } from "../queen.ts";
+import type { NodesAddFlags } from "../table/nodes.ts";
+
+/** What is told about a machine of hers. */
+export interface QueensNode {
+  name: string;
+  url: string;
+  ssh?: string;
+  /** `up, 2 workers`, or why not. */
+  state: string;
+}
+
+/** Calls a queen; what goes wrong is told as being about her. */
+async function ask<T>(
+  queen: QueenAddress,
+  place: LoadedConfig,
+  { correlationId, work }: { correlationId: string; work: (client: QueenClient) => Promise<T> },
+): Promise<T> {
+  return await withPlace(
+    { node: placeOfQueen(queen), configPath: place.path },
+    () => work(new QueenClient({ baseUrl: queen.url, apiKey: queen.apiKey, correlationId })),
+  );
+}
+
+/** All of them. */
+export async function queensNodes(
+  queen: QueenAddress,
+  place: LoadedConfig,
+  { correlationId, signal }: PhaseContext,
+): Promise<QueensNode[]> {
+  const work = (client: QueenClient) => client.nodes({ signal });
+  return (await ask(queen, place, { correlationId, work })).map(asShown);
+}
+
+/** Tells her of one. */
+export async function addToQueen(
+  queen: QueenAddress,
+  flags: NodesAddFlags,
+  { place, output, correlationId, signal }: PhaseContext & { place: LoadedConfig },
+): Promise<number> {
+  const { user, host, port } = flags.ssh === undefined ? {} : sshParts(flags.ssh);
+  const work = (client: QueenClient) =>
+    client.addNode({
+      ...{ node_name: flags.name, hive_url: flags.url, install_path: flags["install-path"] },
+      ...{ ssh_user: user, ssh_host: host, ssh_port: port },
+    }, { signal });
+  const node = asShown(await ask(queen, place, { correlationId, work }));
+  if (output.json) await output.document(node);
+  else output.say(`The queen knows ${node.name}: ${node.state}.`);
+  return 0;
+}
+
+/** Has her forget one. */
+export async function removeFromQueen(
+  queen: QueenAddress,
+  name: string,
+  { place, output, correlationId, signal }: PhaseContext & { place: LoadedConfig },
+): Promise<number> {
+  await ask(queen, place, { correlationId, work: (client) => client.removeNode(name, { signal }) });
+  if (output.json) await output.document({ removed: name });
+  else output.say(`The queen has forgotten ${name}. Its hive, if one runs, runs on.`);
+  return 0;
+}
+
+const ACTS = {
+  install: { call: "installNode", doing: "Installing rbee on", done: "rbee is installed on" },
+  start: { call: "startNode", doing: "Starting the hive on", done: "The hive runs on" },
+  stop: { call: "stopNode", doing: "Stopping the hive on", done: "The hive is stopped on" },
+} as const;
+
+/** Has her do something to one over ssh, from where she is. */
+export async function actThroughQueen(
+  queen: QueenAddress,
+  { act, name }: { act: keyof typeof ACTS; name: string },
+  { place, output, correlationId, signal }: PhaseContext & { place: LoadedConfig },
+): Promise<number> {
+  const { call, doing, done } = ACTS[act];
+  output.say(`${doing} ${name}, from where the queen is ...`);
+  const timeoutMs = act === "install" ? QUEEN_INSTALL_TIMEOUT_MS : QUEEN_START_TIMEOUT_MS;
+  const work = (client: QueenClient) => client.onNode(call, name, { signal, timeoutMs });
+  const node = asShown(await ask(queen, place, { correlationId, work }));
+  if (output.json) await output.document(node);
+  else output.say(`${done} ${name} (${node.state}).`);
+  return 0;
+}
+
+function asShown(node: NodeInfo): QueensNode {
+  const { ssh_host: host, ssh_user: user, ssh_port: port } = node;
+  const ssh = host === null ? undefined : `${user === null ? "" : `${user}@`}${host}:${port}`;
+  return { name: node.node_name, url: node.hive_url ?? "", ssh, state: stateOf(node) };
+}
+
+function stateOf({ presence, workers, last_error: error }: NodeInfo): string {
+  if (presence === "up") return `up, ${workers === 1 ? "1 worker" : `${workers} workers`}`;
+  return error ??
+    { stale: "not heard of lately", down: "down", never: "never heard of" }[presence ?? "never"];
+}
