@@ -14,15 +14,8 @@ const DEFAULT_TIME_UNIX = 1_767_225_600; // 2026-01-01
  */
 export async function archive(folder: string, options: { signal?: AbortSignal } = {}): Promise<string> {
   const { signal } = options;
-  const timeUnix = Number(Deno.env.get("SOURCE_DATE_EPOCH") ?? DEFAULT_TIME_UNIX);
   const parent = dirname(folder);
-  const paths = [folder, ...entries(folder)];
-  // From the end, because writing into a folder changes its time.
-  for (const path of paths.toReversed()) {
-    const { isDirectory, mode } = Deno.statSync(path);
-    Deno.chmodSync(path, isDirectory || (mode ?? 0) & 0o100 ? 0o755 : 0o644);
-    Deno.utimeSync(path, timeUnix, timeUnix);
-  }
+  const paths = settle(folder);
   const made = `${folder}.tar.gz`;
   const aside = `${made}.${Deno.pid}`;
   const names = `${aside}.names`;
@@ -43,6 +36,25 @@ export async function archive(folder: string, options: { signal?: AbortSignal } 
   } finally {
     for (const path of [aside, names]) await Deno.remove(path).catch(ignoreMissing);
   }
+}
+
+/** The time that all files get. */
+export function packTimeUnix(): number {
+  return Number(Deno.env.get("SOURCE_DATE_EPOCH") ?? DEFAULT_TIME_UNIX);
+}
+
+/** Gives a folder and all in it one time and plain modes, and returns the paths, each after its folder. Blocks. */
+export function settle(folder: string): string[] {
+  const paths = [folder, ...entries(folder)];
+  const timeUnix = packTimeUnix();
+  // From the end, because writing into a folder changes its time.
+  for (const path of paths.toReversed()) {
+    const { isDirectory, isSymlink, mode } = Deno.lstatSync(path);
+    if (isSymlink) continue;
+    Deno.chmodSync(path, isDirectory || (mode ?? 0) & 0o100 ? 0o755 : 0o644);
+    Deno.utimeSync(path, timeUnix, timeUnix);
+  }
+  return paths;
 }
 
 /** All paths in a folder, each after the folder that it is in. */

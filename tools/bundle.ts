@@ -10,7 +10,7 @@ import { archive, ignoreMissing } from "./archive.ts";
 import { BACKENDS } from "./build_command.ts";
 import { BuildError } from "./build_error.ts";
 import { type Backend, buildPaths, lastChoice } from "./build_stamp.ts";
-import { runCommand } from "./command.ts";
+import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
 import { ADDON_TARGET, buildTarget } from "./compile.ts";
 import { projectRoot } from "./project_files.ts";
 import { thirdPartyNotices } from "./third_party.ts";
@@ -99,8 +99,8 @@ async function builtEngine(root: string, request: BundleRequest, signal?: AbortS
 /** Each program becomes one file with only what it uses of its dependencies: it starts sooner, and needs no cache. */
 async function bundlePrograms(root: string, lib: string, signal?: AbortSignal): Promise<void> {
   const modules = MODULES.map((name) => `${name}.ts`);
-  // Names are kept because logs show those of errors.
-  const flags = ["--platform", "deno", "--minify", "--keep-names", "--outdir", lib];
+  // Not --keep-names: what it makes of a package that requires Node's modules does not run.
+  const flags = ["--platform", "deno", "--minify", "--outdir", lib];
   await must([Deno.execPath(), "bundle", "-q", ...flags, ...modules], { cwd: root, signal });
 }
 
@@ -149,7 +149,12 @@ async function writeGenerated(folder: string, signal?: AbortSignal): Promise<voi
   await must([join(folder, PROGRAM_NAMES.queen), "--version"], { signal });
 }
 
-async function must(argv: string[], options: { cwd?: string; signal?: AbortSignal }) {
+/**
+ * Runs a program that has to succeed.
+ *
+ * @throws {BuildError} with all that it said.
+ */
+export async function must(argv: string[], options: CommandOptions = {}): Promise<CommandResult> {
   const result = await runCommand(argv, options);
   options.signal?.throwIfAborted();
   if (result.code !== 0) throw new BuildError(`${argv.join(" ")} failed:\n${result.output}`);
@@ -158,7 +163,10 @@ async function must(argv: string[], options: { cwd?: string; signal?: AbortSigna
 
 async function copyFolder(from: string, to: string, which: RegExp): Promise<void> {
   for await (const { name, isFile } of Deno.readDir(from)) {
-    if (isFile && which.test(name)) await copyFile(join(from, name), join(to, name));
+    if (!isFile || !which.test(name)) continue;
+    await copyFile(join(from, name), join(to, name));
+    // Compilers make libraries executable; nobody executes them.
+    await Deno.chmod(join(to, name), 0o644);
   }
 }
 

@@ -1,0 +1,110 @@
+/** `deno task deb`: the package for Debian and its kin, out of the same folder as the archive. */
+import { dirname, join } from "@std/path";
+import { PROGRAM_NAMES } from "../home/installation.ts";
+import { VERSION } from "../protocol/version.ts";
+import { ignoreMissing, packTimeUnix, settle } from "./archive.ts";
+import { BuildError } from "./build_error.ts";
+import { bundle, type BundleRequest, must, parseBundleArgs } from "./bundle.ts";
+import { projectRoot } from "./project_files.ts";
+
+/** Exit status for a command line that makes no sense. */
+const USAGE_STATUS = 2;
+const ARCHITECTURES: Record<string, string> = { x86_64: "amd64", aarch64: "arm64" };
+/** Oldest C library that the engine's symbols are all in. */
+const LIBC = "2.34";
+/** Where parts of the archive go in the package. */
+const PLACES: [from: string, to: string][] = [
+  ["lib", "usr/lib/rbee/lib"],
+  ["share/man/man1/rbee-keeper.1", "usr/share/man/man1/rbee-keeper.1"],
+  ["share/bash-completion/completions/rbee-keeper", "usr/share/bash-completion/completions/rbee-keeper"],
+  ["share/zsh/site-functions/_rbee-keeper", "usr/share/zsh/vendor-completions/_rbee-keeper"],
+  [
+    "share/fish/vendor_completions.d/rbee-keeper.fish",
+    "usr/share/fish/vendor_completions.d/rbee-keeper.fish",
+  ],
+  ["share/systemd/system", "usr/lib/systemd/system"],
+  ["THIRD_PARTY_NOTICES", "usr/share/doc/rbee/THIRD_PARTY_NOTICES"],
+  ["LICENSE", "usr/share/doc/rbee/copyright"],
+];
+
+/**
+ * Makes `rbee_VERSION_ARCHITECTURE.deb` in `request.to`; returns its path.
+ *
+ * @throws {BuildError} when a step fails.
+ */
+export async function debianPackage(
+  root: string,
+  request: BundleRequest,
+  options: { signal?: AbortSignal } = {},
+): Promise<string> {
+  const { signal } = options;
+  const folder = await bundle(root, { ...request, archive: false }, options);
+  const architecture = ARCHITECTURES[Deno.build.arch];
+  const made = join(request.to, `rbee_${VERSION}_${architecture}.deb`);
+  const aside = await Deno.makeTempDir({ prefix: "rbee-deb-" });
+  try {
+    for (const [from, to] of PLACES) await copy(join(folder, from), join(aside, to));
+    for (const name of Object.values(PROGRAM_NAMES)) {
+      await copy(join(folder, name), join(aside, "usr/lib/rbee", name));
+      await Deno.mkdir(join(aside, "usr/bin"), { recursive: true });
+      await Deno.symlink(`../lib/rbee/${name}`, join(aside, "usr/bin", name));
+    }
+    for (const name of ["postinst", "prerm", "postrm"]) {
+      await copy(join(root, "packaging/debian", name), join(aside, "DEBIAN", name));
+    }
+    await Deno.writeTextFile(join(aside, "DEBIAN/control"), control(architecture));
+    await copy(join(root, "CHANGELOG.md"), join(aside, "usr/share/doc/rbee/changelog"));
+    const texts = ["usr/share/man/man1/rbee-keeper.1", "usr/share/doc/rbee/changelog"];
+    await must(["gzip", "-9n", ...texts.map((path) => join(aside, path))]);
+    settle(aside);
+    const env = { SOURCE_DATE_EPOCH: String(packTimeUnix()) };
+    const argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", aside, made];
+    await must(argv, { env, signal });
+    return made;
+  } finally {
+    await Deno.remove(aside, { recursive: true }).catch(ignoreMissing);
+  }
+}
+
+function control(architecture: string): string {
+  return `Package: rbee
+Version: ${VERSION}
+Architecture: ${architecture}
+Maintainer: the rbee authors <rbee@localhost>
+Section: science
+Priority: optional
+Depends: adduser, libc6 (>= ${LIBC})
+Recommends: openssh-client
+Description: language models on all machines of a house as if they were one
+ A command line (rbee-keeper), a daemon for each machine that fetches models
+ and runs them (rbee-hive, a service), a worker for each model
+ (llm-worker-rbee), and a daemon that makes many machines one address for
+ clients of OpenAI and Anthropic (queen-rbee, a service that is not enabled).
+`;
+}
+
+async function copy(from: string, to: string): Promise<void> {
+  if ((await Deno.stat(from)).isDirectory) {
+    for await (const { name } of Deno.readDir(from)) await copy(join(from, name), join(to, name));
+    return;
+  }
+  await Deno.mkdir(dirname(to), { recursive: true });
+  await Deno.copyFile(from, to);
+}
+
+if (import.meta.main) {
+  const request = parseBundleArgs(Deno.args);
+  if (typeof request === "string") {
+    console.error(`${request}\n\nThe options are those of deno task bundle.`);
+    Deno.exit(USAGE_STATUS);
+  }
+  const interrupt = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => interrupt.abort());
+  try {
+    console.error(`Made ${await debianPackage(projectRoot(), request, { signal: interrupt.signal })}`);
+  } catch (error) {
+    if (!(error instanceof BuildError) && !interrupt.signal.aborted) throw error;
+    console.error(interrupt.signal.aborted ? "Stopped." : (error as Error).message);
+    Deno.exit(1);
+  }
+}
