@@ -1,8 +1,11 @@
 /** rbee put on another machine over ssh: this installation's archive, unpacked there and installed by its own script. */
 import { basename, dirname, join } from "@std/path";
 import { RbeeError } from "../protocol/errors.ts";
+import { DEFAULT_HIVE_PORT } from "../protocol/limits.ts";
 import { bundleName, INSTALLATION, IS_BUNDLED, type Platform } from "./installation.ts";
+import { newKey } from "./keys.ts";
 import { there } from "./remote_hive.ts";
+import { shellWord } from "./ssh.ts";
 
 /** What others call it. */
 const SYSTEMS: Record<string, string> = { Linux: "linux", Darwin: "darwin" };
@@ -44,6 +47,31 @@ aside=$(mktemp -d); trap 'rm -rf "$aside"' EXIT
 tar -xzf - -C "$aside"
 "$aside"/*/install.sh --to "$to"${flags} 1>&2`;
   await there(name, ssh, { script, stdin, onLine, signal });
+}
+
+/**
+ * Gives a machine's hive a key, and a configuration with which others reach it at `url`, unless it has them. Keys go
+ * through ssh's pipes only.
+ *
+ * @returns the key that it has now.
+ */
+export async function configureThere(
+  { name, ssh, url, signal }: { name: string; ssh: string; url: string; signal: AbortSignal },
+): Promise<string> {
+  const { hostname, port } = new URL(url);
+  const listen = `hive: { listen: "0.0.0.0:${port || "80"}", advertise: "${hostname}" }`;
+  const script = `set -eu; umask 077
+home=\${RBEE_HOME:-$HOME/.rbee}; mkdir -p "$home"
+read -r key
+test -e "$home/api_key" || printf '%s\\n' "$key" > "$home/api_key"
+test -e "$home/config.yaml" || printf '%s\\n' ${shellWord(listen)} > "$home/config.yaml"
+cat "$home/api_key"`;
+  return (await there(name, ssh, { script, stdin: `${newKey()}\n`, signal })).trim();
+}
+
+/** Where the hive of a machine listens that is known by its ssh destination alone. */
+export function hiveUrlOf(sshHost: string): string {
+  return `http://${sshHost.includes(":") ? `[${sshHost}]` : sshHost}:${DEFAULT_HIVE_PORT}`;
 }
 
 /** What kind of machine it is; looks for what unpacking takes, too. */

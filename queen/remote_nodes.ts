@@ -2,7 +2,7 @@
 import { delay } from "@std/async";
 import type { Logger } from "../daemon/log.ts";
 import { DEFAULT_INSTALL_PATH, inFolder, START_HIVE, STOP_HIVE, there } from "../home/remote_hive.ts";
-import { installThere } from "../home/remote_install.ts";
+import { configureThere, hiveUrlOf, installThere } from "../home/remote_install.ts";
 import { shellWord } from "../home/ssh.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import type { Cluster } from "./cluster/cluster.ts";
@@ -49,8 +49,10 @@ export class RemoteNodes {
     const node = await nodes.require(name);
     const limit = AbortSignal.any([signal, AbortSignal.timeout(NODE_INSTALL_TIMEOUT_MS)]);
     try {
+      const ssh = destinationOf(node);
+      await configureThere({ name, ssh, url: node.hiveUrl ?? hiveUrlOf(node.sshHost!), signal: limit });
       await installThere({
-        ...{ name, ssh: destinationOf(node), folder: folderOf(node), service: false, signal: limit },
+        ...{ name, ssh, folder: folderOf(node), service: false, signal: limit },
         onLine: (line) => log.info("installing over ssh", { node: name, said: line }),
       });
       await nodes.note(name, { status: "reachable", lastError: null });

@@ -5,7 +5,7 @@ import { NodeConfig } from "../../home/config_schema.ts";
 import { NodeName } from "../../protocol/node_name.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { isSilence, RbeeError } from "../../protocol/errors.ts";
-import { DEFAULT_HIVE_PORT, HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
+import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
 import { resolve } from "@std/path";
 import { type LoadedCommand, UsageError } from "../cli.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
@@ -13,7 +13,8 @@ import { knownNodes, LOCALHOST, resolveNode } from "../node.ts";
 import { hiveClient } from "../phases/reach_hive.ts";
 import { queenOf } from "../queen.ts";
 import { openRegistry } from "../registry.ts";
-import { sshDestination } from "../../home/ssh.ts";
+import { hiveUrlOf } from "../../home/remote_install.ts";
+import { sshParts } from "../../home/ssh.ts";
 import type { NodesAddFlags, NodesListFlags, OneNodeFlags } from "../table/nodes.ts";
 import { textTable } from "../text_table.ts";
 import { addToQueen, queensNodes, removeFromQueen } from "./nodes_of_queen.ts";
@@ -116,7 +117,7 @@ async function runAdd({ output, signal }: CommandContext, flags: NodesAddFlags):
   const known = Object.hasOwn(place.config.nodes, flags.name) ? place.config.nodes[flags.name] : undefined;
   const keyFile = flags["api-key-file"];
   const node = {
-    url: flags.url ?? known?.url ?? urlOf(flags.ssh!),
+    url: flags.url ?? known?.url ?? hiveUrlOf(sshParts(flags.ssh!).host),
     api_key_file: keyFile === undefined ? known?.api_key_file : resolve(keyFile),
     ssh: flags.ssh ?? known?.ssh,
     install_path: flags["install-path"] ?? known?.install_path,
@@ -138,12 +139,6 @@ async function runAdd({ output, signal }: CommandContext, flags: NodesAddFlags):
     else output.say(`Its hive answers, version ${report.version}.`);
   }
   return 0;
-}
-
-/** Where a hive listens on a machine that is known by its ssh destination alone. */
-function urlOf(ssh: string): string {
-  const host = sshDestination(ssh).at(-1)!.replace(/^.*@/, "");
-  return `http://${host.includes(":") ? `[${host}]` : host}:${DEFAULT_HIVE_PORT}`;
 }
 
 async function runRemove({ output, signal }: CommandContext, flags: OneNodeFlags): Promise<number> {

@@ -6,10 +6,9 @@ import { loadConfig, type LoadedConfig } from "../../home/config.ts";
 import { editConfig } from "../../home/config_file.ts";
 import type { NodeConfig } from "../../home/config_schema.ts";
 import { INSTALLATION, IS_BUNDLED, type Platform } from "../../home/installation.ts";
-import { newKey } from "../../home/keys.ts";
 import { HOME_MODE, PRIVATE_FILE_MODE } from "../../home/paths.ts";
 import { DEFAULT_INSTALL_PATH, inFolder, START_HIVE, STOP_HIVE, there } from "../../home/remote_hive.ts";
-import { installThere } from "../../home/remote_install.ts";
+import { configureThere, installThere } from "../../home/remote_install.ts";
 import { shellWord } from "../../home/ssh.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { isSilence, RbeeError } from "../../protocol/errors.ts";
@@ -205,20 +204,9 @@ async function makeArchive({ os, arch }: Platform, { output, signal }: PhaseCont
   }
 }
 
-/**
- * The hive there gets a key and a configuration to be reached with, unless it has them; the key comes here. Keys go
- * through ssh's pipes only.
- */
+/** The hive there gets a key and a configuration to be reached with, unless it has them; the key comes here. */
 async function shareKey({ name, ssh, url, place }: RemoteNode, signal: AbortSignal): Promise<void> {
-  const { hostname, port } = new URL(url);
-  const listen = `hive: { listen: "0.0.0.0:${port || "80"}", advertise: "${hostname}" }`;
-  const script = `set -eu; umask 077
-home=\${RBEE_HOME:-$HOME/.rbee}; mkdir -p "$home"
-read -r key
-test -e "$home/api_key" || printf '%s\\n' "$key" > "$home/api_key"
-test -e "$home/config.yaml" || printf '%s\\n' ${shellWord(listen)} > "$home/config.yaml"
-cat "$home/api_key"`;
-  const key = (await there(name, ssh, { script, stdin: `${newKey()}\n`, signal })).trim();
+  const key = await configureThere({ name, ssh, url, signal });
   const folder = join(place.home, "keys");
   await Deno.mkdir(folder, { recursive: true, mode: HOME_MODE });
   const path = join(folder, `${name}.key`);

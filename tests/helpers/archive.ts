@@ -30,12 +30,13 @@ export interface Said {
   stderr: string;
 }
 
-/** Folder of a `PATH` that has the core utilities and a shell, and neither Deno nor Node nor a compiler. */
+/** Folder of a `PATH` that has the core utilities, a shell and curl, and neither Deno nor Node nor a compiler. */
 export async function corePath(at: string): Promise<string> {
   const folder = join(at, "core-bin");
   await Deno.mkdir(folder);
   const names =
-    "sh cat chmod cp cut dirname env head id ln ls mkdir mktemp mv printf pwd readlink rm sed tail tar test tr gzip kill sleep uname";
+    "sh base64 cat chmod cp curl cut dirname env gzip head id kill ln ls mkdir mktemp mv printf pwd readlink rm sed " +
+    "sha256sum sleep tail tar test touch tr uname";
   for (const name of names.split(" ")) {
     for (const from of ["/usr/bin", "/bin"]) {
       if (!await Deno.stat(join(from, name)).then(() => true, () => false)) continue;
