@@ -1,6 +1,7 @@
 /** The units: systemd finds nothing wrong with them. */
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { dirname, join } from "@std/path";
+import { parse as parseYaml } from "@std/yaml";
 import { PROGRAM_NAMES } from "../home/installation.ts";
 import { VERSION } from "../protocol/version.ts";
 import { ROOT } from "./helpers/daemons.ts";
@@ -56,6 +57,18 @@ for (const program of Object.values(PROGRAM_NAMES)) {
     }
   });
 }
+
+Deno.test("workflows use tasks that there are, and the Deno that the README names", async () => {
+  const { tasks } = JSON.parse(await Deno.readTextFile(join(ROOT, "deno.json")));
+  const [, version] = /deno@(\S+) task/.exec(await Deno.readTextFile(join(ROOT, "README.md")))!;
+  const folder = join(ROOT, ".github/workflows");
+  for await (const { name } of Deno.readDir(folder)) {
+    const text = await Deno.readTextFile(join(folder, name));
+    parseYaml(text);
+    for (const [, task] of text.matchAll(/deno task ([\w:-]+)/g)) assert(task in tasks, `${name}: ${task}`);
+    for (const [, used] of text.matchAll(/deno-version: (\S+) /g)) assertEquals(used, version, name);
+  }
+});
 
 Deno.test("the queen's launcher and her task give V8 the same bounds", async () => {
   const flagsIn = (text: string) => /--v8-flags=(\S+)/.exec(text)?.[1];
