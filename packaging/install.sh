@@ -69,7 +69,10 @@ check_link() {
 # What of the archive is linked, and where to.
 links() {
   for program in $programs; do printf '%s %s\n' "$program" "$bin/$program"; done
-  for file in share/man/man1/rbee-keeper.1 share/bash-completion/completions/rbee-keeper \
+  for program in $programs; do
+    printf '%s %s\n' "share/man/man1/$program.1" "$data/man/man1/$program.1"
+  done
+  for file in share/bash-completion/completions/rbee-keeper \
     share/zsh/site-functions/_rbee-keeper share/fish/vendor_completions.d/rbee-keeper.fish; do
     printf '%s %s\n' "$file" "$data/${file#share/}"
   done

@@ -6,12 +6,14 @@
 import { parseArgs } from "node:util";
 import { dirname, join, resolve } from "@std/path";
 import { bundleName, MODULES, PROGRAM_NAMES } from "../home/installation.ts";
+import { VERSION } from "../protocol/version.ts";
 import { archive, ignoreMissing } from "./archive.ts";
 import { BACKENDS } from "./build_command.ts";
 import { BuildError } from "./build_error.ts";
 import { type Backend, buildPaths, lastChoice } from "./build_stamp.ts";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
 import { ADDON_TARGET, buildTarget } from "./compile.ts";
+import { helpPage } from "./help_page.ts";
 import { projectRoot } from "./project_files.ts";
 import { thirdPartyNotices } from "./third_party.ts";
 
@@ -145,8 +147,11 @@ async function writeGenerated(folder: string, signal?: AbortSignal): Promise<voi
     await Deno.mkdir(join(folder, dirname(to)), { recursive: true });
     await Deno.writeTextFile(join(folder, to), `${stdout}\n`);
   }
+  for (const name of [PROGRAM_NAMES.hive, PROGRAM_NAMES.queen, PROGRAM_NAMES.worker]) {
+    const { stdout } = await must([join(folder, name), "--help"], { signal });
+    await Deno.writeTextFile(join(folder, `share/man/man1/${name}.1`), helpPage(stdout, VERSION));
+  }
   await must([join(folder, PROGRAM_NAMES.hive), "detect", "--json"], { signal });
-  await must([join(folder, PROGRAM_NAMES.queen), "--version"], { signal });
 }
 
 /**

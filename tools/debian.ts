@@ -15,7 +15,7 @@ const LIBC = "2.34";
 /** Where parts of the archive go in the package. */
 const PLACES: [from: string, to: string][] = [
   ["lib", "usr/lib/rbee/lib"],
-  ["share/man/man1/rbee-keeper.1", "usr/share/man/man1/rbee-keeper.1"],
+  ["share/man", "usr/share/man"],
   ["share/bash-completion/completions/rbee-keeper", "usr/share/bash-completion/completions/rbee-keeper"],
   ["share/zsh/site-functions/_rbee-keeper", "usr/share/zsh/vendor-completions/_rbee-keeper"],
   [
@@ -54,7 +54,8 @@ export async function debianPackage(
     }
     await Deno.writeTextFile(join(aside, "DEBIAN/control"), control(architecture));
     await copy(join(root, "CHANGELOG.md"), join(aside, "usr/share/doc/rbee/changelog"));
-    const texts = ["usr/share/man/man1/rbee-keeper.1", "usr/share/doc/rbee/changelog"];
+    const pages = Object.values(PROGRAM_NAMES).map((name) => `usr/share/man/man1/${name}.1`);
+    const texts = [...pages, "usr/share/doc/rbee/changelog"];
     await must(["gzip", "-9n", ...texts.map((path) => join(aside, path))]);
     settle(aside);
     const env = { SOURCE_DATE_EPOCH: String(packTimeUnix()) };
