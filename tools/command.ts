@@ -88,9 +88,15 @@ export async function runCommand(argv: string[], options: CommandOptions = {}): 
 
 /** Whether a program of this name is on the search path. */
 export function hasProgram(name: string): boolean {
-  return (Deno.env.get("PATH") ?? "").split(":").some((folder) => {
+  return programPath(name) !== undefined;
+}
+
+/** Where it would be started from. */
+export function programPath(name: string): string | undefined {
+  const paths = (Deno.env.get("PATH") ?? "").split(":").map((folder) => `${folder}/${name}`);
+  return paths.find((path) => {
     try {
-      const info = Deno.statSync(`${folder}/${name}`);
+      const info = Deno.statSync(path);
       return info.isFile && ((info.mode ?? 0) & 0o111) !== 0;
     } catch {
       return false;

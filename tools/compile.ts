@@ -14,6 +14,7 @@ import { cmakeCommands, type CmakeRequest, missingTools, type Sanitizer, targetP
 import { runCommand } from "./command.ts";
 import { LLAMA_RELEASE } from "./llama_release.ts";
 import { ensureLlamaSource } from "./llama_source.ts";
+import { toolChain } from "./tool_chains.ts";
 
 /** The addon's target in CMakeLists.txt. */
 export const ADDON_TARGET = "rbee_engine";
@@ -58,6 +59,9 @@ export async function buildTarget(
   });
   const missing = missingTools();
   if (missing) throw new BuildError(missing);
+  const chains = (request.portable ?? [request.backend]).flatMap((backend) => toolChain(backend) ?? []);
+  const absent = chains.flatMap((chain) => "missing" in chain ? [chain.missing] : []);
+  if (absent.length > 0) throw new BuildError(absent.join("\n"));
   await Deno.mkdir(paths.build, { recursive: true });
   using _lock = await lockBuild(paths, { progress, signal });
   // The build waited for may have made just this.
@@ -85,6 +89,10 @@ async function buildLocked(paths: BuildPaths, request: BuildRequest, tools: Tool
   const cmake = cmakeRequest(paths, request);
   if (modifiedMs(`${cmake.folder}/CMakeCache.txt`) === undefined) {
     progress.say(firstBuildNotice(request));
+    for (const backend of request.portable ?? [request.backend]) {
+      const chain = toolChain(backend);
+      if (chain && "found" in chain) progress.say(chain.found);
+    }
   }
   await ensureLlamaSource({
     root: paths.root,
