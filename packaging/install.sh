@@ -56,7 +56,10 @@ done
 
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 has_manager() { test "$service" = yes && systemctl --user show-environment >/dev/null 2>&1; }
-is_active() { has_manager && systemctl --user is-active --quiet "$1"; }
+# Of the hive that answers, or nothing.
+hive_pid() {
+  "$to/rbee-keeper" daemon status --json 2>/dev/null | tr -d ' \n' | sed -n 's/.*"running":true,"pid":\([0-9]*\).*/\1/p'
+}
 
 # A link of ours: what somebody else put there is left alone.
 is_ours() { case $(readlink "$1" 2>/dev/null) in "$to"/*) return 0 ;; *) return 1 ;; esac }
@@ -126,22 +129,30 @@ if ! self_test "$new"; then
   fail "The new version does not work on this machine; nothing was changed."
 fi
 
-runs=no
-if test -x "$to/rbee-keeper" && "$to/rbee-keeper" daemon status --json >/dev/null 2>&1; then runs=yes; fi
+before=
+managed=no
+if test -x "$to/rbee-keeper"; then before=$(hive_pid); fi
+if has_manager && systemctl --user is-active --quiet rbee-hive; then managed=yes; fi
 
 swap_in() {
   if test -d "$to"; then mv "$to" "$old"; fi
   mv "$1" "$to"
 }
-# Workers go on; the hive that runs afterwards is the installed one.
+# Workers go on; the hive that runs afterwards is the installed one, if one ran.
 restart() {
-  if is_active rbee-hive; then
-    systemctl --user reload rbee-hive || return 1
-    systemctl --user is-active --quiet rbee-hive || return 1
-  elif test "$runs" = yes; then
+  test -n "$before" || return 0
+  if test "$managed" = yes; then
+    systemctl --user reload-or-restart rbee-hive || return 1
+    # The old one makes way, and the manager starts another in its place.
+    tries=60
+    while now=$(hive_pid); test -z "$now" || test "$now" = "$before"; do
+      tries=$((tries - 1))
+      test "$tries" -gt 0 || return 1
+      sleep 1
+    done
+  else
     "$to/rbee-keeper" daemon restart --quiet || return 1
   fi
-  if is_active queen-rbee; then systemctl --user restart queen-rbee || return 1; fi
 }
 
 swap_in "$new"
@@ -154,6 +165,8 @@ if ! restart; then
   fail "The new version was not installed; the old one is in place."
 fi
 rm -rf "$old"
+# What she has in hand is finished before she makes way.
+if has_manager; then systemctl --user try-restart queen-rbee || say "The queen does not start: systemctl --user status queen-rbee"; fi
 links | while read -r file path; do
   mkdir -p "$(dirname "$path")"
   ln -sfn "$to/$file" "$path"
@@ -165,10 +178,13 @@ if has_manager; then
     sed "s#%h/.local/bin#$bin#" "$to/share/systemd/user/$unit.service" >"$units/$unit.service"
   done
   systemctl --user daemon-reload
-  if test "$runs" = no; then
-    systemctl --user enable --now --quiet rbee-hive || say "The hive's service did not start: systemctl --user status rbee-hive"
+  if test -z "$before"; then
+    if systemctl --user enable --now --quiet rbee-hive; then
+      say "The hive runs as a service of yours. For it to run while you are logged out: loginctl enable-linger"
+    else
+      say "The hive's service did not start: systemctl --user status rbee-hive"
+    fi
   fi
-  say "The hive runs as a service of yours. For it to run while you are logged out: loginctl enable-linger"
 fi
 
 say "rbee is installed in $to."

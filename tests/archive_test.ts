@@ -12,7 +12,7 @@ const SLOW: LlamaShape = {
   ...{ layers: 2, embd: 1024, heads: 16, kvHeads: 4, ff: 4096, vocab: 32_000, ctx: 8192, type: "Q8_0" },
   chain: true,
 };
-const SLOW_TOKENS = 3000;
+const SLOW_TOKENS = 2000;
 
 /** Those of all workers. */
 function pidsOf({ workers }: { workers: { pid: number }[] }): number[] {
@@ -186,4 +186,49 @@ Deno.test("install.sh changes nothing where it is not understood, or where someb
   assertStringIncludes(refused.stderr, "does not belong to rbee");
   assertEquals(await Deno.readTextFile(theirs), "theirs");
   assert(!await isThere(join(someone.at, ".local/share/rbee")));
+});
+
+/** Stands in for a person's systemd: runs the hive, and starts another when one makes way (exit code 75). */
+const SYSTEMCTL = `#!/bin/sh
+shift
+case $1 in
+  show-environment | daemon-reload | try-restart) ;;
+  is-active) kill -0 "$(cat "$HOME/manager.pid")" 2>/dev/null ;;
+  enable | start)
+    (while :; do
+      "$HOME/.local/bin/rbee-hive" daemon >>"$HOME/manager.log" 2>&1 & echo $! >"$HOME/hive.pid"
+      wait $! && break
+      test $? = 75 || break
+    done) >/dev/null 2>&1 & echo $! >"$HOME/manager.pid" ;;
+  reload-or-restart) kill -USR1 "$(cat "$HOME/hive.pid")" ;;
+  disable) kill "$(cat "$HOME/hive.pid")" ;;
+  *) exit 1 ;;
+esac
+`;
+
+Deno.test("where systemd runs a person's programs the hive becomes its service, upgraded and removed as one", async () => {
+  await using archive = await testArchive();
+  await using someone = await person();
+  await Deno.writeTextFile(join(someone.at, "core-bin/systemctl"), SYSTEMCTL, { mode: 0o755 });
+  const install = (...args: string[]) => someone.types(join(archive.folder, "install.sh"), ...args);
+  const pidInFile = async () => Number(await Deno.readTextFile(join(someone.at, "hive.pid")).catch(() => ""));
+  const status = async () =>
+    JSON.parse(
+      (await someone.types(join(someone.at, ".local/bin/rbee-keeper"), "daemon", "status", "--json")).stdout,
+    );
+  assertStringIncludes(worked(await install()).stderr, "loginctl enable-linger");
+  try {
+    const unit = await Deno.readTextFile(join(someone.at, ".config/systemd/user/rbee-hive.service"));
+    assertStringIncludes(unit, `ExecStart=${someone.at}/.local/bin/rbee-hive daemon`);
+    await eventually("the service to answer", async () => (await status()).running === true, 30_000);
+    const before = await status();
+    assertEquals(before.pid, await pidInFile());
+    worked(await install());
+    const after = await status();
+    assertEquals([after.running, after.pid === before.pid], [true, false]);
+    assertEquals(after.pid, await pidInFile(), "started by somebody else than the manager");
+  } finally {
+    worked(await install("--uninstall"));
+  }
+  assert(!await isThere(join(someone.at, ".config/systemd/user/rbee-hive.service")));
 });

@@ -25,7 +25,7 @@ const SLOW: LlamaShape = {
   ...{ layers: 2, embd: 1024, heads: 16, kvHeads: 4, ff: 4096, vocab: 32_000, ctx: 8192, type: "Q8_0" },
   chain: true,
 };
-const SLOW_TOKENS = 3000;
+const SLOW_TOKENS = 2000;
 /** Each with the code that is best for it. */
 const OLDER: [cpu: string, code: string][] = [["Nehalem", "sse42"], ["SandyBridge", "sandybridge"], [
   "Haswell",
