@@ -1,12 +1,14 @@
 /** `workers list` and `workers health`: what runs where, asked of the hives themselves. */
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import type { WorkerInfo } from "../../protocol/hive_schemas.ts";
+import { QueenClient } from "../../protocol/queen_client.ts";
 import { ago } from "../ago.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { CommandContext } from "../context.ts";
 import { askNodes, silenceOf } from "../every_node.ts";
 import { nowUnix } from "../registry.ts";
-import type { WorkersListFlags } from "../table/workers.ts";
+import { placeOfQueen, queenOf } from "../queen.ts";
+import type { WorkersListFlags, WorkersOfAllFlags } from "../table/workers.ts";
 import { textTable } from "../text_table.ts";
 import { workerColumns } from "../worker_columns.ts";
 import { withConfig } from "../with_config.ts";
@@ -15,8 +17,10 @@ import { withConfig } from "../with_config.ts";
 type PlacedWorker = WorkerInfo & { node: string };
 
 /** `workers list`. */
-export const WORKERS_LIST: LoadedCommand<WorkersListFlags> = {
-  run: (context, flags) => runList(context, flags, { columns: workerColumns, exitCode: () => 0 }),
+export const WORKERS_LIST: LoadedCommand<WorkersOfAllFlags> = {
+  run: async (context, flags) =>
+    await listOfQueen(context, flags) ??
+      await runList(context, flags, { columns: workerColumns, exitCode: () => 0 }),
 };
 
 /** `workers health`. */
@@ -27,6 +31,33 @@ export const WORKERS_HEALTH: LoadedCommand<WorkersListFlags> = {
       exitCode: (workers) => workers.some(({ state }) => state === "failed") ? 1 : 0,
     }),
 };
+
+/** Those of all machines that a queen knows; undefined when there is none to be asked, or it is about one machine. */
+async function listOfQueen(
+  { output, signal }: CommandContext,
+  flags: WorkersOfAllFlags,
+): Promise<number | undefined> {
+  if (flags.node !== undefined && flags.queen === undefined) return undefined;
+  return await withConfig(async (config, place) => {
+    const queen = await queenOf({ queen: flags.queen }, config);
+    if (queen === undefined) return undefined;
+    place.node = placeOfQueen(queen);
+    const client = new QueenClient({
+      ...{ baseUrl: queen.url, apiKey: queen.apiKey, correlationId: newCorrelationId() },
+    });
+    const all = await client.workers({ signal });
+    const workers = all.filter(({ node }) => flags.node === undefined || node === flags.node);
+    if (output.json) await output.document({ workers, queen: queen.url });
+    else if (workers.length === 0) output.say("No workers run.");
+    else {
+      await output.text(textTable(workers.map(({ slots_total: slots, slots_busy: busy, ...worker }) => ({
+        NODE: worker.node,
+        ...workerColumns({ ...worker, slots_total: slots, slots_available: slots - busy }),
+      }))));
+    }
+    return 0;
+  });
+}
 
 async function runList(
   { output, signal }: CommandContext,

@@ -1,10 +1,10 @@
 /** `workers …`: what runs where. */
 import type { FlagsOf } from "../../home/flags.ts";
 import { type Command, defineCommand } from "../cli.ts";
-import { JSON_DOCUMENT, QUIET, SOME_NODE } from "./shared.ts";
+import { JSON_DOCUMENT, QUEEN, QUIET, SOME_NODE } from "./shared.ts";
 
 const WORKERS_LIST_FLAGS = { node: SOME_NODE, json: JSON_DOCUMENT, quiet: QUIET } as const;
-/** Values of the flags of `workers list` and `workers health`. */
+/** Values of the flags of `workers health`. */
 export type WorkersListFlags = FlagsOf<typeof WORKERS_LIST_FLAGS>;
 
 const WORKERS_SHUTDOWN_FLAGS = {
@@ -14,6 +14,13 @@ const WORKERS_SHUTDOWN_FLAGS = {
 /** Values of the flags of `workers shutdown`. */
 export type WorkersShutdownFlags = FlagsOf<typeof WORKERS_SHUTDOWN_FLAGS>;
 
+const WORKERS_OF_ALL_FLAGS = {
+  queen: { ...QUEEN, help: "show the workers of all machines that this queen knows" },
+  ...WORKERS_LIST_FLAGS,
+} as const;
+/** Values of the flags of `workers list`. */
+export type WorkersOfAllFlags = FlagsOf<typeof WORKERS_OF_ALL_FLAGS>;
+
 /** See the file's head. */
 export const WORKERS_COMMANDS: readonly Command[] = [
   defineCommand({
@@ -21,8 +28,9 @@ export const WORKERS_COMMANDS: readonly Command[] = [
     soughtAs: ["ps"],
     summary: "show the workers of every machine that is known",
     details:
-      "Asks this machine's hive and those under nodes in config.yaml. A machine that does not answer is named.",
-    flags: WORKERS_LIST_FLAGS,
+      "Asks the queen, if one is configured and no --node is named; else this machine's hive and those under nodes in " +
+      "config.yaml. A machine that does not answer is named.",
+    flags: WORKERS_OF_ALL_FLAGS,
     examples: ["workers list", "workers list --node localhost --json"],
     load: () => import("../commands/workers_list.ts").then((module) => module.WORKERS_LIST),
   }),

@@ -33,6 +33,14 @@ Deno.test("infer goes through the queen that is configured, on any machine or on
   const lines = again.stdout.trim().split("\n").map((line) => JSON.parse(line));
   assertEquals(lines.at(-1).done, true);
   assertEquals(lines.slice(0, -1).map(({ token }) => token).join("").trim(), first.stdout.trim());
+  const list = await runKeeper(["workers", "list"], { home });
+  assertMatch(
+    list.stdout,
+    new RegExp(`workstation +${worker.worker_id} +builtin:stories .* 4/4 `),
+    list.stderr,
+  );
+  const { workers } = JSON.parse((await runKeeper(["workers", "list", "--json"], { home })).stdout);
+  assertEquals(workers.map(({ node }: { node: string }) => node), ["workstation"]);
   const wrong = await runKeeper([...ASK, "--node", "nowhere"], { home });
   assertEquals(wrong.code, 1);
   assertMatch(wrong.stderr, /no node nowhere in this cluster/);
