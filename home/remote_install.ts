@@ -22,6 +22,8 @@ export interface InstallThereOptions {
   archive?: string;
   /** Whether the hive is to run as a service of the user there, where there is a manager for it. */
   service: boolean;
+  /** Shell commands before the installer, which may restart a hive: what that is to find in its environment. */
+  before?: string;
   /** Called when the kind of machine is known, before anything is sent. */
   prepare?: (platform: Platform) => Promise<void>;
   /** Told what is said there. */
@@ -45,6 +47,7 @@ export async function installThere(options: InstallThereOptions): Promise<void> 
 cd; to=${folder}; case $to in /*) ;; *) to=$HOME/$to ;; esac
 aside=$(mktemp -d); trap 'rm -rf "$aside"' EXIT
 tar -xzf - -C "$aside"
+${options.before ?? ""}
 "$aside"/*/install.sh --to "$to"${flags} 1>&2`;
   await there(name, ssh, { script, stdin, onLine, signal });
 }

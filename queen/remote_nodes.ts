@@ -15,6 +15,9 @@ import {
 import type { Nodes } from "./nodes.ts";
 import type { StoredNode } from "./store/store.ts";
 
+/** Where a hive of the other machine keeps its files, for a shell there. */
+const HIVE_HOME = "home=${RBEE_HOME:-$HOME/.rbee}";
+
 /** Options of {@linkcode RemoteNodes}. */
 export interface RemoteNodesOptions {
   nodes: Nodes;
@@ -53,6 +56,8 @@ export class RemoteNodes {
       await configureThere({ name, ssh, url: node.hiveUrl ?? hiveUrlOf(node.sshHost!), signal: limit });
       await installThere({
         ...{ name, ssh, folder: folderOf(node), service: false, signal: limit },
+        // One that she has started goes on reporting to her when the new version's takes its place.
+        before: `${HIVE_HOME}\nif test -e "$home/queen.key"; then ${this.#reporting(name)}; fi`,
         onLine: (line) => log.info("installing over ssh", { node: name, said: line }),
       });
       await nodes.note(name, { status: "reachable", lastError: null });
@@ -73,7 +78,7 @@ export class RemoteNodes {
    * @throws {RbeeError} `NODE_NOT_FOUND`, `INVALID_REQUEST` without a way to it, `NODE_UNREACHABLE` with what was said.
    */
   async start(name: string): Promise<void> {
-    const { nodes, cluster, ownUrl, apiKey, log, signal } = this.#options;
+    const { nodes, cluster, apiKey, log, signal } = this.#options;
     const node = await nodes.require(name);
     const ssh = destinationOf(node);
     const limit = AbortSignal.any([signal, AbortSignal.timeout(NODE_START_TIMEOUT_MS)]);
@@ -85,10 +90,9 @@ export class RemoteNodes {
       const script = inFolder(
         folderOf(node),
         `umask 077
-home=\${RBEE_HOME:-$HOME/.rbee}; mkdir -p "$home"
+${HIVE_HOME}; mkdir -p "$home"
 read -r key; printf '%s\\n' "$key" > "$home/queen.key"
-export RBEE_HIVE_QUEEN=${shellWord(ownUrl())} RBEE_HIVE_NAME=${shellWord(name)}
-export RBEE_HIVE_QUEEN_KEY_FILE="$home/queen.key"
+${this.#reporting(name)}
 ${START_HIVE}`,
       );
       await there(name, ssh, { script, stdin: `${apiKey}\n`, signal: limit });
@@ -131,6 +135,13 @@ ${START_HIVE}`,
         log.warn("hive that was started from here could not be stopped", { node: name, error });
       }
     }));
+  }
+
+  /** What a hive finds in its environment to report here; for a shell in which `home` is set. */
+  #reporting(name: string): string {
+    const { ownUrl } = this.#options;
+    return `export RBEE_HIVE_QUEEN=${shellWord(ownUrl())} RBEE_HIVE_NAME=${shellWord(name)} ` +
+      'RBEE_HIVE_QUEEN_KEY_FILE="$home/queen.key"';
   }
 
   async #stop(node: StoredNode, signal: AbortSignal): Promise<void> {

@@ -69,6 +69,13 @@ Deno.test({
     assertEquals((await Deno.stat(keyFile)).mode! & 0o777, 0o600);
     const { events } = await queen.client.run({ model: "builtin:stories", prompt: "Once", max_tokens: 5 });
     assertEquals((await Array.fromAsync(events)).at(-1)?.type, "end");
+    const before = JSON.parse(await Deno.readTextFile(join(there.rbeeHome, "hive.json"))).pid;
+    const hiveUrl = async () => (await queen.client.nodes())[0].hive_url;
+    const urlBefore = await hiveUrl();
+    const upgrade = await keeper("install", "gpu");
+    assertEquals(upgrade.code, 0, upgrade.stderr);
+    await eventually("the new hive to report", async () => await hiveUrl() !== urlBefore);
+    assertEquals(await isAlive(before), false);
     assertMatch((await keeper("list")).stdout, /gpu +\S+ +\S+@127\.0\.0\.1:\d+ +up, 1 worker/);
     const { pid } = JSON.parse(await Deno.readTextFile(join(there.rbeeHome, "hive.json")));
     assertEquals(await isAlive(pid), true);
