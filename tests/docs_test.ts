@@ -6,7 +6,7 @@ import { ConfigSchema } from "../home/config_schema.ts";
 import { ERROR_STATUS } from "../protocol/errors.ts";
 import { apiReference } from "../tools/api_reference.ts";
 import { runCommand } from "../tools/command.ts";
-import { corePath, runBare, testArchive } from "./helpers/archive.ts";
+import { corePath, runBare, type TestArchive, testArchive } from "./helpers/archive.ts";
 import { ROOT } from "./helpers/daemons.ts";
 import { freePort } from "./helpers/free_port.ts";
 import { type Hub, startHub } from "./helpers/hub.ts";
@@ -52,12 +52,21 @@ function script(markdown: string, replaced: readonly [from: string, to: string][
   return replaced.reduce((text, [from, to]) => text.replaceAll(from, to), whole);
 }
 
+let made: Promise<TestArchive> | undefined;
+
+/** The one that all readers unpack. */
+function sharedArchive(): Promise<TestArchive> {
+  return made ??= testArchive({ packed: true });
+}
+
+Deno.test.afterAll(async () => await (await made)?.[Symbol.asyncDispose]());
+
 /** Types a document's commands as a person with a fresh home, the archive in it, and few programs. */
 async function type(
   name: string,
   options: { hub?: Hub; path?: string[]; replaced?: [string, string][]; installed?: boolean } = {},
 ): Promise<void> {
-  await using archive = await testArchive({ packed: true });
+  const archive = await sharedArchive();
   const at = await Deno.makeTempDir({ prefix: "rbee-reader-" });
   try {
     await Deno.copyFile(archive.packed!, join(at, basename(archive.packed!)));
