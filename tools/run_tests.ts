@@ -23,7 +23,10 @@ const PARALLEL_FOLDERS = [
   "tests/conformance",
 ];
 
-/** Compiled into `engine_test`. */
+/** The stress is made for the sanitizers (`deno task test:native`); here it shows that it still works. */
+const STRESS_SECONDS = "3";
+const STRESS_MODEL = "models/rbee-stories-1.4M-Q8_0.gguf";
+/** Compiled into `engine_test` and `engine_stress`. */
 const NATIVE_TESTS = "worker/native/test/";
 
 /** A run of `deno test`. */
@@ -82,21 +85,25 @@ async function buildMissing(root: string): Promise<number> {
 /** The engine's test in C++: one program, one test. */
 async function runNativeTest(root: string): Promise<Partial<TestCounts>> {
   const paths = buildPaths(root);
-  try {
-    const request = { ...lastChoice(paths), target: "engine_test", ifNeeded: false };
-    const { code } = await new Deno.Command(await buildTarget(paths, request), {
-      cwd: root,
-      stdin: "null",
-      stdout: "inherit",
-      stderr: "inherit",
-    }).output();
-    console.log(`engine_test ended with exit status ${code}`);
-    return code === 0 ? { passed: 1 } : { failed: 1 };
-  } catch (error) {
-    if (!(error instanceof BuildError)) throw error;
-    console.error(error.message);
-    return { failed: 1 };
+  const programs = [["engine_test"], ["engine_stress", "--seconds", STRESS_SECONDS, STRESS_MODEL]];
+  const counts = { passed: 0, failed: 0 };
+  for (const [target, ...args] of programs) {
+    try {
+      const built = await buildTarget(paths, { ...lastChoice(paths), target, ifNeeded: false });
+      const { code } = await new Deno.Command(built, {
+        ...{ args, cwd: root, stdin: "null", stdout: "inherit" },
+        // llama.cpp has much to say about requests that are wrong on purpose.
+        stderr: target === "engine_stress" ? "null" : "inherit",
+      }).output();
+      console.log(`${target} ended with exit status ${code}`);
+      counts[code === 0 ? "passed" : "failed"]++;
+    } catch (error) {
+      if (!(error instanceof BuildError)) throw error;
+      console.error(error.message);
+      counts.failed++;
+    }
   }
+  return counts;
 }
 
 async function runGroup(root: string, { files, parallel }: TestGroup): Promise<TestCounts> {

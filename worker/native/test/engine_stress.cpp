@@ -5,6 +5,7 @@
 //   engine_stress [--seconds N] [--seed N] MODEL...
 //
 // Ends with one line of counts on stdout; exit status 1 when something was wrong, 2 for a wrong command line.
+#include "conversation.h"
 #include "engine.h"
 #include "errors.h"
 #include "ledger_stress.h"
@@ -131,11 +132,14 @@ constexpr Action actions[] = {
          round.totals.fail("an engine uses no memory");
        }
      }},
-    {40,
+    {5, [](Round& round, Random&) { round.engine.held_blocks(); }},
+    {35,
      [](Round& round, Random&) {
        const Model& model = round.engine.model();
        model.detokenize(model.tokenize("The 3 bees \xF0\x9F\x90\x9D", true, true));
-       if (model.has_chat_template()) model.render_chat({{"user", "Hello."}});
+       if (model.has_chat_template()) {
+         render_conversation(model, R"({"messages":[{"role":"user","content":"Hello."}]})");
+       }
      }},
 };
 
@@ -182,8 +186,10 @@ std::unique_ptr<Model> load(const std::string& path, Random& random, Totals& tot
   });
   std::unique_ptr<Model> model;
   try {
+    ModelOptions options;
+    options.path = path;
     model = std::make_unique<Model>(
-        ModelOptions{path, "cpu", 0}, [](LoadProgress) {}, cancel);
+        options, [](LoadProgress) {}, cancel);
   } catch (const EngineError& error) {
     if (!cancels || error.code != "REQUEST_CANCELED") totals.fail(error.code + ": " + error.what());
   }

@@ -60,6 +60,7 @@ constexpr Feature features[] = {
                                   R"("age":{"type":"integer"}},"required":["name","age"]})";
      }},
     {15, [](Requests&, Wish& wish) { wish.options.strict = true; }},
+    {20, [](Requests&, Wish& wish) { wish.options.marked = true; }},
     {20,
      [](Requests&, Wish& wish) {
        if (!wish.options.strict) wish.options.speculation = Speculation::on;
