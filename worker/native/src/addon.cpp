@@ -109,8 +109,9 @@ class SubmitWork : public PromiseWork {
       seed_ = request->seed;
       texts_before_ = request->texts_before;
       if (request->marked) {
-        blocks_ = prefix_blocks({request->prompt.begin(),
-                                 request->prompt.begin() + static_cast<std::ptrdiff_t>(request->prompt_tokens)});
+        blocks_ =
+            prefix_blocks({request->prompt.begin(),
+                           request->prompt.begin() + static_cast<std::ptrdiff_t>(request->prompt_tokens)});
       }
       engine.submit(std::move(request));
     } catch (...) {
@@ -230,8 +231,8 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
       auto progress =
           Napi::ThreadSafeFunction::New(info.Env(), info[1].As<Napi::Function>(), "rbee progress", 0, 1);
       loading_ = true;
-      return std::make_unique<LoadWork>(info.Env(), state_, events_, progress, std::move(model), std::move(options),
-                                        std::move(embedder))
+      return std::make_unique<LoadWork>(info.Env(), state_, events_, progress, std::move(model),
+                                        std::move(options), std::move(embedder))
           .release()
           ->start();
     });

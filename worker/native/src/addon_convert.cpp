@@ -219,8 +219,8 @@ void check_tokens(const std::vector<llama_token>& tokens, int vocabulary) {
   for (const llama_token token : tokens) {
     if (token < 0 || token >= vocabulary) {
       throw EngineError("INVALID_REQUEST", "Token id " + std::to_string(token) +
-                                               " is not one of the vocabulary's " + std::to_string(vocabulary) +
-                                               ".");
+                                               " is not one of the vocabulary's " +
+                                               std::to_string(vocabulary) + ".");
     }
   }
 }

@@ -1,4 +1,5 @@
-// What can be taken out of a running engine for another one: answers, and who holds the beginning of which prompt.
+// What can be taken out of a running engine for another one: answers, and who holds the beginning of which
+// prompt.
 #pragma once
 
 #include "addon_state.h"

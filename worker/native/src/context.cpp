@@ -26,7 +26,8 @@ constexpr int default_ctx_size = 4096;
 
 // Weights of models for which one thread computes a token best: a step takes less time than bringing threads
 // together does, and threads that wait for each other spin, which JavaScript and HTTP pay for. Many rows are
-// worth a second one: a prompt of ten tokens is read 1.2 to 1.4 times as fast. Measured with the story models.
+// worth a second one: a prompt of ten tokens is read 1.2 to 1.4 times as fast. Measured with the story
+// models.
 constexpr uint64_t small_model_bytes = 16 * 1000 * 1000;
 constexpr int small_model_threads = 2;
 
@@ -138,8 +139,8 @@ int threads_for_row(const Model& model, int wanted) {
 
 } // namespace
 
-// Two pools where the numbers differ: a thread of a pool that has nothing to do in a step is woken all the same.
-// llama.cpp parks the one that it does not use.
+// Two pools where the numbers differ: a thread of a pool that has nothing to do in a step is woken all the
+// same. llama.cpp parks the one that it does not use.
 ThreadPools make_thread_pools(const Model& model, int wanted) {
   const int row = threads_for_row(model, wanted);
   const int rows = threads_for_rows(model, wanted);

@@ -16,8 +16,8 @@ namespace rbee {
 
 struct EngineOptions {
   int slots = 4;
-  int ctx_size = 0;                     // tokens per slot; 0: what the model was trained for, at most 4096
-  int threads = 0;                      // 0: the machine's physical cores; one for single tokens of very small models
+  int ctx_size = 0; // tokens per slot; 0: what the model was trained for, at most 4096
+  int threads = 0;  // 0: the machine's physical cores; one for single tokens of very small models
   std::string cache_type = "auto";      // of keys and values in the KV cache, as ggml calls it
   std::string flash_attention = "auto"; // auto, on or off
   bool kv_unified = false;              // one cache that all slots share instead of one for each
@@ -27,7 +27,8 @@ struct EngineOptions {
 // Bytes that llama.cpp allocated.
 struct MemoryUse {
   size_t weights = 0;
-  size_t mapped = 0; // of the weights, those used where the file is mapped: not copied, and not private memory
+  size_t mapped =
+      0; // of the weights, those used where the file is mapped: not copied, and not private memory
   size_t kv = 0;
   size_t compute = 0;
 };
@@ -45,7 +46,8 @@ struct ThreadPools {
 int threads_for_rows(const Model& model, int wanted);
 ThreadPools make_thread_pools(const Model& model, int wanted);
 
-// `wanted` 0: what the model was trained for, at most 4096. Throws EngineError INVALID_REQUEST for more than that.
+// `wanted` 0: what the model was trained for, at most 4096. Throws EngineError INVALID_REQUEST for more than
+// that.
 int checked_ctx_size(const Model& model, int wanted);
 
 MemoryUse memory_use(const llama_context* context);

@@ -131,7 +131,8 @@ std::string render_conversation(const Model& model, const std::string& text) {
   }
   try {
     common_chat_templates_inputs inputs = read_inputs(model, request);
-    // Otherwise llama.cpp tries out at every request, for 1.5 ms, how the template would write tools and thoughts.
+    // Otherwise llama.cpp tries out at every request, for 1.5 ms, how the template would write tools and
+    // thoughts.
     inputs.force_pure_content = is_plain(model) && inputs.tools.empty() &&
                                 inputs.continue_final_message == COMMON_CHAT_CONTINUATION_NONE;
     common_chat_params rendered;

@@ -1,6 +1,6 @@
-// Conversations as OpenAI's API writes them: rendered by the model's chat template, and their answers read back
-// into content, reasoning and tool calls. What travels between processes is JSON text, so that an answer can be
-// continued elsewhere.
+// Conversations as OpenAI's API writes them: rendered by the model's chat template, and their answers read
+// back into content, reasoning and tool calls. What travels between processes is JSON text, so that an answer
+// can be continued elsewhere.
 #pragma once
 
 #include "chat.h"
@@ -23,8 +23,8 @@ struct ChatConstraint {
 };
 
 // Renders a conversation, up to where the assistant speaks. `request` is JSON text with the fields of
-// NativeChatRequest in addon.ts, the result that of NativeChat. Takes as long as the conversation is long and the
-// template clever. Throws EngineError INVALID_REQUEST for what the template refuses.
+// NativeChatRequest in addon.ts, the result that of NativeChat. Takes as long as the conversation is long and
+// the template clever. Throws EngineError INVALID_REQUEST for what the template refuses.
 std::string render_conversation(const Model& model, const std::string& request);
 
 // From the `constraint` of what render_conversation gave. Throws EngineError INVALID_REQUEST.

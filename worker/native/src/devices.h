@@ -14,13 +14,13 @@ struct Device {
   int index;           // counted within the backend
   std::string name;
   std::string description; // with the library that was chosen for it, where there are several
-  size_t memory_total; // bytes
-  size_t memory_free;  // bytes
+  size_t memory_total;     // bytes
+  size_t memory_free;      // bytes
   ggml_backend_dev_t handle;
 };
 
-// Loads the libraries of ggml's backends that lie beside this one, if it was built to find them there: of the CPU's that
-// which suits this machine best. Once, before anything else.
+// Loads the libraries of ggml's backends that lie beside this one, if it was built to find them there: of the
+// CPU's that which suits this machine best. Once, before anything else.
 void load_backends();
 
 // Every device that a model can be placed on. May create a context on GPUs, so not before it is needed.

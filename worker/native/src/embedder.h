@@ -35,9 +35,9 @@ class Embedder {
   const char* pooling() const;
   MemoryUse memory() const { return memory_use(context_.get()); }
 
-  // One text's embedding after the other, each `width()` values, not normalised; without pooling that many for
-  // each token; of a ranking model the scores of its classes. Blocks while it computes; one call at a time, others wait.
-  // Throws EngineError: INVALID_REQUEST, INTERNAL.
+  // One text's embedding after the other, each `width()` values, not normalised; without pooling that many
+  // for each token; of a ranking model the scores of its classes. Blocks while it computes; one call at a
+  // time, others wait. Throws EngineError: INVALID_REQUEST, INTERNAL.
   std::vector<std::vector<float>> embed(const std::vector<std::vector<llama_token>>& texts);
 
  private:

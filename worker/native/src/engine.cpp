@@ -191,7 +191,8 @@ bool Engine::receive() {
   {
     std::unique_lock<std::mutex> lock(mutex_);
     if (idle) {
-      work_.wait(lock, [this] { return closing_ || !incoming_.empty() || !exports_.empty() || !looks_.empty(); });
+      work_.wait(lock,
+                 [this] { return closing_ || !incoming_.empty() || !exports_.empty() || !looks_.empty(); });
     }
     requests.swap(incoming_);
     exports.swap(exports_);
@@ -210,8 +211,8 @@ bool Engine::receive() {
 }
 
 // Puts a request into the free slot whose cache shares the longest prefix with its prompt. What all prompts
-// begin with is no reason to throw away the rest of somebody's conversation: a slot that would lose more than it
-// gives is taken only in its turn, the least recently used first.
+// begin with is no reason to throw away the rest of somebody's conversation: a slot that would lose more than
+// it gives is taken only in its turn, the least recently used first.
 void Engine::start(std::unique_ptr<Request> request) {
   Slot* best = nullptr;
   size_t shared = 0;
@@ -225,7 +226,8 @@ void Engine::start(std::unique_ptr<Request> request) {
     const size_t prefix = request->repeatable ? 0 : static_cast<size_t>(pair.first - slot.cache.begin());
     const bool worth = prefix > 0 && 2 * prefix >= slot.cache.size();
     const bool longer = worth && (!gives || prefix > shared);
-    const bool staler = worth == gives && (!worth || prefix == shared) && best && slot.last_used < best->last_used;
+    const bool staler =
+        worth == gives && (!worth || prefix == shared) && best && slot.last_used < best->last_used;
     if (best == nullptr || longer || staler) {
       best = &slot;
       shared = prefix;

@@ -264,7 +264,8 @@ void Engine::emit(Slot& slot, const std::vector<std::string>& texts) {
     request.held.pop_front();
     token.text = texts[i];
     std::optional<Mark> mark;
-    // Tokens whose texts became certain together can't be told apart again: only the last can be gone on from.
+    // Tokens whose texts became certain together can't be told apart again: only the last can be gone on
+    // from.
     if (request.marked && i + 1 == texts.size()) {
       mark = Mark{{request.held.begin(), request.held.end()}, *request.draws};
     }

@@ -54,8 +54,8 @@ struct Ending {
   double tokens_per_second = 0; // of the tokens after the first
 };
 
-// Where an answer stands behind a token that was handed out: with this and the tokens before it another engine
-// can go on with it.
+// Where an answer stands behind a token that was handed out: with this and the tokens before it another
+// engine can go on with it.
 struct Mark {
   std::vector<GeneratedToken> held; // generated, not handed out yet
   uint64_t draws = 0;               // random numbers drawn so far

@@ -20,8 +20,8 @@ void check_nesting(const std::string& text, const char* open, const char* close,
   int depth = 0;
   for (const char c : text) {
     if (opening.find(c) != std::string::npos && ++depth > max_nesting) {
-      throw EngineError("INVALID_REQUEST", what + " is nested deeper than " +
-                                               std::to_string(max_nesting) + " levels.");
+      throw EngineError("INVALID_REQUEST",
+                        what + " is nested deeper than " + std::to_string(max_nesting) + " levels.");
     }
     if (closing.find(c) != std::string::npos && depth > 0) {
       depth--;

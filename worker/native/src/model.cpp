@@ -172,8 +172,8 @@ PairFormat Model::pair_format() const {
     pair.text = text;
     return pair;
   }
-  const llama_token end = llama_vocab_eos(vocab()) != LLAMA_TOKEN_NULL ? llama_vocab_eos(vocab())
-                                                                       : llama_vocab_sep(vocab());
+  const llama_token end =
+      llama_vocab_eos(vocab()) != LLAMA_TOKEN_NULL ? llama_vocab_eos(vocab()) : llama_vocab_sep(vocab());
   if (llama_vocab_get_add_bos(vocab())) pair.before.push_back(llama_vocab_bos(vocab()));
   if (llama_vocab_get_add_eos(vocab())) {
     pair.between.push_back(end);

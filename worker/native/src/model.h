@@ -16,7 +16,7 @@ namespace rbee {
 struct ModelOptions {
   std::string path;
   std::string backend = "cpu";
-  int device = 0; // index within the backend
+  int device = 0;            // index within the backend
   std::string chat_template; // instead of the file's own: Jinja, or a name that llama.cpp knows; empty: none
 };
 
@@ -27,8 +27,8 @@ struct LoadProgress {
   double bytes_loaded;
 };
 
-// How a ranking model is given a query and a document: by a text that names both as `{query}` and `{document}`, or,
-// where that is empty, by tokens around theirs.
+// How a ranking model is given a query and a document: by a text that names both as `{query}` and
+// `{document}`, or, where that is empty, by tokens around theirs.
 struct PairFormat {
   std::string text;
   std::vector<llama_token> before;

@@ -5,8 +5,9 @@
 
 namespace rbee {
 
-// Bytes that no file stands behind: what would be free if the process ended, without pages of mapped files. Source:
-// resident less shared pages of proc_pid_statm(5); the physical footprint on macOS. 0 where the system does not tell.
+// Bytes that no file stands behind: what would be free if the process ended, without pages of mapped files.
+// Source: resident less shared pages of proc_pid_statm(5); the physical footprint on macOS. 0 where the
+// system does not tell.
 size_t private_bytes();
 
 } // namespace rbee

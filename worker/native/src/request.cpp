@@ -208,7 +208,8 @@ void restore(Request& request, const Model& model, int context, RequestOptions& 
     if (request.text.stopped()) throw unusable("its text contradicts its tokens.");
     const std::vector<std::string> certain = request.text.push(request.piece(model, token));
     request.texts_before.insert(request.texts_before.end(), certain.begin(), certain.end());
-    request.held.erase(request.held.begin(), request.held.begin() + static_cast<std::ptrdiff_t>(certain.size()));
+    request.held.erase(request.held.begin(),
+                       request.held.begin() + static_cast<std::ptrdiff_t>(certain.size()));
   }
   if (request.held.size() != state.held.size()) {
     throw unusable("its text contradicts its tokens.");

@@ -23,7 +23,7 @@ namespace rbee {
 struct RequestOptions {
   std::string prompt;
   std::vector<llama_token> prompt_tokens; // used instead of `prompt` unless empty
-  int max_tokens = 0; // 0: the default, or what the context leaves
+  int max_tokens = 0;                     // 0: the default, or what the context leaves
   int default_max_tokens = 0;
   float temperature = 0.7F;
   float top_p = 0.95F;
@@ -38,9 +38,9 @@ struct RequestOptions {
   std::string json_schema; // JSON text, empty for none
   std::string constraint;  // what render_conversation gave, used instead of the two; empty for none
   std::vector<llama_logit_bias> logit_bias;
-  int logprobs = -1;       // alternatives to report; -1: no log probabilities at all
-  bool strict = false;     // computed by itself, so that its neighbours change nothing
-  bool marked = false;     // told where it stands, so that another engine can go on with it
+  int logprobs = -1;   // alternatives to report; -1: no log probabilities at all
+  bool strict = false; // computed by itself, so that its neighbours change nothing
+  bool marked = false; // told where it stands, so that another engine can go on with it
   Speculation speculation = Speculation::automatic;
   // An answer to go on with; prompt and `max_tokens` are not used then, unless it has no prompt tokens of its
   // own.
@@ -84,9 +84,9 @@ struct Request {
   TextStream text;
   std::set<llama_token> shown_tokens; // special ones that are text of the answer all the same
   std::vector<llama_token> generated;
-  size_t generated_before = 0;     // of these, in another process
+  size_t generated_before = 0;           // of these, in another process
   std::vector<std::string> texts_before; // of those of them that were handed out there
-  std::deque<GeneratedToken> held; // generated, their text not certain yet
+  std::deque<GeneratedToken> held;       // generated, their text not certain yet
   bool sent_any = false;
   std::vector<uint8_t> kv; // state to be taken over, of the first `kv_tokens` of `prompt`
   size_t kv_tokens = 0;

@@ -42,7 +42,8 @@ void a_mapped_file_is_not_its_own() {
   if (mapped == MAP_FAILED) return expect(false, "a file can be mapped", "");
   const volatile char* const bytes = static_cast<const volatile char*>(mapped);
   size_t sum = 0;
-  for (size_t at = 0; at < taken_bytes; at += 4096) sum += static_cast<size_t>(bytes[at]);
+  for (size_t at = 0; at < taken_bytes; at += 4096)
+    sum += static_cast<size_t>(bytes[at]);
   expect(sum == 0, "an empty file reads as zeros", std::to_string(sum));
   const size_t during = rbee::private_bytes();
   munmap(mapped, taken_bytes);
