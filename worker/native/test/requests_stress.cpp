@@ -24,7 +24,9 @@ std::string rendered(const Model& model, const std::string& text) {
   message["content"] = text;
   common_json request = common_json::object();
   request["messages"] = common_json::array({message});
-  return common_json::parse(render_conversation(model, request.dump())).at("prompt").get<std::string>();
+  // A story may end in the middle of a character.
+  const std::string text_of_request = request.dump_safe();
+  return common_json::parse(render_conversation(model, text_of_request)).at("prompt").get<std::string>();
 }
 
 // One way in which a request can differ from the plainest; several may come together.
