@@ -18,6 +18,9 @@ const TINY_LLAMA = "TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF";
 /** Run by hand or where systemd runs: what they do to a machine is no test's business. */
 const NEEDS_SYSTEMD = "sh systemd";
 
+/** Documents call the interfaces with it. */
+const hasCurl = (await runCommand(["curl", "--version"])).code === 0;
+
 /** A fenced block. */
 interface Block {
   /** What stands behind the fence. */
@@ -108,7 +111,7 @@ async function tinyLlamaHub(): Promise<Hub> {
 
 Deno.test({
   name: "docs/getting_started.md: from the archive to three machines with one address",
-  ignore: !canServeSsh,
+  ignore: !canServeSsh || !hasCurl,
   async fn() {
     await using hub = await tinyLlamaHub();
     await using macHome = await tempHome();
@@ -152,14 +155,20 @@ async function sshForBoth(machines: { destination: string; bin: string }[]): Pro
   return folder;
 }
 
-Deno.test("docs/operations.md: services by hand, keys, backups, metrics, logs, upgrade, removal", async () => {
-  await type("operations.md", { installed: true });
+Deno.test({
+  name: "docs/operations.md: services by hand, keys, backups, metrics, logs, upgrade, removal",
+  ignore: !hasCurl,
+  fn: () => type("operations.md", { installed: true }),
 });
 
-Deno.test("docs/migration.md: models and programs of Ollama and llama-server", async () => {
-  await using hub = await tinyLlamaHub();
-  const port = freePort();
-  await type("migration.md", { installed: true, hub, replaced: [["8001", String(port)]] });
+Deno.test({
+  name: "docs/migration.md: models and programs of Ollama and llama-server",
+  ignore: !hasCurl,
+  async fn() {
+    await using hub = await tinyLlamaHub();
+    const port = freePort();
+    await type("migration.md", { installed: true, hub, replaced: [["8001", String(port)]] });
+  },
 });
 
 Deno.test("docs/troubleshooting.md: the commands answer, and every code of the catalogue is told", async () => {
