@@ -52,8 +52,7 @@ if (import.meta.main) {
   const inHouse = await houseWorld();
   if (inHouse !== undefined) Deno.exit(await soak(flags, inHouse));
   if (flags.network) Deno.exit(await runInHouse(Deno.args, NODES));
-  await using world = await loopbackWorld(NODES);
-  Deno.exit(await soak(flags, world));
+  Deno.exit(await onLoopback(flags));
 }
 
 interface Run {
@@ -65,6 +64,12 @@ interface Run {
   /** Lines of the logs of all queens. */
   readonly logs: { message: string; [field: string]: unknown }[];
   readonly ended: { tasks: Set<string>; streams: number; cut: number; errors: Map<string, number> };
+}
+
+/** Its hives end before the program does. */
+async function onLoopback(flags: Parameters<typeof soak>[0]): Promise<number> {
+  await using world = await loopbackWorld(NODES);
+  return await soak(flags, world);
 }
 
 async function soak(what: { requests: number; seed: number }, world: FaultWorld): Promise<number> {
