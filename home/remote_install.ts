@@ -98,7 +98,7 @@ async function openArchive(
   platform: Platform,
   { archive, signal }: InstallThereOptions,
 ): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
-  const home = IS_BUNDLED ? dirname(INSTALLATION.replace(/\/$/, "")) : INSTALLATION;
+  const home = IS_BUNDLED ? dirname(INSTALLATION) : INSTALLATION;
   const name = bundleName(platform);
   const isOwn = platform.os === Deno.build.os && platform.arch === Deno.build.arch;
   if (archive === undefined && IS_BUNDLED && isOwn) {

@@ -3,16 +3,9 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { dirname, join } from "@std/path";
 import { PROGRAM_NAMES } from "../home/installation.ts";
 import { VERSION } from "../protocol/version.ts";
-import { corePath, runBare, type Said, testArchive } from "./helpers/archive.ts";
+import { corePath, runBare, type Said, SLOW, SLOW_TOKENS, testArchive } from "./helpers/archive.ts";
 import { eventually } from "./helpers/eventually.ts";
-import { type LlamaShape, writeLlamaGguf } from "./helpers/gguf_writer.ts";
-
-/** Generates for seconds, and never ends by itself. */
-const SLOW: LlamaShape = {
-  ...{ layers: 2, embd: 1024, heads: 16, kvHeads: 4, ff: 4096, vocab: 32_000, ctx: 8192, type: "Q8_0" },
-  chain: true,
-};
-const SLOW_TOKENS = 2000;
+import { writeLlamaGguf } from "./helpers/gguf_writer.ts";
 
 /** Those of all workers. */
 function pidsOf({ workers }: { workers: { pid: number }[] }): number[] {

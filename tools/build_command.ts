@@ -1,9 +1,9 @@
 /** The command line of `deno task build`. */
 import { parseArgs } from "node:util";
-import { BuildError } from "./build_error.ts";
 import { type Backend, type BuildPaths, lastChoice } from "./build_stamp.ts";
 import type { Sanitizer } from "./cmake.ts";
 import { ADDON_TARGET, type BuildRequest, buildTarget } from "./compile.ts";
+import { taskMain } from "./task_main.ts";
 
 const USAGE = `Usage: deno task build [options]
 
@@ -20,29 +20,11 @@ const USAGE = `Usage: deno task build [options]
 export const BACKENDS: readonly Backend[] = ["cpu", "cuda", "metal", "vulkan"];
 const SANITIZERS: readonly Sanitizer[] = ["address", "thread", "undefined"];
 
-/** Exit status for a command line that makes no sense. */
-const USAGE_STATUS = 2;
-/** Exit status after Ctrl+C, as shells have it. */
-const INTERRUPTED_STATUS = 130;
-
 /** Builds what `argv` asks for, telling a person on standard error; returns the exit status. */
 export async function buildCommand(paths: BuildPaths, argv: string[]): Promise<number> {
-  const request = parseRequest(paths, argv);
-  if (typeof request === "string") {
-    console.error(`${request}\n\n${USAGE}`);
-    return USAGE_STATUS;
-  }
-  const interrupt = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => interrupt.abort());
-  try {
-    await buildTarget(paths, request, { signal: interrupt.signal });
-    return 0;
-  } catch (error) {
-    if (interrupt.signal.aborted) return INTERRUPTED_STATUS;
-    if (!(error instanceof BuildError)) throw error;
-    console.error(error.message);
-    return 1;
-  }
+  const work = async (request: BuildRequest, signal: AbortSignal) =>
+    void await buildTarget(paths, request, { signal });
+  return await taskMain(parseRequest(paths, argv), { usage: USAGE, work });
 }
 
 /** What is asked for, or in words why it can't be. */

@@ -15,6 +15,7 @@ import { type CommandOptions, type CommandResult, runCommand } from "./command.t
 import { ADDON_TARGET, buildTarget } from "./compile.ts";
 import { helpPage } from "./help_page.ts";
 import { projectRoot } from "./project_files.ts";
+import { taskMain } from "./task_main.ts";
 import { thirdPartyNotices } from "./third_party.ts";
 
 const USAGE = `Usage: deno task bundle [options]
@@ -25,8 +26,6 @@ const USAGE = `Usage: deno task bundle [options]
   --to DIR         Where to. Default: dist
   --no-archive     Only the folder`;
 
-/** Exit status for a command line that makes no sense. */
-const USAGE_STATUS = 2;
 /** Settings of `deno.json` that count when a program runs. */
 const SETTINGS_AT_RUN_TIME = ["version", "unstable", "nodeModulesDir", "permissions"];
 /** Files of a checkout that go along as they are, and where to. */
@@ -77,7 +76,7 @@ export async function bundle(
     await bundlePrograms(root, join(aside, "lib"), signal);
     await copyParts(root, { lib: join(aside, "lib"), addonFolder: dirname(addon) });
     await writeLaunchers(root, aside);
-    await copyAll(root, aside);
+    for (const [from, to] of COPIED) await copyFile(join(root, from), join(aside, to));
     await Deno.writeTextFile(join(aside, "THIRD_PARTY_NOTICES"), await thirdPartyNotices(root));
     await writeGenerated(aside, signal);
     await Deno.remove(folder, { recursive: true }).catch(ignoreMissing);
@@ -136,10 +135,6 @@ function replaceEach(text: string, pairs: [from: string, to: string][]): string 
   }, text);
 }
 
-async function copyAll(root: string, folder: string): Promise<void> {
-  for (const [from, to] of COPIED) await copyFile(join(root, from), join(folder, to));
-}
-
 /** Made by the bundled keeper itself: a bundle that can't run is never finished. */
 async function writeGenerated(folder: string, signal?: AbortSignal): Promise<void> {
   for (const [args, to] of GENERATED) {
@@ -175,7 +170,8 @@ async function copyFolder(from: string, to: string, which: RegExp): Promise<void
   }
 }
 
-async function copyFile(from: string, to: string): Promise<void> {
+/** Copies a file to where no folder need be yet. */
+export async function copyFile(from: string, to: string): Promise<void> {
   await Deno.mkdir(dirname(to), { recursive: true });
   await Deno.copyFile(from, to);
 }
@@ -216,19 +212,7 @@ export function parseBundleArgs(argv: string[]): BundleRequest | string {
 }
 
 if (import.meta.main) {
-  const request = parseBundleArgs(Deno.args);
-  if (typeof request === "string") {
-    console.error(`${request}\n\n${USAGE}`);
-    Deno.exit(USAGE_STATUS);
-  }
-  const interrupt = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => interrupt.abort());
-  try {
-    const made = await bundle(projectRoot(), request, { signal: interrupt.signal });
-    console.error(`Made ${made}`);
-  } catch (error) {
-    if (!(error instanceof BuildError) && !interrupt.signal.aborted) throw error;
-    console.error(interrupt.signal.aborted ? "Stopped." : (error as Error).message);
-    Deno.exit(1);
-  }
+  const work = async (request: BundleRequest, signal: AbortSignal) =>
+    console.error(`Made ${await bundle(projectRoot(), request, { signal })}`);
+  Deno.exit(await taskMain(parseBundleArgs(Deno.args), { usage: USAGE, work }));
 }

@@ -67,7 +67,8 @@ export async function buildTarget(
   // The build waited for may have made just this.
   if (request.ifNeeded && isForThisCheckout(request) && await isUpToDate(paths, request)) return paths.addon;
   try {
-    return await buildLocked(paths, request, { progress, signal });
+    const toolChains = chains.flatMap((chain) => "found" in chain ? [chain.found] : []);
+    return await buildLocked(paths, request, { progress, toolChains, signal });
   } finally {
     progress.clear();
   }
@@ -80,6 +81,8 @@ function isForThisCheckout({ target, portable }: BuildRequest): boolean {
 
 interface Tools {
   progress: BuildProgress;
+  /** Told with the first build. */
+  toolChains: string[];
   signal?: AbortSignal;
 }
 
@@ -89,10 +92,7 @@ async function buildLocked(paths: BuildPaths, request: BuildRequest, tools: Tool
   const cmake = cmakeRequest(paths, request);
   if (modifiedMs(`${cmake.folder}/CMakeCache.txt`) === undefined) {
     progress.say(firstBuildNotice(request));
-    for (const backend of request.portable ?? [request.backend]) {
-      const chain = toolChain(backend);
-      if (chain && "found" in chain) progress.say(chain.found);
-    }
+    for (const found of tools.toolChains) progress.say(found);
   }
   await ensureLlamaSource({
     root: paths.root,
@@ -175,7 +175,10 @@ function identity(configure: string[]): string {
 }
 
 /** The kernel lets go of it when this process ends, however it ends: there is no stale lock to clear away. */
-async function lockBuild(paths: BuildPaths, { progress, signal }: Tools): Promise<Deno.FsFile> {
+async function lockBuild(
+  paths: BuildPaths,
+  { progress, signal }: Pick<Tools, "progress" | "signal">,
+): Promise<Deno.FsFile> {
   const file = await Deno.open(paths.lock, { create: true, read: true, write: true });
   const notice = setTimeout(() => {
     const pid = Deno.readTextFileSync(paths.lock).trim();

@@ -11,14 +11,12 @@ import { BuildError } from "./build_error.ts";
 import { bundle } from "./bundle.ts";
 import { runCommand } from "./command.ts";
 import { projectRoot } from "./project_files.ts";
+import { taskMain } from "./task_main.ts";
 
 const USAGE = `Usage: deno task compile [options]
 
   --target TRIPLE   For another kind of machine: one of those that deno compile --help names
   --from FOLDER     The unpacked archive whose engine is put inside; needed with --target. Default: it is made`;
-
-/** Exit status for a command line that makes no sense. */
-const USAGE_STATUS = 2;
 
 /** What each program has inside beside its own code, as it lies in an archive's `lib`. */
 const INSIDE: Record<Program, readonly string[]> = {
@@ -152,18 +150,7 @@ export function parseCompileArgs(argv: string[]): CompileRequest | string {
 }
 
 if (import.meta.main) {
-  const request = parseCompileArgs(Deno.args);
-  if (typeof request === "string") {
-    console.error(`${request}\n\n${USAGE}`);
-    Deno.exit(USAGE_STATUS);
-  }
-  const interrupt = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => interrupt.abort());
-  try {
-    console.error(`Made ${await compilePrograms(projectRoot(), request, { signal: interrupt.signal })}`);
-  } catch (error) {
-    if (!(error instanceof BuildError) && !interrupt.signal.aborted) throw error;
-    console.error(interrupt.signal.aborted ? "Stopped." : (error as Error).message);
-    Deno.exit(1);
-  }
+  const work = async (request: CompileRequest, signal: AbortSignal) =>
+    console.error(`Made ${await compilePrograms(projectRoot(), request, { signal })}`);
+  Deno.exit(await taskMain(parseCompileArgs(Deno.args), { usage: USAGE, work }));
 }

@@ -1,14 +1,12 @@
 /** `deno task deb`: the package for Debian and its kin, out of the same folder as the archive. */
-import { dirname, join } from "@std/path";
+import { join } from "@std/path";
 import { PROGRAM_NAMES } from "../home/installation.ts";
 import { VERSION } from "../protocol/version.ts";
 import { ignoreMissing, packTimeUnix, settle } from "./archive.ts";
-import { BuildError } from "./build_error.ts";
-import { bundle, type BundleRequest, must, parseBundleArgs } from "./bundle.ts";
+import { bundle, type BundleRequest, copyFile, must, parseBundleArgs } from "./bundle.ts";
 import { projectRoot } from "./project_files.ts";
+import { taskMain } from "./task_main.ts";
 
-/** Exit status for a command line that makes no sense. */
-const USAGE_STATUS = 2;
 const ARCHITECTURES: Record<string, string> = { x86_64: "amd64", aarch64: "arm64" };
 /** Oldest C library that the engine's symbols are all in. */
 const LIBC = "2.34";
@@ -89,23 +87,12 @@ async function copy(from: string, to: string): Promise<void> {
     for await (const { name } of Deno.readDir(from)) await copy(join(from, name), join(to, name));
     return;
   }
-  await Deno.mkdir(dirname(to), { recursive: true });
-  await Deno.copyFile(from, to);
+  await copyFile(from, to);
 }
 
 if (import.meta.main) {
-  const request = parseBundleArgs(Deno.args);
-  if (typeof request === "string") {
-    console.error(`${request}\n\nThe options are those of deno task bundle.`);
-    Deno.exit(USAGE_STATUS);
-  }
-  const interrupt = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => interrupt.abort());
-  try {
-    console.error(`Made ${await debianPackage(projectRoot(), request, { signal: interrupt.signal })}`);
-  } catch (error) {
-    if (!(error instanceof BuildError) && !interrupt.signal.aborted) throw error;
-    console.error(interrupt.signal.aborted ? "Stopped." : (error as Error).message);
-    Deno.exit(1);
-  }
+  const work = async (request: BundleRequest, signal: AbortSignal) =>
+    console.error(`Made ${await debianPackage(projectRoot(), request, { signal })}`);
+  const usage = "The options are those of deno task bundle.";
+  Deno.exit(await taskMain(parseBundleArgs(Deno.args), { usage, work }));
 }

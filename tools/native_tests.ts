@@ -11,6 +11,7 @@ import type { Sanitizer } from "./cmake.ts";
 import { hasProgram, runCommand } from "./command.ts";
 import { type BuildRequest, buildTarget } from "./compile.ts";
 import { projectRoot } from "./project_files.ts";
+import { INTERRUPTED_STATUS, USAGE_STATUS } from "./task_main.ts";
 
 const USAGE = `Usage: deno task test:native [options]
 
@@ -18,10 +19,6 @@ const USAGE = `Usage: deno task test:native [options]
   --seconds N   Length of each stress. Default: 5, with --sanitize 60
   --seed N      Other requests`;
 
-/** Exit status for a command line that makes no sense. */
-const USAGE_STATUS = 2;
-/** Exit status after Ctrl+C, as shells have it. */
-const INTERRUPTED_STATUS = 130;
 const SECONDS = 5;
 const SANITIZED_SECONDS = 60;
 

@@ -17,7 +17,7 @@ import { hiveUrlOf } from "../../home/remote_install.ts";
 import { sshParts } from "../../home/ssh.ts";
 import type { NodesAddFlags, NodesListFlags, OneNodeFlags } from "../table/nodes.ts";
 import { textTable } from "../text_table.ts";
-import { addToQueen, queensNodes, removeFromQueen } from "./nodes_of_queen.ts";
+import { addToQueen, queensNodes, removeFromQueen, throughQueen } from "./nodes_of_queen.ts";
 
 /** `nodes list`. */
 export const NODES_LIST: LoadedCommand<NodesListFlags> = { run: runList };
@@ -108,12 +108,11 @@ function checkAdd(flags: Partial<NodesAddFlags>): string[] {
   return problems;
 }
 
-async function runAdd({ output, signal }: CommandContext, flags: NodesAddFlags): Promise<number> {
+async function runAdd(command: CommandContext, flags: NodesAddFlags): Promise<number> {
+  const { output, signal } = command;
+  const done = await throughQueen(flags, command, (queen, context) => addToQueen(queen, flags, context));
+  if (done !== undefined) return done;
   const place = await loadConfig();
-  if (flags.queen !== undefined) {
-    const queen = await queenOf({ queen: flags.queen }, place);
-    return await addToQueen(queen!, flags, { place, output, signal, correlationId: newCorrelationId() });
-  }
   const known = Object.hasOwn(place.config.nodes, flags.name) ? place.config.nodes[flags.name] : undefined;
   const keyFile = flags["api-key-file"];
   const node = {
@@ -141,17 +140,15 @@ async function runAdd({ output, signal }: CommandContext, flags: NodesAddFlags):
   return 0;
 }
 
-async function runRemove({ output, signal }: CommandContext, flags: OneNodeFlags): Promise<number> {
+async function runRemove(command: CommandContext, flags: OneNodeFlags): Promise<number> {
+  const { output } = command;
+  const done = await throughQueen(
+    flags,
+    command,
+    (queen, context) => removeFromQueen(queen, flags.name, context),
+  );
+  if (done !== undefined) return done;
   const place = await loadConfig();
-  if (flags.queen !== undefined) {
-    const queen = await queenOf({ queen: flags.queen }, place);
-    return await removeFromQueen(queen!, flags.name, {
-      place,
-      output,
-      signal,
-      correlationId: newCorrelationId(),
-    });
-  }
   if (!Object.hasOwn(place.config.nodes, flags.name)) {
     const names = Object.keys(place.config.nodes).join(", ") || "none";
     throw new UsageError(

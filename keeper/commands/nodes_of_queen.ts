@@ -1,12 +1,13 @@
 /** `nodes … --queen`: the machines that a queen knows, and what she does to them. */
-import type { LoadedConfig } from "../../home/config.ts";
+import { loadConfig, type LoadedConfig } from "../../home/config.ts";
 import { sshParts } from "../../home/ssh.ts";
+import { newCorrelationId } from "../../protocol/correlation.ts";
 import { QueenClient } from "../../protocol/queen_client.ts";
 import type { NodeInfo } from "../../protocol/queen_schemas.ts";
-import type { PhaseContext } from "../context.ts";
+import type { CommandContext, PhaseContext } from "../context.ts";
 import { withPlace } from "../failure.ts";
 import { QUEEN_INSTALL_TIMEOUT_MS, QUEEN_START_TIMEOUT_MS } from "../limits.ts";
-import { placeOfQueen, type QueenAddress } from "../queen.ts";
+import { placeOfQueen, type QueenAddress, queenOf } from "../queen.ts";
 import type { NodesAddFlags } from "../table/nodes.ts";
 
 /** What is told about a machine of hers. */
@@ -16,6 +17,21 @@ export interface QueensNode {
   ssh?: string;
   /** `up, 2 workers`, or why not. */
   state: string;
+}
+
+/** Where a queen is asked from: what the configuration says, and a person who waits. */
+type QueenContext = PhaseContext & { place: LoadedConfig };
+
+/** Does it by way of the queen that `--queen` names; undefined when it names none. */
+export async function throughQueen(
+  flags: { queen?: string },
+  { output, signal }: CommandContext,
+  act: (queen: QueenAddress, context: QueenContext) => Promise<number>,
+): Promise<number | undefined> {
+  if (flags.queen === undefined) return undefined;
+  const place = await loadConfig();
+  const queen = await queenOf({ queen: flags.queen }, place);
+  return await act(queen!, { place, output, signal, correlationId: newCorrelationId() });
 }
 
 /** Calls a queen; what goes wrong is told as being about her. */
@@ -44,7 +60,7 @@ export async function queensNodes(
 export async function addToQueen(
   queen: QueenAddress,
   flags: NodesAddFlags,
-  { place, output, correlationId, signal }: PhaseContext & { place: LoadedConfig },
+  { place, output, correlationId, signal }: QueenContext,
 ): Promise<number> {
   const { user, host, port } = flags.ssh === undefined ? {} : sshParts(flags.ssh);
   const work = (client: QueenClient) =>
@@ -62,7 +78,7 @@ export async function addToQueen(
 export async function removeFromQueen(
   queen: QueenAddress,
   name: string,
-  { place, output, correlationId, signal }: PhaseContext & { place: LoadedConfig },
+  { place, output, correlationId, signal }: QueenContext,
 ): Promise<number> {
   await ask(queen, place, { correlationId, work: (client) => client.removeNode(name, { signal }) });
   if (output.json) await output.document({ removed: name });
@@ -80,7 +96,7 @@ const ACTS = {
 export async function actThroughQueen(
   queen: QueenAddress,
   { act, name }: { act: keyof typeof ACTS; name: string },
-  { place, output, correlationId, signal }: PhaseContext & { place: LoadedConfig },
+  { place, output, correlationId, signal }: QueenContext,
 ): Promise<number> {
   const { call, doing, done } = ACTS[act];
   output.say(`${doing} ${name}, from where the queen is ...`);

@@ -19,9 +19,8 @@ import type { CommandContext, PhaseContext } from "../context.ts";
 import { ARCHIVE_LOG_LINES, HIVE_START_POLL_MS, REMOTE_START_TIMEOUT_MS } from "../limits.ts";
 import { resolveNode } from "../node.ts";
 import { hiveClient } from "../phases/reach_hive.ts";
-import { queenOf } from "../queen.ts";
 import type { NodesInstallFlags, OneNodeFlags } from "../table/nodes.ts";
-import { actThroughQueen } from "./nodes_of_queen.ts";
+import { actThroughQueen, throughQueen } from "./nodes_of_queen.ts";
 
 /** `nodes start`. */
 export const NODES_START: LoadedCommand<OneNodeFlags> = { run: runStart };
@@ -66,22 +65,13 @@ async function remoteNode(name: string): Promise<RemoteNode> {
   };
 }
 
-/** Done by way of a queen, if one is named. */
-async function throughQueen(
-  act: "install" | "start" | "stop",
-  flags: OneNodeFlags,
-  { output, signal }: CommandContext,
-): Promise<number | undefined> {
-  if (flags.queen === undefined) return undefined;
-  const place = await loadConfig();
-  const queen = await queenOf({ queen: flags.queen }, place);
-  const context = { place, output, signal, correlationId: newCorrelationId() };
-  return await actThroughQueen(queen!, { act, name: flags.name }, context);
-}
-
 async function runStart(command: CommandContext, flags: OneNodeFlags): Promise<number> {
   const { output, signal } = command;
-  const done = await throughQueen("start", flags, command);
+  const done = await throughQueen(
+    flags,
+    command,
+    (queen, context) => actThroughQueen(queen, { act: "start", name: flags.name }, context),
+  );
   if (done !== undefined) return done;
   const node = await remoteNode(flags.name);
   const context = { output, signal, correlationId: newCorrelationId() };
@@ -93,7 +83,11 @@ async function runStart(command: CommandContext, flags: OneNodeFlags): Promise<n
 
 async function runStop(command: CommandContext, flags: OneNodeFlags): Promise<number> {
   const { output, signal } = command;
-  const done = await throughQueen("stop", flags, command);
+  const done = await throughQueen(
+    flags,
+    command,
+    (queen, context) => actThroughQueen(queen, { act: "stop", name: flags.name }, context),
+  );
   if (done !== undefined) return done;
   const { name, ssh, folder } = await remoteNode(flags.name);
   output.say(`Stopping the hive on ${name} ...`);
@@ -151,7 +145,11 @@ async function runInstall(command: CommandContext, flags: NodesInstallFlags): Pr
       "install",
     ]);
   }
-  const done = await throughQueen("install", flags, command);
+  const done = await throughQueen(
+    flags,
+    command,
+    (queen, context) => actThroughQueen(queen, { act: "install", name: flags.name }, context),
+  );
   if (done !== undefined) return done;
   const node = await remoteNode(flags.name);
   const { name, ssh, folder } = node;

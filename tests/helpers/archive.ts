@@ -3,6 +3,15 @@ import { join } from "@std/path";
 import { bundleName } from "../../home/installation.ts";
 import { bundle } from "../../tools/bundle.ts";
 import { ROOT } from "./daemons.ts";
+import type { LlamaShape } from "./gguf_writer.ts";
+
+/** Generates for seconds, and never ends by itself: what is replaced under an answer that runs. */
+export const SLOW: LlamaShape = {
+  ...{ layers: 2, embd: 1024, heads: 16, kvHeads: 4, ff: 4096, vocab: 32_000, ctx: 8192, type: "Q8_0" },
+  chain: true,
+};
+/** So many tokens of it take longer than an upgrade. */
+export const SLOW_TOKENS = 2000;
 
 /** An archive in a folder of its own, gone with the test. */
 export interface TestArchive extends AsyncDisposable {

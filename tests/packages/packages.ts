@@ -7,11 +7,13 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { basename, join } from "@std/path";
 import { HiveClient } from "../../protocol/hive_client.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
-import { bundle } from "../../tools/bundle.ts";
+import { bundle, must } from "../../tools/bundle.ts";
+import { hasProgram, runCommand } from "../../tools/command.ts";
 import { debianPackage } from "../../tools/debian.ts";
+import { SLOW, SLOW_TOKENS } from "../helpers/archive.ts";
 import { ROOT } from "../helpers/daemons.ts";
 import { eventually } from "../helpers/eventually.ts";
-import { type LlamaShape, writeLlamaGguf } from "../helpers/gguf_writer.ts";
+import { writeLlamaGguf } from "../helpers/gguf_writer.ts";
 
 const PORTABLE = { backends: ["cpu"], native: false, to: join(ROOT, "dist") } as const;
 /** As the unit has them; what only systemd can set up is not among it. */
@@ -20,37 +22,14 @@ const UNIT_ENVIRONMENT = [
   "HF_HOME=/var/cache/rbee/huggingface",
   "DENO_DIR=/var/cache/rbee/deno",
 ];
-/** Generates for seconds, and never ends by itself. */
-const SLOW: LlamaShape = {
-  ...{ layers: 2, embd: 1024, heads: 16, kvHeads: 4, ff: 4096, vocab: 32_000, ctx: 8192, type: "Q8_0" },
-  chain: true,
-};
-const SLOW_TOKENS = 2000;
 /** Each with the code that is best for it. */
 const OLDER: [cpu: string, code: string][] = [["Nehalem", "sse42"], ["SandyBridge", "sandybridge"], [
   "Haswell",
   "haswell",
 ]];
 
-const canDebootstrap = Deno.uid() === 0 && await has("debootstrap");
-const canEmulate = Deno.build.arch === "x86_64" && await has("qemu-x86_64");
-
-async function has(program: string): Promise<boolean> {
-  return (await run(["sh", "-c", `command -v ${program}`])).code === 0;
-}
-
-async function run(argv: string[], options: { env?: Record<string, string> } = {}) {
-  const [program, ...args] = argv;
-  const { code, stdout, stderr } = await new Deno.Command(program, { args, stdin: "null", ...options })
-    .output();
-  return { code, stdout: new TextDecoder().decode(stdout), stderr: new TextDecoder().decode(stderr) };
-}
-
-async function must(argv: string[], options: { env?: Record<string, string> } = {}) {
-  const said = await run(argv, options);
-  assertEquals(said.code, 0, `${argv.join(" ")}: ${said.stderr}${said.stdout}`);
-  return said;
-}
+const canDebootstrap = Deno.uid() === 0 && hasProgram("debootstrap");
+const canEmulate = Deno.build.arch === "x86_64" && hasProgram("qemu-x86_64");
 
 /** A Debian with nothing but what it cannot be without. */
 async function minimalDebian() {
@@ -80,7 +59,7 @@ Deno.test({
     const packed = await bundle(ROOT, { ...PORTABLE, archive: true });
     await using debian = await minimalDebian();
     for (const absent of ["deno", "node", "npm", "cc"]) {
-      assert((await run(debian.within("sh", "-c", `command -v ${absent}`))).code !== 0, absent);
+      assert((await runCommand(debian.within("sh", "-c", `command -v ${absent}`))).code !== 0, absent);
     }
     await must(["tar", "-xzf", packed, "-C", join(debian.root, "opt")]);
     const keeper = `/opt/${basename(packed, ".tar.gz")}/rbee-keeper`;
@@ -167,14 +146,14 @@ Deno.test({
       await hive.status;
     }
     await must(within("dpkg", "-r", "rbee"));
-    assert((await run(within("rbee-keeper", "--version"))).code !== 0);
+    assert((await runCommand(within("rbee-keeper", "--version"))).code !== 0);
     await Deno.stat(join(root, "etc/rbee/api_key"));
     await must(within("dpkg", "-P", "rbee"));
     const { stdout: left } = await must(
       within("sh", "-c", "ls -d /etc/rbee /var/lib/rbee /usr/lib/rbee 2>/dev/null; true"),
     );
     assertEquals(left, "");
-    assert((await run(within("id", "rbee"))).code !== 0);
+    assert((await runCommand(within("id", "rbee"))).code !== 0);
   },
 });
 
