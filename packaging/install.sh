@@ -112,19 +112,8 @@ rm -rf "$new" "$old"
 mkdir -p "$(dirname "$to")"
 cp -R "$here" "$new"
 
-# A whole answer, in a home of its own and on a port of its own.
-self_test() {
-  home=$(mktemp -d)
-  status=0
-  RBEE_HOME=$home RBEE_HIVE_LISTEN=127.0.0.1:0 RBEE_HIVE_WORKER_PORTS=0-0 \
-    "$1/rbee-keeper" infer --prompt Once --max-tokens 4 --quiet >"$home/said" 2>&1 || status=$?
-  RBEE_HOME=$home "$1/rbee-keeper" daemon stop --quiet >/dev/null 2>&1 || true
-  test "$status" = 0 || cat "$home/said" >&2
-  rm -rf "$home"
-  return "$status"
-}
 say "Testing rbee $("$new/rbee-hive" --version) ..."
-if ! self_test "$new"; then
+if ! "$new/lib/self-test"; then
   rm -rf "$new"
   fail "The new version does not work on this machine; nothing was changed."
 fi

@@ -32,6 +32,7 @@ const SETTINGS_AT_RUN_TIME = ["version", "unstable", "nodeModulesDir", "permissi
 const COPIED: [from: string, to: string][] = [
   ["LICENSE", "LICENSE"],
   ["packaging/install.sh", "install.sh"],
+  ["packaging/self-test", "lib/self-test"],
   ["packaging/rbee-hive.service", "share/systemd/system/rbee-hive.service"],
   ["packaging/queen-rbee.service", "share/systemd/system/queen-rbee.service"],
   ["packaging/user/rbee-hive.service", "share/systemd/user/rbee-hive.service"],
