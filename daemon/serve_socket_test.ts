@@ -209,7 +209,11 @@ Deno.test("no request line, header or body makes the server answer 500 or log a 
         assertEquals([answer.status, answer.body], [400, ""], "only an unreadable request has no envelope");
       }
     }),
-    { numRuns: 400 },
+    {
+      numRuns: 400,
+      // Of four hundred at random it may be that none is a plain one.
+      examples: [[{ method: "GET", target: "/health", host: "x", header: ["Cookie", ""], body: "" }]],
+    },
   );
   for (const status of [200, 400, 404, 405]) {
     assert(statuses.has(status), `no ${status} among ${[...statuses]}`);
