@@ -2,6 +2,7 @@
 import type { ListenAddress } from "../home/config_schema.ts";
 import { correlationIdOf, newCorrelationId } from "../protocol/correlation.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
+import { Connections } from "./connections.ts";
 import { SERVER_DRAIN_TIMEOUT_MS, SHUTDOWN_TIMEOUT_MS } from "./limits.ts";
 import type { Logger } from "./log.ts";
 import { type App, errorResponse } from "./serve.ts";
@@ -44,25 +45,11 @@ export interface RunningServer {
  */
 export function startServer(app: App, options: ServerOptions): RunningServer {
   const { listen, log, drainTimeoutMs = SERVER_DRAIN_TIMEOUT_MS } = options;
-  const cut = new AbortController();
   const answers = openAnswers();
   let closed: Promise<void> | undefined;
-  let server: Deno.HttpServer<Deno.NetAddr>;
+  let listener: Deno.TcpListener;
   try {
-    server = Deno.serve({
-      ...listen,
-      signal: cut.signal,
-      onListen: () => {},
-      onError: (error) => {
-        const correlationId = newCorrelationId();
-        log.error("answer failed", { correlation_id: correlationId, error });
-        return errorResponse(toRbeeError(error), { correlationId });
-      },
-    }, (request, { completed }) => {
-      if (closed !== undefined) return refuse(request);
-      answers.add(completed);
-      return app(request);
-    });
+    listener = Deno.listen(listen);
   } catch (error) {
     const where = `${listen.hostname}:${listen.port}`;
     if (error instanceof Deno.errors.AddrInUse) {
@@ -74,18 +61,27 @@ export function startServer(app: App, options: ServerOptions): RunningServer {
       cause: error,
     });
   }
+  const { hostname, port } = listener.addr as Deno.NetAddr;
+  const connections = new Connections(listener, {
+    log,
+    answer: (request, { completed }) => {
+      if (closed !== undefined) return Promise.resolve(refuse(request));
+      answers.add(completed);
+      return app(request);
+    },
+    onError: (error) => {
+      const correlationId = newCorrelationId();
+      log.error("answer failed", { correlation_id: correlationId, error });
+      return errorResponse(toRbeeError(error), { correlationId });
+    },
+  });
   return {
-    address: { hostname: server.addr.hostname, port: server.addr.port },
+    address: { hostname, port },
     close() {
       return closed ??= (async () => {
-        if (await settlesWithin(answers.allDone(), drainTimeoutMs)) {
-          // All are handed to the system, but not all are on their way: a cut would lose the rest of them.
-          await settlesWithin(server.shutdown(), drainTimeoutMs);
-        } else {
-          // Not server.shutdown(): once that has begun, nothing can cut an answer any more.
-          cut.abort();
-          await server.finished;
-        }
+        const done = await settlesWithin(answers.allDone(), drainTimeoutMs);
+        // All may be handed to the system and yet not be on their way: a cut would lose the rest of them.
+        await connections.close(done ? drainTimeoutMs : 0);
       })();
     },
   };
