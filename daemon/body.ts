@@ -2,6 +2,7 @@
 import type * as z from "zod";
 import { concatBytes } from "../protocol/bytes.ts";
 import { invalidRequest, RbeeError } from "../protocol/errors.ts";
+import { requireBoundedJson } from "./json_bounds.ts";
 
 /** Options of {@linkcode readBody}. */
 export interface ReadBodyOptions<T> {
@@ -9,8 +10,12 @@ export interface ReadBodyOptions<T> {
   schema: z.ZodType<T>;
   /** Largest body. */
   maxBytes: number;
+  /** Most values in it. */
+  maxValues: number;
   /** Longest time from now until its last byte. */
   timeoutMs: number;
+  /** Told of every piece before it is kept; throws what refuses it. */
+  onBytes?: (bytes: number) => void;
 }
 
 /**
@@ -21,6 +26,7 @@ export interface ReadBodyOptions<T> {
  */
 export async function readBody<T>(request: Request, options: ReadBodyOptions<T>): Promise<T> {
   const bytes = await readBytes(request, options);
+  requireBoundedJson(bytes, options);
   let json: unknown;
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -52,9 +58,9 @@ export function checkedBody<T>(json: unknown, schema: z.ZodType<T>): T {
  */
 export async function readBytes(
   request: Request,
-  limits: { maxBytes: number; timeoutMs: number },
+  limits: { maxBytes: number; timeoutMs: number; onBytes?: (bytes: number) => void },
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const { maxBytes, timeoutMs } = limits;
+  const { maxBytes, timeoutMs, onBytes } = limits;
   if (request.body === null) return new Uint8Array();
   const declared = Number(request.headers.get("Content-Length") ?? 0);
   const reader = request.body.getReader();
@@ -72,9 +78,14 @@ export async function readBytes(
       const { done, value } = await reader.read();
       if (done) break;
       total += value.length;
+      onBytes?.(value.length);
       chunks.push(value);
     }
   } catch (cause) {
+    if (cause instanceof RbeeError) {
+      letGo();
+      throw cause;
+    }
     if (!late) throw new RbeeError("REQUEST_CANCELED", "The body broke off before its end.", { cause });
   } finally {
     clearTimeout(timer);

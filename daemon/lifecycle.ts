@@ -67,7 +67,7 @@ export function startServer(app: App, options: ServerOptions): RunningServer {
     answer: (request, { completed }) => {
       if (closed !== undefined) return Promise.resolve(refuse(request));
       answers.add(completed);
-      return app(request);
+      return app(request, completed);
     },
     onError: (error) => {
       const correlationId = newCorrelationId();

@@ -4,6 +4,8 @@
 export const SHUTDOWN_TIMEOUT_MS = 45_000;
 /** Time for the whole body of a request to arrive. */
 export const BODY_TIMEOUT_MS = 60_000;
+/** Largest sum of the bodies whose requests are under way; one that is alone may be larger. */
+export const BODIES_MAX_BYTES = 128 * 1024 * 1024;
 /** Time for open answers to finish once the server stops accepting. */
 export const SERVER_DRAIN_TIMEOUT_MS = 2_000;
 /** Most connections at a time, where the process may open enough descriptors for them. */

@@ -8,15 +8,18 @@ import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import {
   MAX_BODY_BYTES,
   MAX_CONTROL_BODY_BYTES,
+  MAX_JSON_VALUES,
   MAX_RELAY_BODY_BYTES,
   MAX_STATE_BYTES,
+  MAX_TOKEN_JSON_VALUES,
 } from "../protocol/limits.ts";
 import { type Dialect, errorIn } from "../protocol/dialects.ts";
 import type { RouteSpec } from "../protocol/routes.ts";
 import { SSE_HEADERS } from "../protocol/sse.ts";
 import { type Clients, OWNER, requireKey } from "./auth.ts";
 import { readBody, readBytes } from "./body.ts";
-import { BODY_TIMEOUT_MS } from "./limits.ts";
+import { BodyBudget } from "./body_budget.ts";
+import { BODIES_MAX_BYTES, BODY_TIMEOUT_MS } from "./limits.ts";
 import type { Logger } from "./log.ts";
 
 /** What a handler gets. */
@@ -62,20 +65,30 @@ export interface AppOptions {
   log: Logger;
   /** Overrides {@linkcode BODY_TIMEOUT_MS}. */
   bodyTimeoutMs?: number;
+  /** Largest body of this caller, where that is less than the route's. */
+  bodyLimitBytes?: (caller: string) => number;
+  /** Overrides {@linkcode BODIES_MAX_BYTES}. */
+  bodiesMaxBytes?: number;
 }
 
+/** By the kind that a route names. A state is no JSON. */
 const BODY_LIMITS = {
-  prompt: MAX_BODY_BYTES,
-  control: MAX_CONTROL_BODY_BYTES,
-  state: MAX_STATE_BYTES,
-  relay: MAX_RELAY_BODY_BYTES,
+  prompt: { maxBytes: MAX_BODY_BYTES, maxValues: MAX_JSON_VALUES },
+  tokens: { maxBytes: MAX_BODY_BYTES, maxValues: MAX_TOKEN_JSON_VALUES },
+  control: { maxBytes: MAX_CONTROL_BODY_BYTES, maxValues: MAX_JSON_VALUES },
+  state: { maxBytes: MAX_STATE_BYTES, maxValues: 0 },
+  relay: { maxBytes: MAX_RELAY_BODY_BYTES, maxValues: MAX_TOKEN_JSON_VALUES },
 };
 
-/** A daemon's HTTP interface, testable without a socket. */
-export type App = (request: Request) => Promise<Response>;
+/**
+ * A daemon's HTTP interface, testable without a socket. `sent` settles when the answer is over; without it that is when
+ * it is made.
+ */
+export type App = (request: Request, sent?: Promise<unknown>) => Promise<Response>;
 
 /** Builds the interface from its routes. */
 export function createApp(options: AppOptions): App {
+  const bodies = new BodyBudget(options.bodiesMaxBytes ?? BODIES_MAX_BYTES);
   const routes = options.routes.map((route) => ({
     ...route,
     pattern: new URLPattern({ pathname: route.spec.path }),
@@ -84,7 +97,12 @@ export function createApp(options: AppOptions): App {
 
   const answer = async (
     request: Request,
-    meta: { correlationId: string; log: Logger; speaks: (dialect: Dialect) => void },
+    meta: {
+      correlationId: string;
+      log: Logger;
+      speaks: (dialect: Dialect) => void;
+      onBytes: (bytes: number) => void;
+    },
   ): Promise<Response> => {
     const url = URL.parse(request.url);
     // Target and `Host` are the caller's own text, and the server below checks neither.
@@ -104,9 +122,12 @@ export function createApp(options: AppOptions): App {
       ? requireKey(request.headers, { key: options.apiKey, dialect, clients })
       : OWNER;
     if (route === undefined) throw noSuchRoute(request.method, { path: url.pathname, here });
+    const { maxBytes, maxValues } = BODY_LIMITS[route.spec.body ?? "control"];
     const limits = {
-      maxBytes: BODY_LIMITS[route.spec.body ?? "control"],
+      maxBytes: Math.min(maxBytes, options.bodyLimitBytes?.(caller) ?? Infinity),
+      maxValues,
       timeoutMs: options.bodyTimeoutMs ?? BODY_TIMEOUT_MS,
+      onBytes: meta.onBytes,
     };
     return await route.handle({
       request,
@@ -120,18 +141,27 @@ export function createApp(options: AppOptions): App {
     });
   };
 
-  return async (request) => {
+  return async (request, sent) => {
+    const share = bodies.open();
     const correlationId = correlationIdOf(request.headers);
     const log = options.log.child({ correlation_id: correlationId });
     const startedMs = performance.now();
     let response: Response;
     let dialect: Dialect = "rbee";
     try {
-      response = await answer(request, { correlationId, log, speaks: (spoken) => void (dialect = spoken) });
+      response = await answer(request, {
+        correlationId,
+        log,
+        speaks: (spoken) => void (dialect = spoken),
+        onBytes: share.take,
+      });
     } catch (thrown) {
       const error = asAnswerable(thrown, request.signal);
       if (error.code === "INTERNAL") log.error("request failed", { error: error.cause ?? error });
       response = errorResponse(error, { correlationId, dialect });
+    } finally {
+      if (sent === undefined) share.release();
+      else sent.then(share.release, share.release);
     }
     response = withHeader(response, CORRELATION_HEADER, correlationId);
     log.debug("request", {

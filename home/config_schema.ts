@@ -158,6 +158,8 @@ export const ConfigSchema = z.strictObject({
     advertise: z.string().min(1).optional(),
     /** Requests that may wait. */
     queue_limit: numeric("expected a number").pipe(z.int().min(1).max(100_000)).default(100),
+    /** Largest body of a client's request, in MB; the owner's own may be 16 MiB. */
+    client_body_mb: numeric("expected a number of MB").pipe(z.number().min(0.001).max(16)).default(4),
     /** Seconds that a request may take when it does not say. */
     job_timeout: Seconds.pipe(z.number().min(1).max(1_800)).default(300),
     /** Seconds that requests for a model wait before a second worker is started for it; 0 = never. */
@@ -199,6 +201,7 @@ export const ENVIRONMENT_KEYS: Readonly<Record<string, readonly [string, ...stri
   RBEE_QUEEN_LISTEN: ["queen", "listen"],
   RBEE_QUEEN_ADVERTISE: ["queen", "advertise"],
   RBEE_QUEEN_QUEUE_LIMIT: ["queen", "queue_limit"],
+  RBEE_QUEEN_CLIENT_BODY_MB: ["queen", "client_body_mb"],
   RBEE_QUEEN: ["keeper", "queen"],
   RBEE_QUEEN_KEY_FILE: ["keeper", "queen_key_file"],
   RBEE_MODEL: ["keeper", "model"],

@@ -74,6 +74,7 @@ Deno.test("every environment variable sets its key, as text that is read like th
     RBEE_QUEEN_LISTEN: ["[::1]:0", "queen.listen", { hostname: "::1", port: 0 }],
     RBEE_QUEEN_ADVERTISE: ["q", "queen.advertise", "q"],
     RBEE_QUEEN_QUEUE_LIMIT: ["7", "queen.queue_limit", 7],
+    RBEE_QUEEN_CLIENT_BODY_MB: ["2.5", "queen.client_body_mb", 2.5],
     RBEE_QUEEN: ["http://q:8080", "keeper.queen", "http://q:8080"],
     RBEE_QUEEN_KEY_FILE: ["/k", "keeper.queen_key_file", "/k"],
     RBEE_MODEL: ["hf:a/b", "keeper.model", "hf:a/b"],

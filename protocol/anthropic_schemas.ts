@@ -1,5 +1,6 @@
 /** What Anthropic's clients send. Unknown fields are ignored. */
 import * as z from "zod";
+import { MAX_CONTENT_PARTS } from "./limits.ts";
 import { JsonObject, Stops } from "./openai_schemas.ts";
 
 const TextBlock = z.object({ type: z.literal("text"), text: z.string() });
@@ -18,7 +19,7 @@ export const MessageBlock = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("tool_result"),
     tool_use_id: z.string(),
-    content: z.union([z.string(), z.array(TextBlock)]).nullish(),
+    content: z.union([z.string(), z.array(TextBlock).max(MAX_CONTENT_PARTS)]).nullish(),
     is_error: z.boolean().nullish(),
   }),
 ]);
@@ -28,11 +29,11 @@ export type MessageBlock = z.infer<typeof MessageBlock>;
 /** `POST /v1/messages/count_tokens`. */
 export const CountTokensRequest = z.object({
   model: z.string().nullish(),
-  system: z.union([z.string(), z.array(TextBlock)]).nullish(),
+  system: z.union([z.string(), z.array(TextBlock).max(MAX_CONTENT_PARTS)]).nullish(),
   messages: z.array(
     z.object({
       role: z.enum(["user", "assistant", "system"]),
-      content: z.union([z.string(), z.array(MessageBlock)]),
+      content: z.union([z.string(), z.array(MessageBlock).max(MAX_CONTENT_PARTS)]),
     }),
   ).min(1).max(4096),
   tools: z.array(

@@ -38,8 +38,26 @@ export const TOKEN_GAP_TIMEOUT_MS = 60_000;
 export const DEFAULT_MAX_TOKENS = 512;
 /** Deepest nesting of a `json_schema`: what turns it into a grammar is recursive. */
 export const MAX_JSON_SCHEMA_DEPTH = 64;
-/** Most answers to one prompt; never more than the worker has slots. */
+/** Most answers to one prompt. */
 export const MAX_CHOICES = 128;
+/** Deepest nesting of a JSON body. */
+export const MAX_JSON_DEPTH = 200;
+/** Most values of a JSON body: every one costs memory, and time to check it. */
+export const MAX_JSON_VALUES = 131_072;
+/** The same where a list may hold one number for each token. */
+export const MAX_TOKEN_JSON_VALUES = 1_048_576;
+/** Most members of one JSON object. */
+export const MAX_JSON_MEMBERS = 8_192;
+/** Most parts of one message. */
+export const MAX_CONTENT_PARTS = 1_024;
+/** Most tool calls of one message. */
+export const MAX_TOOL_CALLS = 256;
+/** Most prompts of one request, and most texts to embed. */
+export const MAX_PROMPTS = 2_048;
+/** Most logit biases of one request. */
+export const MAX_BIASES = 4_096;
+/** Most answers of one request: its prompts times the answers to each. Those without a slot wait for one. */
+export const MAX_ANSWERS = 512;
 /** Most stop strings of one request. */
 export const MAX_STOP_STRINGS = 16;
 /** The same with those that a chat template adds. */

@@ -1,5 +1,6 @@
 /** What Ollama's clients send. Unknown fields and options are ignored. */
 import * as z from "zod";
+import { MAX_PROMPTS, MAX_TOOL_CALLS } from "./limits.ts";
 import { JsonObject, Stops, Tool } from "./openai_schemas.ts";
 
 /** Parameters of an answer; those that belong to a model's load are ignored: it is loaded. */
@@ -42,7 +43,7 @@ export const OllamaMessage = z.object({
         arguments: JsonObject.default({}),
       }),
     }),
-  ).nullish(),
+  ).max(MAX_TOOL_CALLS).nullish(),
   tool_name: z.string().nullish(),
   tool_call_id: z.string().nullish(),
 });
@@ -73,7 +74,7 @@ export type OllamaGenerateRequest = z.infer<typeof OllamaGenerateRequest>;
 /** `POST /api/embed`. */
 export const OllamaEmbedRequest = z.object({
   model: z.string().nullish(),
-  input: z.union([z.string(), z.array(z.string()).min(1)]),
+  input: z.union([z.string(), z.array(z.string()).min(1).max(MAX_PROMPTS)]),
   /** Texts are cut to what the context holds; default true. */
   truncate: z.boolean().default(true),
   dimensions: z.int().min(1).nullish(),

@@ -4,7 +4,15 @@
  */
 import * as z from "zod";
 import { deeperThan } from "./json_depth.ts";
-import { MAX_CHOICES, MAX_JSON_SCHEMA_DEPTH, MAX_STOP_STRINGS } from "./limits.ts";
+import {
+  MAX_BIASES,
+  MAX_CHOICES,
+  MAX_CONTENT_PARTS,
+  MAX_JSON_SCHEMA_DEPTH,
+  MAX_PROMPTS,
+  MAX_STOP_STRINGS,
+  MAX_TOOL_CALLS,
+} from "./limits.ts";
 
 const tooDeep = `must not be nested deeper than ${MAX_JSON_SCHEMA_DEPTH} levels`;
 
@@ -18,7 +26,7 @@ export const Stops = z.union([z.string(), z.array(z.string().max(1024)).max(MAX_
 /** Biases by token id or by text: `{"42": -100}`, or pairs `[42, -100]` and `["word", false]`. */
 export const LogitBias = z.union([
   z.record(z.string(), z.number()),
-  z.array(z.tuple([z.union([z.int(), z.string()]), z.union([z.number(), z.literal(false)])])),
+  z.array(z.tuple([z.union([z.int(), z.string()]), z.union([z.number(), z.literal(false)])])).max(MAX_BIASES),
 ]);
 
 /** How an answer is generated, in all of OpenAI's routes. */
@@ -75,9 +83,9 @@ export type ToolCall = z.infer<typeof ToolCall>;
 /** One message of a conversation. */
 export const ChatCompletionMessage = z.object({
   role: z.string().min(1),
-  content: z.union([z.string(), z.array(ContentPart)]).nullish(),
+  content: z.union([z.string(), z.array(ContentPart).max(MAX_CONTENT_PARTS)]).nullish(),
   reasoning_content: z.string().nullish(),
-  tool_calls: z.array(ToolCall).nullish(),
+  tool_calls: z.array(ToolCall).max(MAX_TOOL_CALLS).nullish(),
   tool_call_id: z.string().nullish(),
   name: z.string().nullish(),
 }).refine(
@@ -152,11 +160,40 @@ export const ChatCompletionRequest = OpenAiSampling.extend({
 export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>;
 
 /** A text, ids, or both after one another. */
-export const TokenizedText = z.array(z.union([z.int().min(0), z.string()]));
+export type TokenizedText = (string | number)[];
 /** One prompt or several. */
-export const Prompts = z.union([z.string(), TokenizedText, z.array(z.union([z.string(), TokenizedText]))]);
-/** See {@linkcode Prompts}. */
-export type Prompts = z.infer<typeof Prompts>;
+export type Prompts = string | (string | number | TokenizedText)[];
+
+const isId = (part: unknown) => typeof part === "number" && Number.isInteger(part) && part >= 0;
+const isTextOrId = (part: unknown) => typeof part === "string" || isId(part);
+
+/** Why a value is not what {@linkcode Prompts} says, or undefined. */
+function promptsProblem(given: unknown): string | undefined {
+  if (typeof given === "string") return undefined;
+  if (!Array.isArray(given)) return "expected a text, or a list of texts or token ids";
+  const isOne = given.some((part) => typeof part === "number");
+  if (!isOne && given.length > MAX_PROMPTS) return `expected at most ${MAX_PROMPTS} prompts`;
+  const wrong = given.findIndex((part) =>
+    !isTextOrId(part) && (isOne || !Array.isArray(part) || !part.every(isTextOrId))
+  );
+  return wrong < 0 ? undefined : `item ${wrong} is neither a text nor a token id, nor a list of these`;
+}
+
+const OnePrompt = { type: "array", items: { anyOf: [{ type: "string" }, { type: "integer", minimum: 0 }] } };
+
+/**
+ * See the type. Checked by a loop that ends at the first mistake: a union of lists would be tried anew for every one of
+ * a hundred thousand items, and would tell of each.
+ */
+export const Prompts: z.ZodType<Prompts> = z.unknown().superRefine((given, context) => {
+  const problem = promptsProblem(given);
+  if (problem !== undefined) context.addIssue({ code: "custom", message: problem });
+}).meta({
+  anyOf: [{ type: "string" }, OnePrompt, {
+    type: "array",
+    items: { anyOf: [{ type: "string" }, OnePrompt] },
+  }],
+}) as unknown as z.ZodType<Prompts>;
 
 /** `POST /v1/completions`. A list of nothing but strings is one prompt each. */
 export const CompletionRequest = OpenAiSampling.extend({
@@ -202,4 +239,10 @@ export const TokenizeRequest = z.object({
 });
 
 /** `POST /detokenize`. */
-export const DetokenizeRequest = z.object({ tokens: z.array(z.int().min(0)) });
+export const DetokenizeRequest = z.object({
+  tokens: z.unknown().refine(
+    (tokens) => Array.isArray(tokens) && tokens.every(isId),
+    "expected a list of token ids",
+  )
+    .meta({ type: "array", items: { type: "integer", minimum: 0 } }) as unknown as z.ZodType<number[]>,
+});

@@ -5,6 +5,7 @@
  * after the last one is lost with the worker and will be told again by the next.
  */
 import * as z from "zod";
+import { MAX_ANSWERS } from "./limits.ts";
 import { FOREIGN_ROUTES, WORKER_ROUTES } from "./routes.ts";
 import { MAX_SEED, RequestId } from "./worker_requests.ts";
 import { InferenceStats, TokenLogprob } from "./worker_schemas.ts";
@@ -54,7 +55,7 @@ export const RelayRequest = z.strictObject({
   /** When the answer was begun first. */
   started_unix: z.int().min(0),
   /** One for each answer that was begun elsewhere, by choice. */
-  begun: z.array(BegunAnswer).max(128).optional(),
+  begun: z.array(BegunAnswer).max(MAX_ANSWERS).optional(),
 });
 /** A checked request. */
 export type RelayRequest = z.infer<typeof RelayRequest>;

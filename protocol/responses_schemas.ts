@@ -1,8 +1,9 @@
 /** What clients of OpenAI's Responses interface send; nothing is kept between two requests. */
 import * as z from "zod";
+import { MAX_CONTENT_PARTS } from "./limits.ts";
 import { Arguments, ContentPart, JsonObject, OpenAiSampling } from "./openai_schemas.ts";
 
-const Texts = z.union([z.string(), z.array(ContentPart)]);
+const Texts = z.union([z.string(), z.array(ContentPart).max(MAX_CONTENT_PARTS)]);
 
 /** One item of an input. */
 export const InputItem = z.union([
@@ -15,7 +16,8 @@ export const InputItem = z.union([
   z.object({ type: z.literal("function_call_output"), call_id: z.string(), output: Texts }),
   z.object({
     type: z.literal("reasoning"),
-    content: z.array(z.object({ type: z.literal("reasoning_text"), text: z.string() })).nullish(),
+    content: z.array(z.object({ type: z.literal("reasoning_text"), text: z.string() })).max(MAX_CONTENT_PARTS)
+      .nullish(),
   }),
   z.object({
     type: z.literal("message").optional(),

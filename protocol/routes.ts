@@ -17,8 +17,8 @@ export interface RouteSpec {
   readonly path: string;
   /** Default `key`. */
   readonly auth?: RouteAuth;
-  /** Largest body; default is the control limit. */
-  readonly body?: "prompt" | "control" | "state" | "relay";
+  /** What a body may be: its bytes, and how many values; default is the control limit. */
+  readonly body?: "prompt" | "tokens" | "control" | "state" | "relay";
   /** Whose clients call it: decides the shape of errors. Default `rbee`. */
   readonly dialect?: Dialect;
 }
@@ -57,13 +57,13 @@ export const FOREIGN_ROUTES = {
   models: { method: "GET", path: "/v1/models", dialect: "openai" },
   model: { method: "GET", path: "/v1/models/:id", dialect: "openai" },
   chatCompletions: { method: "POST", path: "/v1/chat/completions", body: "prompt", dialect: "openai" },
-  completions: { method: "POST", path: "/v1/completions", body: "prompt", dialect: "openai" },
+  completions: { method: "POST", path: "/v1/completions", body: "tokens", dialect: "openai" },
   responses: { method: "POST", path: "/v1/responses", body: "prompt", dialect: "openai" },
-  embeddings: { method: "POST", path: "/v1/embeddings", body: "prompt", dialect: "openai" },
-  tokenEmbeddings: { method: "POST", path: "/embeddings", body: "prompt", dialect: "openai" },
+  embeddings: { method: "POST", path: "/v1/embeddings", body: "tokens", dialect: "openai" },
+  tokenEmbeddings: { method: "POST", path: "/embeddings", body: "tokens", dialect: "openai" },
   rerank: { method: "POST", path: "/v1/rerank", body: "prompt", dialect: "openai" },
   tokenize: { method: "POST", path: "/tokenize", body: "prompt", dialect: "openai" },
-  detokenize: { method: "POST", path: "/detokenize", body: "prompt", dialect: "openai" },
+  detokenize: { method: "POST", path: "/detokenize", body: "tokens", dialect: "openai" },
   applyTemplate: { method: "POST", path: "/apply-template", body: "prompt", dialect: "openai" },
   messages: { method: "POST", path: "/v1/messages", body: "prompt", dialect: "anthropic" },
   countTokens: { method: "POST", path: "/v1/messages/count_tokens", body: "prompt", dialect: "anthropic" },
@@ -104,7 +104,7 @@ export const HIVE_ROUTES = {
 export const QUEEN_ROUTES = {
   ...OPEN_HEALTH_ROUTES,
   v1Health: { method: "GET", path: "/v1/health", auth: "client" },
-  heartbeat: { method: "POST", path: "/v2/hives/heartbeat", body: "prompt" },
+  heartbeat: { method: "POST", path: "/v2/hives/heartbeat", body: "tokens" },
   addNode: { method: "POST", path: "/v2/registry/beehives/add" },
   nodes: { method: "GET", path: "/v2/registry/beehives/list" },
   removeNode: { method: "POST", path: "/v2/registry/beehives/remove" },

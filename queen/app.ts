@@ -1,5 +1,6 @@
 /** The queen's HTTP interface: every route of SPEC §9 and who answers it. */
 import * as z from "zod";
+import { OWNER } from "../daemon/auth.ts";
 import { healthRoutes } from "../daemon/health.ts";
 import { openApiRoute } from "../daemon/openapi.ts";
 import { queryOf } from "../daemon/query.ts";
@@ -18,6 +19,7 @@ import type { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
 import type { RemoteNodes } from "./remote_nodes.ts";
 import { explain } from "./placement/explain.ts";
+import { BODIES_MAX_BYTES } from "./limits.ts";
 import { frontDoorRoutes } from "./dispatch/front_door.ts";
 import type { Tasks } from "./dispatch/tasks.ts";
 
@@ -123,6 +125,8 @@ export function createQueenApp(options: QueenAppOptions): App {
   return createApp({
     apiKey: options.apiKey,
     clients: (key) => keys.identify(key),
+    bodyLimitBytes: (caller) => caller === OWNER ? Infinity : parts.config.client_body_mb * 1e6,
+    bodiesMaxBytes: BODIES_MAX_BYTES,
     log: parts.log,
     routes: [
       ...healthRoutes(QUEEN_ROUTES.v1Health, { degraded: () => false, notReady: options.notReady }),

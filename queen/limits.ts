@@ -72,3 +72,5 @@ export const DRAIN_TIMEOUT_MS = 25_000;
 export const CLOSE_TIMEOUT_MS = 30_000;
 /** Time for the store. */
 export const STORE_TIMEOUT_MS = 5_000;
+/** Largest sum of the bodies whose requests are under way: what is made of them must fit the queen's heap. */
+export const BODIES_MAX_BYTES = 48 * 1024 * 1024;

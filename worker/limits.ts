@@ -10,3 +10,5 @@ export const CALLBACK_DELAYS_MS = [0, 200, 400] as const;
 export const MAX_TIMER_MS = 2_147_483_647;
 /** Time for the engine to let go of the model. */
 export const CLOSE_TIMEOUT_MS = 10_000;
+/** Longest time until an answer that waits for a slot looks whether others have given one back. */
+export const SLOT_RETRY_DELAY_MS = 50;

@@ -7,6 +7,9 @@ import type { NativeChat, NativeMark } from "../native/addon.ts";
 import { type Accepted, boundBy, type Work } from "../work.ts";
 import type { Worker } from "../worker.ts";
 import { type ChatReader, type Delta, readerFor } from "./chat_reader.ts";
+import { MAX_ANSWERS } from "../../protocol/limits.ts";
+import { MAX_SEED } from "../../protocol/worker_requests.ts";
+import { SLOT_RETRY_DELAY_MS } from "../limits.ts";
 import type { AnswerContext } from "./relay.ts";
 
 /** What is new of one answer: what it says, and its tokens. Either may be empty. */
@@ -40,8 +43,25 @@ export interface AskedAnswers {
 }
 
 /**
- * Starts answers and resolves once all are accepted, to how to cancel them; `begin` is called before the sink is told
- * anything.
+ * Checks how many answers a request asks for, before anything is made of them.
+ *
+ * @throws {RbeeError} `INVALID_REQUEST` when they are more than {@linkcode MAX_ANSWERS}.
+ */
+export function requireAnswersWithinLimit(asked: { prompts: number; n?: number | null }): void {
+  const { prompts } = asked;
+  const n = asked.n ?? 1;
+  if (prompts * n <= MAX_ANSWERS) return;
+  const message = `${prompts} prompts with n = ${n} ask for ${
+    prompts * n
+  } answers; the limit is ${MAX_ANSWERS}`;
+  throw new RbeeError("INVALID_REQUEST", `${message}. Send fewer prompts, or a smaller n.`, {
+    details: { errors: [{ field: "prompt", constraint: "too_big", message }] },
+  });
+}
+
+/**
+ * Starts answers and resolves once the first is accepted, to how to cancel them; `begin` is called before the sink is
+ * told anything. Those that find no free slot wait until there is one.
  *
  * @throws {RbeeError} why they can't be; then the sink hears nothing.
  */
@@ -56,25 +76,35 @@ export async function startAnswers(
     : asked.works.map((work, i): Work => ({ ...work, marked: true, begun: relay.begun?.[i] }));
   // What is relayed may have been lost on this very worker a moment ago.
   const requestId = relay === undefined ? asked.requestId : crypto.randomUUID();
-  const { slots } = worker.engine;
-  if (works.length > slots) {
-    throw new RbeeError(
-      "INVALID_REQUEST",
-      `${works.length} answers were asked for, this worker has ${slots} slots.`,
-    );
-  }
-  const answers = new Answers(worker, how);
+  const answers = new Answers(worker, { ...how, count: works.length });
   const idOf = (choice: number) => choice === 0 ? requestId : `${requestId}-${choice}`;
   const accepted: Accepted[] = [];
+  const waiting: Start[] = [];
   let rendered: NativeChat | undefined;
+  let started = false;
   try {
     for (const [choice, work] of works.entries()) {
       const begun = relay?.begun?.[choice];
-      const taken = begun?.stats === undefined
-        ? await answers.start(idOf(choice), sameConversation(work, rendered), rendered)
-        : answers.ended(idOf(choice), { begun, stats: begun.stats });
-      rendered ??= taken.rendered;
-      accepted.push(taken);
+      if (begun?.stats !== undefined) {
+        accepted.push(answers.ended(choice, { begun, stats: begun.stats }));
+        continue;
+      }
+      const same = sameConversation(work, rendered);
+      const start = { choice, requestId: idOf(choice), work: same, rendered };
+      const taken = started && (waiting.length > 0 || worker.engine.slotsAvailable === 0)
+        ? undefined
+        : await answers.start(start).catch((error) => {
+          if (!started || !isBusy(error)) throw error;
+        });
+      if (taken === undefined) {
+        const seeded = withSeed(same);
+        waiting.push({ ...start, work: seeded });
+        accepted.push({ ...accepted[0], seed: seeded.seed });
+      } else {
+        started = true;
+        rendered ??= taken.rendered;
+        accepted.push(taken);
+      }
     }
   } catch (error) {
     answers.abandon();
@@ -82,67 +112,134 @@ export async function startAnswers(
   }
   how.begin?.(accepted);
   answers.release();
+  void answers.startWaiting(waiting);
   return () => answers.cancel();
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof RbeeError && error.code === "ALL_SLOTS_BUSY";
+}
+
+/** Settles the seed of an answer that has to wait, so that whoever relays it can be told of it. */
+function withSeed(work: Work): Work & { seed: number } {
+  const begun = "begun" in work ? work.begun?.seed : undefined;
+  return {
+    ...work,
+    seed: begun ?? work.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] % (MAX_SEED + 1),
+  };
+}
+
+/** One answer to be started. */
+interface Start {
+  choice: number;
+  requestId: string;
+  work: Work;
+  /** The conversation that the work is about, where the engine will not render it. */
+  rendered?: NativeChat;
 }
 
 class Answers {
   readonly #worker: Worker;
   readonly #sink: AnswersSink;
   readonly #context: AnswerContext;
-  readonly #deadlineMs: number | undefined;
+  /** Of `performance.now`. */
+  readonly #endMs: number | undefined;
+  /** By choice; none for one that ended at another worker, or that waits. */
   readonly #ids: string[] = [];
-  #running = 0;
+  /** Not over yet, whether they run or wait. */
+  #open: number;
   #over = false;
+  #canceled = false;
+  /** Settles when one of these answers has given its slot back. */
+  #slotFreed = Promise.withResolvers<void>();
   /** What other workers have told. */
   readonly #old: (() => void)[] = [];
   /** What came before all were accepted. */
   #early: (() => void)[] | undefined = [];
 
-  constructor(worker: Worker, how: { sink: AnswersSink; context: AnswerContext }) {
+  constructor(worker: Worker, how: { sink: AnswersSink; context: AnswerContext; count: number }) {
+    this.#open = how.count;
     this.#worker = worker;
     this.#sink = how.sink;
     this.#context = how.context;
-    this.#deadlineMs = deadlineOf(how.context.request.headers);
+    const deadlineMs = deadlineOf(how.context.request.headers);
+    this.#endMs = deadlineMs === undefined ? undefined : performance.now() + deadlineMs;
   }
 
-  /** `rendered` is the conversation that the work is about, where the engine will not render it. */
-  async start(requestId: string, work: Work, rendered?: NativeChat): Promise<Accepted> {
-    const choice = this.#ids.push(requestId) - 1;
-    this.#running++;
+  async start({ choice, requestId, work, rendered }: Start): Promise<Accepted> {
     const log = this.#context.log.child({ request_id: requestId });
     // Known once it is accepted; until then what comes is held back.
-    const answer: { reader?: ChatReader } = {};
+    let reader: ChatReader | undefined;
+    const held: ((reader: ChatReader) => void)[] = [];
+    const act = (tell: (reader: ChatReader) => void) => {
+      if (reader === undefined) held.push(tell);
+      else this.#act(() => tell(reader!));
+    };
+    this.#ids[choice] = requestId;
     const accepted = await this.#worker.run(work, {
       requestId,
-      deadlineMs: this.#deadlineMs,
+      deadlineMs: this.#endMs && Math.max(1, this.#endMs - performance.now()),
       sink: {
-        tokens: (tokens, mark) =>
-          this.#act(() => this.#tokens(choice, { reader: answer.reader!, tokens, mark })),
+        tokens: (tokens, mark) => act((reader) => this.#tokens(choice, { reader, tokens, mark })),
         done: (stats) => {
+          this.#slotFreed.resolve();
           log.info("answer ended", { ...stats });
-          this.#act(() => this.#done(choice, { reader: answer.reader!, stats }));
+          act((reader) => this.#done(choice, { reader, stats }));
         },
         failed: (error) => {
+          this.#slotFreed.resolve();
           log.error("answer failed", { error });
-          this.#act(() => this.#fail(error));
+          act(() => this.#fail(error));
         },
       },
     });
-    const reader = answer.reader = readerFor(
+    reader = readerFor(
       accepted.rendered ?? rendered,
       `${this.#context.relay?.id ?? requestId}${choice}`,
     );
+    const told = reader;
     if (accepted.sentTexts.length > 0) {
-      this.#old.push(() => this.#tellOld(choice, { reader, texts: accepted.sentTexts }));
+      this.#tellFirst(() => this.#tellOld(choice, { reader: told, texts: accepted.sentTexts }));
     }
+    for (const tell of held) this.#act(() => tell(told));
     return accepted;
   }
 
+  /** Starts one after the other as slots get free. Never rejects: what goes wrong is told to the sink. */
+  async startWaiting(waiting: readonly Start[]): Promise<void> {
+    try {
+      for (const start of waiting) await this.#startWhenFree(start);
+    } catch (error) {
+      this.#fail(toRbeeError(error));
+    }
+  }
+
+  async #startWhenFree(start: Start): Promise<void> {
+    for (;;) {
+      if (this.#canceled) {
+        throw new RbeeError("REQUEST_CANCELED", "The request was canceled before all its answers had begun.");
+      }
+      this.#slotFreed = Promise.withResolvers();
+      try {
+        if (this.#worker.engine.slotsAvailable > 0) {
+          await this.start(start);
+          // It may have been canceled while it was being accepted.
+          if (this.#canceled) this.#worker.cancel(start.requestId);
+          return;
+        }
+      } catch (error) {
+        if (!isBusy(error)) throw error;
+      }
+      // Others may hold the slots, and say nothing when they give them back.
+      const again = setTimeout(this.#slotFreed.resolve, SLOT_RETRY_DELAY_MS);
+      await this.#slotFreed.promise;
+      clearTimeout(again);
+    }
+  }
+
   /** One that has come to its end at another worker, while others have not. */
-  ended(requestId: string, what: { begun: BegunAnswer; stats: InferenceStats }): Accepted {
+  ended(choice: number, what: { begun: BegunAnswer; stats: InferenceStats }): Accepted {
     const { begun, stats } = what;
-    const choice = this.#ids.push(requestId) - 1;
-    this.#running++;
     this.#old.push(() => {
       this.#sink.ended(choice, stats, true);
       this.#oneLess();
@@ -158,14 +255,23 @@ class Answers {
     for (const act of early) act();
   }
 
+  /** Those that wait are given up, and told as those that run are. */
   cancel(): void {
-    for (const id of this.#ids) this.#worker.cancel(id);
+    this.#canceled = true;
+    this.#slotFreed.resolve();
+    for (const id of this.#ids) if (id !== undefined) this.#worker.cancel(id);
   }
 
   /** Nobody wants to hear of them any more. */
   abandon(): void {
     this.#over = true;
     this.cancel();
+  }
+
+  /** Before anything else of that answer is told. */
+  #tellFirst(act: () => void): void {
+    if (this.#early === undefined) this.#act(act);
+    else this.#old.push(act);
   }
 
   #act(act: () => void): void {
@@ -197,7 +303,7 @@ class Answers {
   }
 
   #oneLess(): void {
-    if (--this.#running > 0) return;
+    if (--this.#open > 0) return;
     this.#over = true;
     this.#sink.over();
   }

@@ -5,6 +5,7 @@ import type { InferenceStats, TokenEvent } from "../../protocol/worker_schemas.t
 import type { Engine } from "../engine.ts";
 import type { Work } from "../work.ts";
 import type { Worker } from "../worker.ts";
+import { requireAnswersWithinLimit } from "./answers.ts";
 import { streamedAnswers, wholeAnswers } from "./answer_responses.ts";
 import {
   completionLogprobs,
@@ -28,6 +29,7 @@ export function completions(worker: Worker): AnswerHandler {
     const request = await context.body(CompletionRequest);
     const { id: requestId, createdUnix } = originOf(context, "cmpl-");
     const prompts = promptsOf(request.prompt);
+    requireAnswersWithinLimit({ prompts: prompts.length, n: request.n });
     const echoes = request.echo ? prompts.map((prompt) => echoOf(prompt, engine)) : [];
     const perPrompt = request.n ?? 1;
     const echo = (choice: number) => echoes[Math.floor(choice / perPrompt)] ?? "";
