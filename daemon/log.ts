@@ -63,9 +63,10 @@ export function createLogger(options: LoggerOptions): Logger {
         ...inherited,
         ...fields,
       };
-      const text = written(line);
+      // The one place where it leaves. JSON that is escaped once more stays the same JSON.
+      const text = printable(written(line));
       write(text);
-      options.alsoTo?.(format === "json" ? text : asJson(line));
+      options.alsoTo?.(format === "json" ? text : printable(asJson(line)));
     };
     return {
       error: at("error"),
@@ -113,7 +114,7 @@ function asJournal(line: Line): string {
 function asPairs(fields: LogFields): string {
   return Object.entries(fields).filter(([, value]) => value !== undefined)
     .map(([name, value]) =>
-      ` ${name}=${typeof value === "string" && PLAIN.test(value) ? value : printable(asJson(value))}`
+      ` ${name}=${typeof value === "string" && PLAIN.test(value) ? value : asJson(value)}`
     ).join("");
 }
 

@@ -89,6 +89,32 @@ Deno.test("foreign text can't begin a new line or move the terminal, in either f
   );
 });
 
+Deno.test("nothing of a line, names and message included, can begin a new one or move the terminal, in any format", () => {
+  const hostile = fc.array(
+    fc.oneof(
+      fc.integer({ min: 0, max: 0xffff }).map((unit) => String.fromCharCode(unit)),
+      fc.integer({ min: 0, max: 0x9f }).map((unit) => String.fromCharCode(unit)),
+      fc.constantFrom("\x1b]52;c;eA==\x07", "\n<3>forged", "\u2028", "\u202e", "\u{e0041}", "\ud800"),
+    ),
+    { maxLength: 20 },
+  ).map((parts) => parts.join(""));
+  fc.assert(fc.property(hostile, (text) => {
+    for (const format of ["json", "text", "journal"] as const) {
+      const kept: string[] = [];
+      const lines = written({ format, alsoTo: (line) => kept.push(line) }, (log) => {
+        log.child({ [text]: 1 }).error(text, { text, nested: [{ [text]: text }], error: new Error(text) });
+      });
+      for (const line of [...lines, ...kept]) {
+        assert(!/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]/u.test(line), JSON.stringify(line));
+      }
+      assertEquals([lines.length, JSON.parse(kept[0]).message], [
+        1,
+        text.toWellFormed() === text ? text : JSON.parse(kept[0]).message,
+      ]);
+    }
+  }));
+});
+
 Deno.test("what can't be logged as it is never makes logging fail", () => {
   const loop: Record<string, unknown> = { name: "loop" };
   loop.self = loop;

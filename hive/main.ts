@@ -1,7 +1,7 @@
 /** `rbee-hive`: models and workers of one machine, over HTTP. */
+import { runProgram, writeProblem, writeResult } from "../daemon/program.ts";
 import { keepLoopbackOffProxies } from "../home/proxy.ts";
 import { loadConfig } from "../home/config.ts";
-import { RbeeError } from "../protocol/errors.ts";
 import { VERSION } from "../protocol/version.ts";
 import { parseHiveArgs } from "./commands.ts";
 
@@ -9,14 +9,15 @@ async function main(args: readonly string[]): Promise<number> {
   const asked = parseHiveArgs(args);
   switch (asked.kind) {
     case "help":
-      console.log(asked.text);
+      writeResult(asked.text);
       return 0;
     case "version":
-      console.log(VERSION);
+      writeResult(VERSION);
       return 0;
     case "usage":
-      for (const problem of asked.problems) console.error(`Error: ${problem}`);
-      console.error("Try: rbee-hive --help");
+      writeProblem(
+        [...asked.problems.map((problem) => `Error: ${problem}`), "Try: rbee-hive --help"].join("\n"),
+      );
       return 2;
     case "daemon": {
       const { runDaemon } = await import("./daemon.ts");
@@ -24,13 +25,13 @@ async function main(args: readonly string[]): Promise<number> {
     }
     case "detect": {
       const { detectReport } = await import("./report.ts");
-      console.log(await detectReport(await loadConfig(), asked));
+      writeResult(await detectReport(await loadConfig(), asked));
       return 0;
     }
     case "status": {
       const { hiveStatus, statusReport } = await import("./report.ts");
       const status = await hiveStatus(await loadConfig());
-      console.log(statusReport(status, asked));
+      writeResult(statusReport(status, asked));
       return status.running ? 0 : 1;
     }
   }
@@ -38,11 +39,5 @@ async function main(args: readonly string[]): Promise<number> {
 
 if (import.meta.main) {
   keepLoopbackOffProxies();
-  try {
-    Deno.exit(await main(Deno.args));
-  } catch (error) {
-    if (!(error instanceof RbeeError)) throw error;
-    console.error(`Error: ${error.message}`);
-    Deno.exit(1);
-  }
+  await runProgram(() => main(Deno.args));
 }

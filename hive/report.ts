@@ -3,6 +3,7 @@ import type { LoadedConfig } from "../home/config.ts";
 import { createLogger } from "../daemon/log.ts";
 import { configuredKey } from "../home/keys.ts";
 import { RbeeError } from "../protocol/errors.ts";
+import { printable } from "../protocol/printable.ts";
 import { HiveClient } from "../protocol/hive_client.ts";
 import type { WorkerInfo } from "../protocol/hive_schemas.ts";
 import { Hardware } from "./hardware.ts";
@@ -36,7 +37,7 @@ export async function detectReport(loaded: LoadedConfig, options: { json: boolea
     `memory: ${memory.free_mb} of ${memory.total_mb} MB free`,
     `disk of ${disk.models_dir}: ${disk.free_mb} of ${disk.total_mb} MB free`,
     `llama.cpp: ${llama_cpp}`,
-  ].join("\n");
+  ].map(printable).join("\n");
 }
 
 /** What `status` found. */
@@ -73,5 +74,5 @@ export function statusReport(status: HiveStatus, options: { json: boolean }): st
     ...workers.map((worker) =>
       `  ${worker.worker_id}  ${worker.state}  ${worker.model_ref}  ${worker.backend} ${worker.device}  ${worker.url}`
     ),
-  ].join("\n");
+  ].map(printable).join("\n");
 }

@@ -3,7 +3,6 @@
  * where it happened to lines of text.
  */
 import type { ErrorCode, RbeeError } from "../protocol/errors.ts";
-import { printable } from "../protocol/printable.ts";
 import { VERSION } from "../protocol/version.ts";
 import { LOG_TAIL_LINES } from "./limits.ts";
 
@@ -30,12 +29,7 @@ export function explain(error: RbeeError, place: Place = {}): Explanation {
   const headline = headlineOf(error);
   const notes = [...facts(error), ...(ADVICE[error.code]?.(error, place) ?? [])];
   if (error.code === "INTERNAL" && error.correlationId) notes.push(`Correlation id: ${error.correlationId}`);
-  return { headline: multiline(headline), notes: notes.map(multiline) };
-}
-
-/** Other machines' words keep their lines but can't steer the terminal. */
-function multiline(text: string): string {
-  return text.split("\n").map(printable).join("\n  ");
+  return { headline, notes };
 }
 
 function headlineOf(error: RbeeError): string {

@@ -17,7 +17,7 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     if (asked.kind === "help") {
       const { renderHelp } = await import("./help.ts");
-      await output.line(renderHelp(asked.path, COMMANDS));
+      await output.text(`${renderHelp(asked.path, COMMANDS)}\n`);
       return 0;
     }
     const { command, flags } = asked;

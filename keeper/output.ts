@@ -1,5 +1,9 @@
-/** stdout for tokens and results, stderr for everything else; colours and redrawing only on a terminal. */
+/**
+ * Everything that the keeper writes: tokens and results to stdout, the rest to stderr, colours and redrawing only on a
+ * terminal. Hubs, hives, models and ssh have a say in all of it, so it is escaped here, and nothing writes past this.
+ */
 import { bold, green, red } from "@std/fmt";
+import { printable, printableText } from "../protocol/printable.ts";
 import { STAGES } from "./progress.ts";
 import { StatusLine } from "./status_line.ts";
 
@@ -25,11 +29,15 @@ export interface OutputOptions {
   stderr?: Sink;
 }
 
-/** Whatever would move, colour or retitle a terminal. Line feeds and tabs may pass. */
-// deno-lint-ignore no-control-regex
-const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
+/** Part of a line, and how it is painted where there are colours. */
+export interface Piece {
+  /** What it says; may be somebody else's words. */
+  text: string;
+  /** One of `@std/fmt`'s. */
+  paint?: (text: string) => string;
+}
 
-/** A command's mouth. */
+/** Writes a command's output. */
 export class Output {
   /** Whether results are wanted as JSON. */
   readonly json: boolean;
@@ -52,16 +60,21 @@ export class Output {
     });
   }
 
-  /** Part of an answer, as it stands. What a model says can't steer the terminal. */
-  async text(text: string): Promise<void> {
+  /** Part of an answer. A pipe or a file gets it as it is; on a terminal the model can't steer what is shown. */
+  async answer(text: string): Promise<void> {
     if (text === "") return;
     this.#midLine = !text.endsWith("\n");
-    await this.#stdout.write(this.#stdout.terminal ? text.replace(CONTROLS, "\ufffd") : text);
+    await this.#stdout.write(this.#stdout.terminal ? printableText(text) : text);
+  }
+
+  /** A result of several lines, each with its line feed. */
+  async text(text: string): Promise<void> {
+    await this.#stdout.write(text.split("\n").map(printable).join("\n"));
   }
 
   /** A line of a result. */
   async line(text: string): Promise<void> {
-    await this.text(`${text}\n`);
+    await this.#stdout.write(`${printable(text)}\n`);
   }
 
   /** Whether results may have colours. */
@@ -69,19 +82,22 @@ export class Output {
     return this.#stdout.terminal;
   }
 
-  /** A line of a result with this program's own colours in it; what others have said in it must be printable. */
-  async coloredLine(text: string): Promise<void> {
-    await this.#stdout.write(`${text}\n`);
+  /** The same in colours, where there are any. */
+  async painted(...pieces: readonly Piece[]): Promise<void> {
+    const shown = pieces.map(({ text, paint }) =>
+      paint === undefined || !this.#stdout.terminal ? printable(text) : paint(printable(text))
+    );
+    await this.#stdout.write(`${shown.join("")}\n`);
   }
 
-  /** One JSON document on one line. */
+  /** One JSON document on one line. What is escaped stays the same JSON. */
   async document(value: unknown): Promise<void> {
-    await this.#stdout.write(`${JSON.stringify(value)}\n`);
+    await this.line(JSON.stringify(value));
   }
 
   /** Ends the line that the answer's last token left open. */
   async endText(): Promise<void> {
-    if (this.#midLine) await this.text("\n");
+    if (this.#midLine) await this.answer("\n");
   }
 
   /** What is going on, for a person. */
@@ -99,7 +115,7 @@ export class Output {
     if (this.#quiet) return;
     if (this.#stderr.terminal) {
       if (stage !== this.#lastStage) this.#status.finish();
-      this.#status.update(line);
+      this.#status.update(printable(line));
     } else if (stage !== this.#lastStage) {
       this.#note(stage);
     }
@@ -109,13 +125,13 @@ export class Output {
   /** The stage that ends them all. */
   ready(): void {
     this.#lastStage = "";
-    this.say(this.#stderr.terminal ? green(STAGES.ready) : STAGES.ready);
+    if (!this.#quiet) this.#note(STAGES.ready, green);
   }
 
   /** What failed, and below it what was tried and what to do. */
   error(headline: string, notes: readonly string[] = []): void {
     const label = this.#stderr.terminal ? bold(red("Error:")) : "Error:";
-    this.#note([`${label} ${headline}`, ...notes.map((note) => `  ${note}`)].join("\n"));
+    this.#write([`${label} ${block(headline)}`, ...notes.map((note) => `  ${block(note)}`)].join("\n"));
   }
 
   /** Gives the terminal back as it was. For whoever ends the process. */
@@ -123,7 +139,12 @@ export class Output {
     this.#status.finish();
   }
 
-  #note(line: string): void {
+  #note(line: string, paint: (text: string) => string = (text) => text): void {
+    this.#write(this.#stderr.terminal ? paint(block(line)) : block(line));
+  }
+
+  /** What is escaped, on lines of its own. */
+  #write(line: string): void {
     this.#status.finish();
     // On a terminal both ends share the line that the answer left open.
     const apart = this.#midLine && this.#stdout.terminal && this.#stderr.terminal;
@@ -139,6 +160,11 @@ export class Output {
       if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
     }
   }
+}
+
+/** Somebody else's lines stay lines, but set in: none of them passes for one of this program's. */
+function block(text: string): string {
+  return text.split("\n").map(printable).join("\n  ");
 }
 
 function windowColumns(): number {

@@ -1,7 +1,7 @@
 /** `queen-rbee`: all machines of a cluster as one, over HTTP. */
 import { loadConfig } from "../home/config.ts";
+import { runProgram, writeProblem, writeResult } from "../daemon/program.ts";
 import { keepLoopbackOffProxies } from "../home/proxy.ts";
-import { RbeeError } from "../protocol/errors.ts";
 import { VERSION } from "../protocol/version.ts";
 import { parseQueenArgs } from "./commands.ts";
 
@@ -9,14 +9,15 @@ async function main(args: readonly string[]): Promise<number> {
   const asked = parseQueenArgs(args);
   switch (asked.kind) {
     case "help":
-      console.log(asked.text);
+      writeResult(asked.text);
       return 0;
     case "version":
-      console.log(VERSION);
+      writeResult(VERSION);
       return 0;
     case "usage":
-      for (const problem of asked.problems) console.error(`Error: ${problem}`);
-      console.error("Try: queen-rbee --help");
+      writeProblem(
+        [...asked.problems.map((problem) => `Error: ${problem}`), "Try: queen-rbee --help"].join("\n"),
+      );
       return 2;
     case "daemon": {
       const { runDaemon } = await import("./daemon.ts");
@@ -27,11 +28,5 @@ async function main(args: readonly string[]): Promise<number> {
 
 if (import.meta.main) {
   keepLoopbackOffProxies();
-  try {
-    Deno.exit(await main(Deno.args));
-  } catch (error) {
-    if (!(error instanceof RbeeError)) throw error;
-    console.error(`Error: ${error.message}`);
-    Deno.exit(1);
-  }
+  await runProgram(() => main(Deno.args));
 }

@@ -32,6 +32,22 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   tools: ["protocol", "home"],
 };
 
+/** The only files of a program that may write to the terminal: they escape what they write. */
+const MAY_WRITE = [
+  "daemon/log.ts",
+  "daemon/program.ts",
+  "keeper/chat/input.ts",
+  "keeper/output.ts",
+  "worker/native/src/abort_guard.cpp",
+  "worker/native/src/native_log.cpp",
+];
+const RAW_WRITES = {
+  ts:
+    /\bconsole\b|\bstd(?:out|err)\.write|\bDeno\.std(?:out|err)\b|\bprocess\.std(?:out|err)\b|\b(?:alert|confirm|prompt)\(|\/dev\/(?:tty|std(?:out|err))/,
+  cpp:
+    /\bstd(?:out|err)\b|\bstd::c(?:out|err|log)\b|\b(?:std::)?(?:printf|puts|putchar|perror)\(|STD(?:OUT|ERR)_FILENO/,
+};
+
 /** In pieces, so that this file does not hold them. */
 const FORBIDDEN_WORDS = [
   ["registry", "npmjs", "org"].join("."),
@@ -47,6 +63,7 @@ export function styleFindings(file: SourceFile, root: string): Finding[] {
   const rules = [forbiddenWords];
   if (/\.(ts|cpp|h)$/.test(file.path)) rules.push(fileName, fileLength);
   if (file.path.endsWith(".ts")) rules.push(imports, defaultExport, packageNames, errorWording);
+  if (/\.(ts|cpp|h)$/.test(file.path)) rules.push(rawWrites);
   return rules.flatMap((rule) => rule(file, root).map((finding) => ({ path: file.path, ...finding })));
 }
 
@@ -108,6 +125,26 @@ const errorWording: Rule = ({ path, text }) => {
     line: lineOf(text, match.index),
     message: `The error's message begins with "${match[1]}". Begin with a capital letter, or with the value.`,
   }));
+};
+
+/** Whatever leaves may hold somebody else's words. */
+const rawWrites: Rule = ({ path, text }) => {
+  const isProgram = (MAY_IMPORT[path.split("/")[0]] !== undefined && !/^(std|tools)\//.test(path)) &&
+    !isTestFile(path);
+  if (!isProgram || path.includes("/native/test/") || MAY_WRITE.includes(path)) return [];
+  const pattern = path.endsWith(".ts") ? RAW_WRITES.ts : RAW_WRITES.cpp;
+  return matchingLines(
+    text.replaceAll(/^[ \t]*(?:\/?\*|\/\/).*$/gm, ""),
+    [pattern],
+    (match) =>
+      `"${match}" writes past what escapes. Write by way of ${
+        path.startsWith("keeper/")
+          ? "Output"
+          : path.endsWith(".ts")
+          ? "the log or daemon/program.ts"
+          : "native_log.h"
+      }.`,
+  );
 };
 
 function importProblem(use: { path: string; part: string; isTest: boolean; specifier: string }) {

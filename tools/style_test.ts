@@ -114,3 +114,24 @@ function assertOne(path: string, text: string, expected: RegExp): void {
   assertEquals(found.length, 1, `${path}: ${found.join(" | ") || "nothing found"}`);
   assertMatch(found[0], expected);
 }
+
+Deno.test("a program that writes past what escapes is found, in both languages", () => {
+  const cases: [string, string][] = [
+    ["keeper/commands/a.ts", "console.log(name);"],
+    ["hive/a.ts", "await Deno.stdout.write(bytes);"],
+    ["queen/a.ts", "const { stderr } = process;\nprocess.stderr.write(text);"],
+    ["worker/a.ts", 'Deno.openSync("/dev/tty");'],
+    ["home/a.ts", "if (confirm(question)) go();"],
+    ["worker/native/src/a.cpp", "std::fprintf(stderr, text);"],
+    ["worker/native/src/a.cpp", "std::cerr << text;"],
+    ["worker/native/src/a.cpp", "std::printf(text);"],
+  ];
+  for (const [path, text] of cases) assertOne(path, text, /writes past what escapes/);
+  const fine: [string, string][] = [
+    ["keeper/a_test.ts", "console.log(name);"],
+    ["tools/a.ts", "console.log(name);"],
+    ["keeper/a.ts", "// as console.log does\nconst { stderr } = await command.output();"],
+    ["worker/native/src/a.cpp", "std::snprintf(text, sizeof text, format);"],
+  ];
+  for (const [path, text] of fine) assertEquals(messages(path, text), []);
+});

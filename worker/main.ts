@@ -1,6 +1,6 @@
 /** `llm-worker-rbee`: one model in memory, over HTTP. */
+import { runProgram, writeProblem, writeResult } from "../daemon/program.ts";
 import { keepLoopbackOffProxies } from "../home/proxy.ts";
-import { RbeeError } from "../protocol/errors.ts";
 import { VERSION } from "../protocol/version.ts";
 import { parseWorkerArgs } from "./options.ts";
 import { detect, runWorker } from "./run.ts";
@@ -9,17 +9,20 @@ async function main(): Promise<number> {
   const invocation = parseWorkerArgs(Deno.args, Deno.env);
   switch (invocation.kind) {
     case "help":
-      console.log(invocation.text);
+      writeResult(invocation.text);
       return 0;
     case "version":
-      console.log(VERSION);
+      writeResult(VERSION);
       return 0;
     case "detect":
-      console.log(JSON.stringify(detect()));
+      writeResult(JSON.stringify(detect()));
       return 0;
     case "usage":
-      for (const problem of invocation.problems) console.error(`Error: ${problem}`);
-      console.error("Try: llm-worker-rbee --help");
+      writeProblem(
+        [...invocation.problems.map((problem) => `Error: ${problem}`), "Try: llm-worker-rbee --help"].join(
+          "\n",
+        ),
+      );
       return 2;
     case "run":
       return await runWorker(invocation.options);
@@ -28,11 +31,5 @@ async function main(): Promise<number> {
 
 if (import.meta.main) {
   keepLoopbackOffProxies();
-  try {
-    Deno.exit(await main());
-  } catch (error) {
-    if (!(error instanceof RbeeError)) throw error;
-    console.error(`Error: ${error.message}`);
-    Deno.exit(1);
-  }
+  await runProgram(main);
 }

@@ -1,5 +1,6 @@
 /** What was typed in earlier chats, for the arrow keys: one line each, the latest last, readable by its owner alone. */
 import { join } from "@std/path";
+import { printable } from "../../protocol/printable.ts";
 import { ensureHome, PRIVATE_FILE_MODE } from "../../home/paths.ts";
 import { MAX_HISTORY_CHARS, MAX_HISTORY_LINES } from "../limits.ts";
 
@@ -7,7 +8,8 @@ import { MAX_HISTORY_CHARS, MAX_HISTORY_LINES } from "../limits.ts";
 export async function readHistory(home: string): Promise<string[]> {
   try {
     const text = await Deno.readTextFile(historyPath(home));
-    return text.split("\n").filter((line) => line !== "").slice(-MAX_HISTORY_LINES).toReversed();
+    return text.split("\n").filter((line) => line !== "").slice(-MAX_HISTORY_LINES).map(printable)
+      .toReversed();
   } catch {
     return [];
   }

@@ -157,7 +157,7 @@ class Chat {
           onEvent: async (event) => {
             if (!("token" in event)) return;
             text += event.token;
-            await output.text(event.token);
+            await output.answer(event.token);
           },
         }, { output, signal: stop.signal, correlationId: newCorrelationId() }));
       conversation.answered(text);

@@ -60,7 +60,7 @@ const MARKS = { ok: "ok     ", warning: "warning", problem: "problem" } as const
 const PAINTS = { ok: green, warning: yellow, problem: red } as const;
 
 async function show({ check, level, what, remedy }: Finding, output: Output): Promise<void> {
-  const mark = output.colors ? PAINTS[level](MARKS[level]) : MARKS[level];
-  await output.coloredLine(`${mark}  ${output.colors ? bold(check) : check}: ${what}`);
-  if (remedy !== undefined) await output.coloredLine(`         ${remedy}`);
+  const mark = { text: MARKS[level], paint: PAINTS[level] };
+  await output.painted(mark, { text: "  " }, { text: check, paint: bold }, { text: `: ${what}` });
+  if (remedy !== undefined) await output.line(`         ${remedy}`);
 }

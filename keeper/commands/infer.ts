@@ -56,7 +56,7 @@ async function queenFor(flags: InferFlags, config: LoadedConfig) {
 
 async function show(event: TokenEvent | DoneEvent, output: Output): Promise<void> {
   if (output.json) await output.document(event);
-  else if ("token" in event) await output.text(event.token);
+  else if ("token" in event) await output.answer(event.token);
 }
 
 function withTimeout(signal: AbortSignal, seconds: number | undefined): AbortSignal {

@@ -2,13 +2,12 @@
 import { bold, dim, red, yellow } from "@std/fmt";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { LogLine } from "../../protocol/hive_schemas.ts";
-import { printable } from "../../protocol/printable.ts";
 import { StreamCutError } from "../../protocol/sse.ts";
 import type { LoadedCommand } from "../cli.ts";
 import { watchConnection } from "../connection_watch.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
 import { LOG_FOLLOW_REJOINS } from "../limits.ts";
-import type { Output } from "../output.ts";
+import type { Output, Piece } from "../output.ts";
 import type { ReachedHive } from "../phases/reach_hive.ts";
 import { withHive } from "../phases/with_hive.ts";
 import type { LogsFlags } from "../table/system.ts";
@@ -81,23 +80,26 @@ async function follow(
 
 async function show(line: LogLine, output: Output): Promise<void> {
   if (output.json) await output.document(line);
-  else await output.coloredLine(text(line, output.colors));
+  else await output.painted(...pieces(line, output.colors));
 }
 
 const LEVELS = { error: red, warn: yellow, info: (text: string) => text, debug: dim };
 
-function text({ time, source, worker_id, level, message, fields }: LogLine, colors: boolean): string {
+/** Without colours the level is a word. */
+function pieces({ time, source, worker_id, level, message, fields }: LogLine, colors: boolean): Piece[] {
   const { correlation_id: _id, ...told } = fields;
   const pairs = Object.entries(told).map(([name, value]) =>
-    ` ${name}=${
-      typeof value === "string" && /^\S+$/.test(value) ? printable(value) : printable(JSON.stringify(value))
-    }`
+    ` ${name}=${typeof value === "string" && /^\S+$/.test(value) ? value : JSON.stringify(value)}`
   ).join("");
   const who = source === "hive" ? "hive" : worker_id ?? "worker";
   const about = source === "hive" && worker_id !== undefined ? ` worker_id=${worker_id}` : "";
-  const shown = printable(message);
-  const at = time.replace("T", " ").slice(0, 23);
-  if (!colors) return `${at} ${who} ${(level ?? "-").toUpperCase()} ${shown}${about}${pairs}`;
-  const paint = level === undefined ? dim : LEVELS[level];
-  return `${dim(at)} ${bold(who)} ${paint(shown)}${dim(about + pairs)}`;
+  const word = colors ? "" : `${(level ?? "-").toUpperCase()} `;
+  return [
+    { text: time.replace("T", " ").slice(0, 23), paint: dim },
+    { text: " " },
+    { text: who, paint: bold },
+    { text: ` ${word}` },
+    { text: message, paint: level === undefined ? dim : LEVELS[level] },
+    { text: about + pairs, paint: dim },
+  ];
 }

@@ -1,5 +1,4 @@
 /** What the doctor found, and how facts are judged. Pure. */
-import { printable } from "../../protocol/printable.ts";
 import { CLOCK_SKEW_SECONDS, DISK_LOW_MB, MEMORY_LOW_MB } from "../limits.ts";
 import { bytes } from "../progress.ts";
 
@@ -16,17 +15,17 @@ export interface Finding {
 
 /** All is well. */
 export function ok(check: string, what: string): Finding {
-  return { check, level: "ok", what: printable(what) };
+  return { check, level: "ok", what };
 }
 
 /** It works, but perhaps not for long, or not as one would wish. */
 export function warning(check: string, what: string, remedy: string): Finding {
-  return { check, level: "warning", what: printable(what), remedy: printable(remedy) };
+  return { check, level: "warning", what, remedy };
 }
 
 /** It does not work. */
 export function problem(check: string, what: string, remedy: string): Finding {
-  return { check, level: "problem", what: printable(what), remedy: printable(remedy) };
+  return { check, level: "problem", what, remedy };
 }
 
 const BYTES_PER_MB = 1e6;

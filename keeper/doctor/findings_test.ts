@@ -24,7 +24,3 @@ Deno.test("another version and an open file are problems", () => {
   assertEquals(judgeMode("home", { path: "/h", mode: null }).level, "ok");
   assertEquals(judgeMode("home", { path: "/h", mode: 0o40750 }).remedy, "Run: chmod go= /h");
 });
-
-Deno.test("what other machines say can't steer the terminal", () => {
-  assertEquals(judgeVersion("n", { theirs: "\x1b[2J", ours: "2" }).what.includes("\x1b"), false);
-});

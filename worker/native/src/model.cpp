@@ -125,7 +125,7 @@ void Model::load_chat_template(const std::string& instead) {
     if (!instead.empty()) {
       throw EngineError("INVALID_REQUEST", "The chat template is too large or nested too deep.");
     }
-    std::fputs("the chat template is not used: it is too large or nested too deep\n", stderr);
+    log_line("the chat template is not used: it is too large or nested too deep");
     source.clear();
   }
   has_template_ = !source.empty();
@@ -152,7 +152,7 @@ void Model::load_chat_template(const std::string& instead) {
     if (!instead.empty()) {
       throw EngineError("INVALID_REQUEST", std::string("The chat template cannot be used: ") + error.what());
     }
-    std::fprintf(stderr, "the chat template is not used: %s\n", error.what());
+    log_line(std::string("the chat template is not used: ") + error.what());
     has_template_ = false;
     templates_ = common_chat_templates_init(model_.get(), "chatml");
   }

@@ -2,11 +2,11 @@
 
 #include "abort_guard.h"
 #include "errors.h"
+#include "native_log.h"
 
 #include "ngram-map.h"
 
 #include <algorithm>
-#include <cstdio>
 
 namespace rbee {
 
@@ -40,7 +40,7 @@ DraftModel::DraftModel(std::unique_ptr<Model> model, const Context& target, cons
 
 void DraftModel::follow(const llama_batch& batch) {
   if (speculative_ && !common_speculative_process(speculative_.get(), batch)) {
-    std::fputs("the draft model failed and is not used any more\n", stderr);
+    log_line("the draft model failed and is not used any more");
     speculative_.reset();
   }
 }

@@ -11,3 +11,4 @@ void text_stream_tests();
 void step_plan_tests();
 void governor_tests();
 void process_memory_tests();
+void printable_tests();

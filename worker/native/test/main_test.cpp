@@ -17,6 +17,7 @@ int main() {
   step_plan_tests();
   governor_tests();
   process_memory_tests();
+  printable_tests();
   std::printf("%d failures\n", failures);
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
