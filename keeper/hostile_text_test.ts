@@ -53,6 +53,7 @@ const INFER = ["infer", "--node", "stand-in", "--prompt", "x"];
 
 /** What a terminal would act on, beside line feeds, this program's colours and its status line. */
 function steering(text: string): string[] {
+  // deno-lint-ignore no-control-regex
   const own = /\x1b\[(?:\?(?:25|7)[hl]|J|\d+A|\d+m)|\r(?=\x1b\[J|\n)/g;
   return text.replaceAll(own, "").match(/(?!\n)[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]/gu) ?? [];
 }

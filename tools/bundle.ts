@@ -33,6 +33,7 @@ const COPIED: [from: string, to: string][] = [
   ["LICENSE", "LICENSE"],
   ["packaging/install.sh", "install.sh"],
   ["packaging/self-test", "lib/self-test"],
+  ["packaging/exchange.js", "lib/exchange.js"],
   ["packaging/rbee-hive.service", "share/systemd/system/rbee-hive.service"],
   ["packaging/queen-rbee.service", "share/systemd/system/queen-rbee.service"],
   ["packaging/user/rbee-hive.service", "share/systemd/user/rbee-hive.service"],
