@@ -1,6 +1,7 @@
 /** The shape of `config.yaml` (SPEC §2), with every default in one place. */
 import * as z from "zod";
 import { BackendName, SpawnRequest } from "../protocol/spawn_request.ts";
+import { InstallPath } from "../protocol/install_path.ts";
 import { ModelRefText } from "../protocol/model_ref.ts";
 import {
   DEFAULT_HIVE_PORT,
@@ -48,7 +49,6 @@ const Seconds = numeric("expected a number of seconds").pipe(z.number().min(0).m
 
 /** Nothing that ssh(1) could take for an option, nor a shell for anything but a word. */
 const SSH = /^(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_[][A-Za-z0-9._:[\]-]*$/;
-const INSTALL_PATH = /^[A-Za-z0-9._/][A-Za-z0-9._/-]{0,255}$/;
 
 /** One machine that can be named with `--node`. */
 export const NodeConfig = z.strictObject({
@@ -57,7 +57,7 @@ export const NodeConfig = z.strictObject({
   /** USER@HOST or USER@HOST:PORT, for `nodes install`, `start` and `stop`. */
   ssh: z.string().regex(SSH, "expected USER@HOST or USER@HOST:PORT").optional(),
   /** Where rbee is installed there, below the user's home folder unless absolute. */
-  install_path: z.string().regex(INSTALL_PATH, "expected a path of letters, digits, . _ - and /").optional(),
+  install_path: InstallPath.optional(),
 });
 /** See {@linkcode NodeConfig}. */
 export type NodeConfig = z.infer<typeof NodeConfig>;

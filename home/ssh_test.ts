@@ -18,11 +18,30 @@ Deno.test("the configuration takes no destination or path that a program could r
   for (const ssh of ["-oProxyCommand=x", "me@-x", "a b", "mac;ls", "$(ls)", "", "a'b"]) {
     assertEquals(accepts({ ssh }), false, ssh);
   }
-  for (const install_path of ["rbee", "/opt/rbee", ".local/share/rbee"]) {
-    assertEquals(accepts({ install_path }), true);
+  for (const install_path of ["rbee", "/opt/rbee", ".local/share/rbee", "a.b/..c/d..", "a/.../b", "rbee/"]) {
+    assertEquals(accepts({ install_path }), true, install_path);
   }
-  for (const install_path of ["-x", "a b", "$HOME", "a;b", ""]) {
-    assertEquals(accepts({ install_path }), false);
+  for (
+    const install_path of [
+      "-x",
+      "a b",
+      "$HOME",
+      "a;b",
+      "",
+      "/",
+      "//",
+      ".",
+      "..",
+      "./",
+      "../x",
+      "a/..",
+      "a/./b",
+      "/..",
+      "a\nb",
+      "a\n",
+    ]
+  ) {
+    assertEquals(accepts({ install_path }), false, install_path);
   }
 });
 

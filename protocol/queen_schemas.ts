@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { ErrorBodySchema } from "./errors.ts";
 import { Device, WorkerState } from "./hive_schemas.ts";
+import { InstallPath } from "./install_path.ts";
 import { ModelRefText } from "./model_ref.ts";
 import { NodeName } from "./node_name.ts";
 import { BackendName } from "./spawn_request.ts";
@@ -170,11 +171,7 @@ export const AddNodeRequest = z.strictObject({
   ssh_port: z.int().min(1).max(65_535).default(22),
   ssh_user: z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/, "not a user name").optional(),
   /** Below the user's home folder unless absolute. */
-  install_path: z.string().regex(
-    /^[A-Za-z0-9._/][A-Za-z0-9._/-]{0,255}$/,
-    "not a path of letters, digits, . _ - and /",
-  )
-    .optional(),
+  install_path: InstallPath.optional(),
 });
 /** A checked request. */
 export type AddNodeRequest = z.infer<typeof AddNodeRequest>;
