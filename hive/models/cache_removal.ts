@@ -49,16 +49,19 @@ export async function removeFromCache(paths: readonly string[]): Promise<void> {
   if (left.length === 0) await removeRepo(repoFolder);
 }
 
+/** What the cache's users write down beside models: branches and tags, and files that a repository does not have. */
+const NOTES = ["refs", ".no_exist"];
+
 /** One without models. Not with what is in it by now: another hive with this cache may have begun to fetch. */
 async function removeRepo(folder: string): Promise<void> {
   const content = ["blobs", "snapshots"];
   try {
     for (const name of content) await removeIfThere(join(folder, name));
-    const notes = (await namesIn(folder)).filter((name) => !content.includes(name));
+    const notes = (await namesIn(folder)).filter((name) => NOTES.includes(name));
     for (const name of notes) await Deno.remove(join(folder, name), { recursive: true });
     await Deno.remove(folder);
   } catch {
-    // It has.
+    // It has; or there is something in it that no user of the cache writes, and that stays.
   }
 }
 
