@@ -265,7 +265,10 @@ if test "$uninstall" = yes; then
   links | while IFS=$tab read -r _ path; do
     if is_ours "$path"; then rm -f "$path"; fi
   done
-  remove_listed "$to" || say "Files in $to that are not rbee's stay there."
+  if ! remove_listed "$to"; then
+    rm -f "$to/$marker"
+    say "Files in $to that are not rbee's stay there."
+  fi
   if has_manager; then systemctl --user daemon-reload; fi
   say "rbee is removed. Keys and settings stay in ~/.rbee, models in ~/.cache/huggingface: remove them by hand if you like."
   exit 0

@@ -161,6 +161,8 @@ Deno.test("files that somebody added to an installation outlive its upgrade and 
   assertStringIncludes((await me.install(["--uninstall"])).stderr, "stay there");
   assertEquals(await Deno.readTextFile(join(me.to, "notes")), "mine too");
   assertEquals(await versionIn(me.to, me), "");
+  assertEquals((await me.install()).code, 1, "the folder is theirs now");
+  assertEquals(await Deno.readTextFile(join(me.to, "notes")), "mine too");
 });
 
 Deno.test("a unit that somebody wrote stays as it is", async () => {

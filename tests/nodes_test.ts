@@ -5,6 +5,7 @@ import { emptyHome, type Finished, runKeeper } from "../keeper/testing/keeper_pr
 import { VERSION } from "../protocol/version.ts";
 import { startHive } from "./helpers/daemons.ts";
 import { testArchive } from "./helpers/archive.ts";
+import { fakeArchive } from "./helpers/fake_archive.ts";
 import { canServeSsh, type SshMachine, startSshd } from "./helpers/sshd.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { freePort } from "./helpers/free_port.ts";
@@ -166,5 +167,32 @@ Deno.test({
     } finally {
       await keeper("nodes", "stop", "gpu");
     }
+  },
+});
+
+Deno.test({
+  name: "over ssh, too, a folder that is not rbee's stays as it is",
+  ignore: !canServeSsh,
+  async fn() {
+    await using at = await behindSsh();
+    const { keeper, machine, home } = at;
+    const documents = join(machine.home, "Documents");
+    await fakeArchive(join(home.path, "archive/rbee-1"), "1");
+    const packed = join(home.path, "rbee.tar.gz");
+    const args = ["-C", join(home.path, "archive"), "-czf", packed, "rbee-1"];
+    assertEquals((await new Deno.Command("tar", { args }).output()).code, 0);
+    await Deno.mkdir(documents);
+    await Deno.writeTextFile(join(documents, "thesis"), "years of work");
+    succeeded(
+      await keeper("nodes", "add", "gpu", "--install-path", "Documents", "--ssh", machine.destination),
+    );
+    const install = () => keeper("nodes", "install", "gpu", "--no-start", "--archive", packed);
+    const refused = await install();
+    assertEquals(refused.code, 1);
+    assertStringIncludes(refused.stderr, "has files in it that are not rbee's; nothing was changed");
+    assertEquals((await Array.fromAsync(Deno.readDir(documents))).map(({ name }) => name), ["thesis"]);
+    succeeded(await keeper("nodes", "add", "gpu", "--install-path", "new", "--ssh", machine.destination));
+    succeeded(await install());
+    assertEquals((await Deno.stat(join(machine.home, "new/rbee-keeper"))).isFile, true);
   },
 });

@@ -22,7 +22,11 @@ void known_texts() {
   shows("a\x1B]52;c;eA==\x07z", "a\\u001b]52;c;eA==\\u0007z", "an escape sequence is escaped");
   shows("a\nb\r\tc", "a\\u000ab\\u000d\\u0009c", "line ends and tabs are escaped");
   shows("\x7F\xC2\x85\xC2\x9B", "\\u007f\\u0085\\u009b", "DEL and C1 are escaped");
-  shows("\x9B" "31m", "\xEF\xBF\xBD" "31m", "a bare C1 byte is no UTF-8");
+  shows("\x9B"
+        "31m",
+        "\xEF\xBF\xBD"
+        "31m",
+        "a bare C1 byte is no UTF-8");
   shows("\u2028\u202E\u2066\u200B\uFEFF", "\\u2028\\u202e\\u2066\\u200b\\ufeff", "formats are escaped");
   shows("\U000E0041", "\\udb40\\udc41", "a tag is escaped as JSON has it");
   shows(std::string("a\0b", 3), "a\\u0000b", "a zero byte is escaped");
@@ -40,7 +44,8 @@ void any_bytes() {
   std::mt19937 random(7);
   for (int round = 0; round < 20000; round++) {
     std::string text(random() % 40, '\0');
-    for (char& byte : text) byte = static_cast<char>(random());
+    for (char& byte : text)
+      byte = static_cast<char>(random());
     const std::string shown = printable(text, roomy);
     for (size_t i = 0; i < shown.size(); i++) {
       const auto byte = static_cast<unsigned char>(shown[i]);
