@@ -61,6 +61,8 @@ export interface AppOptions {
   apiKey: string;
   /** Whose other keys are, on routes for clients. */
   clients?: Clients;
+  /** Asked before anything of the body is read; throws what refuses the request. */
+  admit?: (caller: string, spec: RouteSpec) => void;
   /** Where requests are logged. */
   log: Logger;
   /** Overrides {@linkcode BODY_TIMEOUT_MS}. */
@@ -122,6 +124,7 @@ export function createApp(options: AppOptions): App {
       ? requireKey(request.headers, { key: options.apiKey, dialect, clients })
       : OWNER;
     if (route === undefined) throw noSuchRoute(request.method, { path: url.pathname, here });
+    options.admit?.(caller, route.spec);
     const { maxBytes, maxValues } = BODY_LIMITS[route.spec.body ?? "control"];
     const limits = {
       maxBytes: Math.min(maxBytes, options.bodyLimitBytes?.(caller) ?? Infinity),
@@ -183,6 +186,8 @@ export function errorResponse(
   if (error.retryAfterSeconds !== undefined) headers.set("Retry-After", String(error.retryAfterSeconds));
   if (error.status === 401) headers.set("WWW-Authenticate", "Bearer");
   if (error.code === "METHOD_NOT_ALLOWED") headers.set("Allow", String(error.details.allowed));
+  // Clients of OpenAI and Anthropic repeat whatever failed with a status from 500 on, unless they are told not to.
+  if (error.code === "REQUEST_POISONED") headers.set("X-Should-Retry", "false");
   return Response.json(errorIn(how.dialect ?? "rbee", error, how.correlationId), {
     status: error.status,
     headers,

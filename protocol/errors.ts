@@ -34,6 +34,8 @@ export const ERROR_STATUS = {
   CHECKSUM_MISMATCH: 502,
   WORKER_CRASHED: 502,
   WORKER_START_FAILED: 502,
+  /** Every worker that had the request was lost before it told anything: it is not tried again. */
+  REQUEST_POISONED: 502,
   INVALID_MODEL: 502,
   ALL_SLOTS_BUSY: 503,
   NODE_UNREACHABLE: 503,

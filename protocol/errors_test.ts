@@ -64,6 +64,7 @@ Deno.test("SPEC §4: every code has the status of the table", () => {
       "CHECKSUM_MISMATCH",
       "WORKER_CRASHED",
       "WORKER_START_FAILED",
+      "REQUEST_POISONED",
       "INVALID_MODEL",
     ],
     503: ["ALL_SLOTS_BUSY", "NODE_UNREACHABLE", "SHUTTING_DOWN", "NOT_READY"],

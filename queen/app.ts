@@ -40,7 +40,7 @@ const Nothing = z.strictObject({});
 /** Builds the interface. */
 export function createQueenApp(options: QueenAppOptions): App {
   const { parts, tasks, nodes, remote } = options;
-  const { cluster, scheduler, loads, keys, metrics, now } = parts;
+  const { cluster, scheduler, loads, keys, metrics, now, offenders } = parts;
 
   const heartbeat: Handler = async ({ body }) => {
     const news = cluster.report(await body(Heartbeat), now());
@@ -127,6 +127,8 @@ export function createQueenApp(options: QueenAppOptions): App {
     clients: (key) => keys.identify(key),
     bodyLimitBytes: (caller) => caller === OWNER ? Infinity : parts.config.client_body_mb * 1e6,
     bodiesMaxBytes: BODIES_MAX_BYTES,
+    // Who asks for work is charged for a request that turns out to be a bad one, too.
+    admit: (caller, { body }) => body !== undefined && keys.admit(caller, now()),
     log: parts.log,
     routes: [
       ...healthRoutes(QUEEN_ROUTES.v1Health, { degraded: () => false, notReady: options.notReady }),
@@ -165,7 +167,8 @@ export function createQueenApp(options: QueenAppOptions): App {
         spec: QUEEN_ROUTES.metrics,
         handle: () => {
           const running = [...cluster.workers()].reduce((sum, { own }) => sum + own, 0);
-          return metrics.response({ cluster, waiting: scheduler.waiting, running });
+          const { totals: poisoned } = offenders;
+          return metrics.response({ cluster, poisoned, waiting: scheduler.waiting, running });
         },
       },
       openApiRoute("queen"),

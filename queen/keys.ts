@@ -79,32 +79,43 @@ export class Keys {
   }
 
   /**
-   * Lets a request in that will probably take so many tokens.
+   * Takes one from a key's requests, before anything of the request is read.
    *
    * @throws {RbeeError} `RATE_LIMITED`, which says when to come back.
    */
-  admit(name: string, tokens: number, nowMs: number): void {
-    const client = this.#byName.get(name);
-    if (client === undefined || name === OWNER) return;
-    const limits = [
-      ...client.requests.map((bucket) => ({ what: "requests", waitMs: bucket.waitMs(1, nowMs) })),
-      ...client.tokens.map((bucket) => ({ what: "tokens", waitMs: bucket.waitMs(tokens, nowMs) })),
-    ];
-    const worst = limits.reduce((a, b) => a.waitMs >= b.waitMs ? a : b, { what: "", waitMs: 0 });
-    if (worst.waitMs > 0) {
-      throw new RbeeError(
-        "RATE_LIMITED",
-        `The key ${name} has used up its ${worst.what} for now. Try again in ${
-          Math.ceil(worst.waitMs / 1000)
-        } s.`,
-        { retryAfterSeconds: Math.ceil(worst.waitMs / 1000), details: { limit: worst.what } },
-      );
-    }
-    for (const bucket of client.requests) bucket.take(1, nowMs);
+  admit(name: string, nowMs: number): void {
+    const buckets = this.#limitsOf(name)?.requests ?? [];
+    requireRoom(name, { what: "requests", waitsMs: buckets.map((bucket) => bucket.waitMs(1, nowMs)) });
+    for (const bucket of buckets) bucket.take(1, nowMs);
+  }
+
+  /**
+   * Lets a request go on that will probably take so many tokens.
+   *
+   * @throws {RbeeError} `RATE_LIMITED`, which says when to come back.
+   */
+  requireTokens(name: string, tokens: number, nowMs: number): void {
+    const buckets = this.#limitsOf(name)?.tokens ?? [];
+    requireRoom(name, { what: "tokens", waitsMs: buckets.map((bucket) => bucket.waitMs(tokens, nowMs)) });
   }
 
   /** A request has taken so many. */
   spent(name: string, tokens: number, nowMs: number): void {
     for (const bucket of this.#byName.get(name)?.tokens ?? []) bucket.take(tokens, nowMs);
   }
+
+  #limitsOf(name: string): Client | undefined {
+    return name === OWNER ? undefined : this.#byName.get(name);
+  }
+}
+
+function requireRoom(name: string, of: { what: string; waitsMs: readonly number[] }): void {
+  const waitMs = Math.max(0, ...of.waitsMs);
+  if (waitMs === 0) return;
+  const retryAfterSeconds = Math.ceil(waitMs / 1000);
+  throw new RbeeError(
+    "RATE_LIMITED",
+    `The key ${name} has used up its ${of.what} for now. Try again in ${retryAfterSeconds} s.`,
+    { retryAfterSeconds, details: { limit: of.what } },
+  );
 }

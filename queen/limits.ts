@@ -32,8 +32,20 @@ export const WORKER_SILENCE_MS = 30_000;
 export const QUIET_WAIT_MS = 2_000;
 /** Time for a worker to take a request. */
 export const ACCEPT_TIMEOUT_MS = 30_000;
-/** How often one answer is begun or gone on with at most. */
+/** Workers that one request is sent to at most, those that turn it away included. */
 export const ATTEMPTS_MAX = 20;
+/** Workers that one request is lost with at most, however much each of them told. */
+export const LOSSES_MAX = 8;
+/** Workers that a request may cost without a token in between: then it is poisoned. */
+export const POISONED_STRIKES = 2;
+/** How long nobody may join a request that has lost a worker, unless it tells a token before. */
+export const TRIAL_MS = 15_000;
+/** Poisoned requests of one key after which it is noted … */
+export const NOTED_AFTER_POISONED = 3;
+/** … if they came within this time, and for how long it stays so. */
+export const NOTED_FOR_MS = 600_000;
+/** A worker ends an answer at its deadline by itself; time for that before the queen does. */
+export const DEADLINE_GRACE_MS = 2_000;
 /** How long a worker that was lost is left alone, unless its hive reports it anew. */
 export const SUSPECT_MS = 10_000;
 /** Longest wait of a load that is followed for its next sign of life. */

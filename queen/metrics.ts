@@ -33,7 +33,9 @@ export class QueenMetrics {
   }
 
   /** As Prometheus reads it. */
-  response(now: { cluster: Cluster; waiting: number; running: number }): Promise<Response> {
+  response(
+    now: { cluster: Cluster; poisoned: ReadonlyMap<string, number>; waiting: number; running: number },
+  ): Promise<Response> {
     const nodes = [...now.cluster.nodes()];
     const workers = [...now.cluster.workers()];
     const metrics: Metric[] = [
@@ -49,6 +51,13 @@ export class QueenMetrics {
         type: "counter",
         help: "Answers that another worker went on with",
         value: this.#moved,
+      },
+      {
+        name: "rbee_queen_poisoned_total",
+        type: "counter",
+        help: "Requests that cost workers and were ended for it, by the name of the key",
+        label: "key",
+        values: now.poisoned,
       },
       {
         name: "rbee_queen_heartbeats_total",

@@ -7,7 +7,9 @@ import type { Keys } from "./keys.ts";
 import type { QueenMetrics } from "./metrics.ts";
 import type { RecentMap } from "./recent_map.ts";
 import type { Answers } from "./dispatch/answers.ts";
+import type { Failover } from "./dispatch/failover.ts";
 import type { Loads } from "./dispatch/loads.ts";
+import type { Offenders } from "./dispatch/offenders.ts";
 import type { Scheduler } from "./dispatch/scheduler.ts";
 
 /** The parts. */
@@ -18,6 +20,8 @@ export interface QueenParts {
   readonly keys: Keys;
   readonly scheduler: Scheduler;
   readonly loads: Loads;
+  readonly offenders: Offenders;
+  readonly failover: Failover;
   readonly answers: Answers;
   readonly metrics: QueenMetrics;
   /** By session: the worker that had its last request. */

@@ -17,8 +17,10 @@ import { RemoteNodes } from "./remote_nodes.ts";
 import { homeSeal } from "./store/seal.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
 import { Answers } from "./dispatch/answers.ts";
+import { Failover } from "./dispatch/failover.ts";
 import { keepLoaded } from "./dispatch/keep_loaded.ts";
 import { Loads } from "./dispatch/loads.ts";
+import { Offenders } from "./dispatch/offenders.ts";
 import { Scheduler } from "./dispatch/scheduler.ts";
 import { Tasks } from "./dispatch/tasks.ts";
 
@@ -70,9 +72,15 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
     replicateAfterMs: config.queen.replicate_after * 1000,
     startLoad: loads.start,
   });
-  const answers = new Answers({ cluster, scheduler, prefixes, log, now, onMoved: () => metrics.moved() });
+  const offenders = new Offenders();
+  const failover = new Failover({
+    ...{ cluster, scheduler, offenders, log, now },
+    onMoved: () => metrics.moved(),
+  });
+  const answers = new Answers({ cluster, failover, prefixes, now });
   const parts: QueenParts = {
-    ...{ config: config.queen, cluster, prefixes, keys, scheduler, loads, answers, metrics, log, now },
+    ...{ config: config.queen, cluster, prefixes, keys, scheduler, loads, offenders, failover, answers },
+    ...{ metrics, log, now },
     sessions: new RecentMap(SESSIONS_MAX),
     startedUnix: Math.floor(Date.now() / 1000),
   };

@@ -15,7 +15,13 @@ import { HEARTBEAT_INTERVAL_MS } from "../../protocol/limits.ts";
 import { decodeBlocks } from "../../protocol/prefix_blocks.ts";
 import type { Heartbeat, ReportedWorker } from "../../protocol/queen_schemas.ts";
 import type { BackendName } from "../../protocol/spawn_request.ts";
-import { DOWN_AFTER_HEARTBEATS, SETTLING_MS, STALE_AFTER_HEARTBEATS, SUSPECT_MS } from "../limits.ts";
+import {
+  DOWN_AFTER_HEARTBEATS,
+  SETTLING_MS,
+  STALE_AFTER_HEARTBEATS,
+  SUSPECT_MS,
+  TRIAL_MS,
+} from "../limits.ts";
 import type { ClusterView, DeviceView, NodeView, Presence, Refusal, WorkerView } from "../placement/view.ts";
 import { Paces } from "./paces.ts";
 
@@ -47,6 +53,9 @@ export class ClusterWorker implements WorkerView {
   others = 0;
   /** It was lost to somebody a moment ago: nothing new goes there until then. */
   suspectUntilMs = 0;
+  /** Of {@linkcode own}, those that have told nothing yet. */
+  untold = 0;
+  trialUntilMs = 0;
 
   constructor(node: string, report: ReportedWorker) {
     this.node = node;
@@ -247,16 +256,37 @@ export class Cluster implements ClusterView {
     return this.#lose(node);
   }
 
-  /** An answer goes to a worker. */
-  taken(worker: ClusterWorker, nowMs: number): void {
+  /**
+   * An answer goes to a worker; that of a suspect keeps others away for {@linkcode TRIAL_MS}. `told` says that it has
+   * told a token, and returns whether that lets others in again; idempotent. `freed` says that it has come to its end
+   * there, one way or another.
+   */
+  taken(
+    worker: ClusterWorker,
+    how: { suspect: boolean; nowMs: number },
+  ): { told: () => boolean; freed: () => void } {
+    const { suspect, nowMs } = how;
     worker.own++;
+    worker.untold++;
     worker.ownPeak = Math.max(worker.ownPeak, worker.own);
     worker.lastUsedMs = nowMs;
-  }
-
-  /** It has come to its end there, one way or another. */
-  freed(worker: ClusterWorker): void {
-    worker.own--;
+    const untilMs = nowMs + TRIAL_MS;
+    if (suspect) worker.trialUntilMs = untilMs;
+    let isUntold = true;
+    const told = () => {
+      if (!isUntold) return false;
+      isUntold = false;
+      worker.untold--;
+      // Another trial may have begun when this one took too long.
+      if (!suspect || worker.trialUntilMs !== untilMs) return false;
+      worker.trialUntilMs = 0;
+      return true;
+    };
+    const freed = () => {
+      told();
+      worker.own--;
+    };
+    return { told, freed };
   }
 
   /** It said that all of its slots are taken. */

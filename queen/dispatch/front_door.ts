@@ -101,7 +101,7 @@ function jobOf(
   parts: QueenParts,
   what: { path: RelayedPath; request: Record<string, unknown>; context: RequestContext },
 ): AnswerJob {
-  const { cluster, keys, now, config } = parts;
+  const { cluster, keys, now } = parts;
   const { path, request, context } = what;
   const model = modelOf(request.model, cluster);
   requireKnownFile(model, { caller: context.caller, cluster });
@@ -109,8 +109,7 @@ function jobOf(
   const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? request.max_output_tokens;
   const tokens = expectedTokens(text, { maxTokens, usual: cluster.paces.tokens(model) });
   const nowMs = now();
-  keys.admit(context.caller, tokens, nowMs);
-  const limitMs = config.job_timeout * 1000;
+  keys.requireTokens(context.caller, tokens, nowMs);
   return {
     path,
     request: { ...request, model },
@@ -119,7 +118,7 @@ function jobOf(
     wanted: {
       ...{ id: newJobId(), key: context.caller, share: keys.shareOf(context.caller), model, tokens },
       ...{ priority: "interactive", sinceMs: nowMs, embeds: false, promptTokens: promptTokensOf(text) },
-      deadlineMs: nowMs + Math.min(limitMs, deadlineOf(context.request.headers) ?? limitMs),
+      deadlineMs: deadlineMsOf(parts, { context, sinceMs: nowMs }),
     },
     startedUnix: Math.floor(Date.now() / 1000),
     correlationId: context.correlationId,
@@ -248,58 +247,46 @@ async function whole(
 function passOn(parts: QueenParts, what: (typeof PASSED_ON)[number]): Handler {
   const { spec, schema, slot } = what;
   return async (context) => {
-    const { cluster, scheduler, keys, now, config } = parts;
+    const { cluster, failover, keys, now } = parts;
     const request = await bodyOf(context, schema);
     const model = modelOf(request.model, cluster);
     requireKnownFile(model, { caller: context.caller, cluster });
-    const text = promptTextOf(model, request);
-    const nowMs = now();
-    const tokens = slot ? promptTokensOf(text) : 0;
-    keys.admit(context.caller, tokens, nowMs);
-    const { signal } = context.request;
-    const deadlineMs = nowMs + config.job_timeout * 1000;
-    for (let attempt = 0;; attempt++) {
-      const free = slot ? undefined : scheduler.anyOf(model);
-      const lease = free !== undefined ? { worker: free, done: () => {} } : await scheduler.acquire({
-        ...{ id: newJobId(), key: context.caller, share: keys.shareOf(context.caller), model, tokens },
-        ...{ priority: "interactive", sinceMs: nowMs, deadlineMs, begun: attempt > 0 },
-        embeds: slot ? true : undefined,
-      }, { signal });
-      try {
-        const response = await fetch(new URL(spec.path, lease.worker.url), {
-          method: spec.method,
-          headers: {
-            "Authorization": `Bearer ${lease.worker.apiKey}`,
-            "Content-Type": "application/json",
-            "X-Correlation-Id": context.correlationId,
-          },
-          body: JSON.stringify({ ...request, model }),
-          signal,
-          redirect: "manual",
+    const tokens = slot ? promptTokensOf(promptTextOf(model, request)) : 0;
+    const sinceMs = now();
+    keys.requireTokens(context.caller, tokens, sinceMs);
+    return await failover.run(
+      {
+        wanted: {
+          ...{ id: newJobId(), key: context.caller, share: keys.shareOf(context.caller), model, tokens },
+          ...{ priority: "interactive", sinceMs, deadlineMs: deadlineMsOf(parts, { context, sinceMs }) },
+          embeds: slot ? true : undefined,
+        },
+        slotless: !slot,
+        correlationId: context.correlationId,
+      },
+      async (at) => {
+        at.took(tokens);
+        const response = await at.call(spec.path, { body: { ...request, model } });
+        const body = await at.read(response);
+        if (response.ok) keys.spent(context.caller, tokens, now());
+        return new Response(body, {
+          status: response.status,
+          headers: { "Content-Type": response.headers.get("Content-Type") ?? "application/json" },
         });
-        const body = await response.arrayBuffer();
-        if (response.status !== 503 || attempt === PASS_ON_ATTEMPTS_MAX) {
-          if (response.ok) keys.spent(context.caller, tokens, now());
-          return new Response(body, {
-            status: response.status,
-            headers: { "Content-Type": response.headers.get("Content-Type") ?? "application/json" },
-          });
-        }
-        cluster.full(lease.worker);
-      } catch (error) {
-        signal.throwIfAborted();
-        if (attempt === PASS_ON_ATTEMPTS_MAX) {
-          throw new RbeeError("WORKER_CRASHED", "The workers that were asked were lost.", { cause: error });
-        }
-        cluster.suspect(lease.worker, now());
-      } finally {
-        lease.done(tokens);
-      }
-    }
+      },
+      { signal: context.request.signal },
+    );
   };
 }
 
-const PASS_ON_ATTEMPTS_MAX = 5;
+/** When a request must have ended, on the queen's clock: as its headers say, and never later than the limit. */
+function deadlineMsOf(
+  { config }: QueenParts,
+  what: { context: RequestContext; sinceMs: number },
+): number {
+  const limitMs = config.job_timeout * 1000;
+  return what.sinceMs + Math.min(limitMs, deadlineOf(what.context.request.headers) ?? limitMs);
+}
 
 function modelList({ cluster, startedUnix }: QueenParts) {
   return { object: "list", data: [...modelsOf(cluster)].sort().map((id) => modelEntry(id, startedUnix)) };

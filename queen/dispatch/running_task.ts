@@ -49,6 +49,7 @@ export class RunningTask {
   #revision: number;
   #status: TaskStatus;
   #tokens: number;
+  #strikes: number;
   #news: TaskEvent | undefined;
   #left = false;
   #abandoned: ReturnType<typeof setTimeout> | undefined;
@@ -61,6 +62,7 @@ export class RunningTask {
     this.#revision = record.revision;
     this.#status = record.status;
     this.#tokens = record.tokens;
+    this.#strikes = record.strikes;
     this.#watchFollowers();
   }
 
@@ -74,7 +76,10 @@ export class RunningTask {
 
   /** As it is now. */
   get now(): StoredTask {
-    return { ...this.record, status: this.#status, tokens: this.#tokens, revision: this.#revision };
+    return {
+      ...this.record,
+      ...{ status: this.#status, tokens: this.#tokens, strikes: this.#strikes, revision: this.#revision },
+    };
   }
 
   /** Aborts when it is to end. */
@@ -136,6 +141,11 @@ export class RunningTask {
     });
   }
 
+  /** It cost a worker: stored before the next one gets it, so that a restart forgives nothing. */
+  async struck(strikes: number): Promise<void> {
+    await this.#append([], { strikes });
+  }
+
   /** More of its answer: stored first, and then told. */
   async piece(piece: RelayPiece, progress: RelayProgress): Promise<void> {
     const events: TaskEvent[] = [];
@@ -166,7 +176,9 @@ export class RunningTask {
       ...{ seed: answer.seed, held, draws: answer.draws, prompt_tokens: progress.promptTokens },
       logprobs: answer.held.some(({ logprob }) => logprob !== undefined) ? answer.held : undefined,
     };
-    await this.#append(events, { tokens: progress.told, state });
+    // A token clears it.
+    const cleared = events.length > 0 && this.#strikes > 0 ? { strikes: 0 } : {};
+    await this.#append(events, { tokens: progress.told, state, ...cleared });
   }
 
   /** It can't be brought to its end, or need not. */
@@ -205,6 +217,7 @@ export class RunningTask {
     await this.#options.append(numbered, { ...change, tokens });
     this.#revision++;
     this.#tokens = tokens;
+    this.#strikes = change.strikes ?? this.#strikes;
     this.#status = change.status ?? this.#status;
     this.#events.push(...numbered);
     for (const follower of [...this.#followers]) {

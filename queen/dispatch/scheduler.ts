@@ -34,6 +34,8 @@ export interface Lease {
   readonly worker: ClusterWorker;
   /** Of the prompt, those that the worker probably holds. */
   readonly sharedTokens: number;
+  /** A token was told: if it is a suspect's, others may go there again. Idempotent. */
+  told(): void;
   /** Gives it back; it took so many tokens. Idempotent. */
   done(tokens: number): void;
 }
@@ -131,9 +133,12 @@ export class Scheduler {
     );
   }
 
-  /** A worker of a model that can be asked what takes no slot; undefined: none is loaded. */
+  /** A worker of a model that can be asked what takes no slot; undefined: none is loaded, or a suspect is tried there. */
   anyOf(model: string): ClusterWorker | undefined {
-    for (const worker of this.#cluster.workersOf(model)) if (worker.state === "ready") return worker;
+    const nowMs = this.#options.now();
+    for (const worker of this.#cluster.workersOf(model)) {
+      if (worker.state === "ready" && worker.trialUntilMs <= nowMs) return worker;
+    }
   }
 
   /** What would happen to such a request now. */
@@ -209,15 +214,18 @@ export class Scheduler {
     const nowMs = this.#options.now();
     this.#queue.serve(item.id);
     this.#waiters.delete(item.id);
-    this.#cluster.taken(worker, nowMs);
+    const { told, freed } = this.#cluster.taken(worker, { suspect: wanted.suspect === true, nowMs });
     let over = false;
     waiter.lease.resolve({
       worker,
       sharedTokens: decision.sharedTokens,
+      told: () => {
+        if (told()) this.#pump(wanted.model);
+      },
       done: (tokens) => {
         if (over) return;
         over = true;
-        this.#cluster.freed(worker);
+        freed();
         this.#queue.ended(item, tokens);
         this.#pump(wanted.model);
       },

@@ -60,7 +60,7 @@ export class Tasks {
     const { timeout = config.job_timeout, stream, ...asked } = request;
     requireKnownFile(asked.model, { caller: caller.name, cluster: this.#parts.cluster });
     const text = promptTextOf(asked.model, asked);
-    keys.admit(caller.name, this.#expected(asked, text), now());
+    keys.requireTokens(caller.name, this.#expected(asked, text), now());
     // Refused at once rather than taken and failed.
     if (scheduler.waiting >= config.queue_limit) scheduler.refuseFull(asked.model);
     const createdMs = Date.now();
@@ -78,6 +78,7 @@ export class Tasks {
       endedMs: null,
       tokens: 0,
       state: null,
+      strikes: 0,
       outcome: null,
       revision: 0,
     };
@@ -232,6 +233,7 @@ export class Tasks {
       startedUnix: Math.floor(record.createdMs / 1000),
       correlationId,
       progress,
+      strikes: record.strikes,
     };
     const run = async () => {
       try {
@@ -243,6 +245,7 @@ export class Tasks {
               if (session_id !== undefined) sessions.set(session_id, worker.id);
               return task.started(worker, progress.told);
             },
+            struck: (strikes) => task.struck(strikes),
             piece: (piece, progress) => task.piece(piece, progress),
           },
         });

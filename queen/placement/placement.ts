@@ -34,6 +34,7 @@ export function place(wish: Wish, cluster: ClusterView, nowMs: number): Decision
   }
   let serving = 0;
   let loading = 0;
+  let tried = 0;
   let unfit: string | undefined;
   const free: { worker: WorkerView; shared: number }[] = [];
   for (const worker of cluster.workersOf(wish.model)) {
@@ -48,11 +49,15 @@ export function place(wish: Wish, cluster: ClusterView, nowMs: number): Decision
       continue;
     }
     serving++;
+    if (worker.trialUntilMs > nowMs) {
+      tried++;
+      continue;
+    }
     if (worker.busy >= worker.slots) continue;
     free.push({ worker, shared: sharedTokens(worker, wish) });
   }
   if (free.length > 0 && !wish.grow) {
-    const { worker, shared } = cheapest(free, wish);
+    const { worker, shared } = cheapest(wish.suspect ? quietest(free) : free, wish);
     const why = `${worker.id} on ${worker.node} has a free slot${
       shared > 0 ? ` and holds ${shared} tokens of this prompt` : ""
     }.`;
@@ -61,7 +66,11 @@ export function place(wish: Wish, cluster: ClusterView, nowMs: number): Decision
   const coming = loading + cluster.loadsOf(wish.model);
   if (coming > 0) return { kind: "wait", why: `${wish.model} is being loaded.` };
   if (serving > 0 && !wish.grow) {
-    return { kind: "wait", why: `All slots of ${serving} worker${serving === 1 ? "" : "s"} are busy.` };
+    const busy = `All slots of ${serving} worker${serving === 1 ? "" : "s"} are busy`;
+    return {
+      kind: "wait",
+      why: tried === 0 ? `${busy}.` : `${busy}, or kept for a request that lost its worker.`,
+    };
   }
   if (serving === 0 && unfit !== undefined) return { kind: "never", code: "INVALID_REQUEST", why: unfit };
   return placeLoad(wish, { cluster, nowMs, served: serving > 0 });
@@ -108,6 +117,17 @@ function workerProblem(worker: WorkerView, wish: Wish): string | undefined {
     return `${wish.context} tokens are too many for ${wish.model}: its workers hold ${worker.context} at most.`;
   }
   return undefined;
+}
+
+/**
+ * Where the company of a suspect is least likely to kill the worker, and has least to lose by it: first those where
+ * everybody has told a token, then those with the fewest requests.
+ */
+function quietest<Free extends { worker: WorkerView }>(free: readonly Free[]): Free[] {
+  const untold = Math.min(...free.map(({ worker }) => worker.untold));
+  const proven = free.filter(({ worker }) => worker.untold === untold);
+  const busy = Math.min(...proven.map(({ worker }) => worker.busy));
+  return proven.filter(({ worker }) => worker.busy === busy);
 }
 
 /**

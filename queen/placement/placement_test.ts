@@ -8,6 +8,7 @@ function worker(over: Partial<WorkerView> = {}): WorkerView {
   return {
     ...{ id: "w", node: "n", model: "m", backend: "cpu", device: 0, state: "ready", slots: 4, busy: 0 },
     ...{ blocks: new Set(), memoryMb: 1_000, pinned: false, lastUsedMs: 0, context: 4_096 },
+    ...{ untold: 0, trialUntilMs: 0 },
     ...over,
   };
 }

@@ -16,6 +16,10 @@ export interface WorkerView {
   readonly slots: number;
   /** Of these, those that are taken. */
   readonly busy: number;
+  /** Of these, those whose requests have told nothing yet. */
+  readonly untold: number;
+  /** A suspect is tried there: nothing new goes there until then, in milliseconds on the queen's clock. */
+  readonly trialUntilMs: number;
   /** Tokens of one slot; undefined until it is known. */
   readonly context?: number;
   /** Only embeddings come from it; undefined until it is known. */
@@ -93,6 +97,8 @@ export interface Wish {
   readonly blocks?: readonly number[];
   /** The worker that had the last request of its session. */
   readonly preferred?: string;
+  /** It lost a worker and has told nothing since: it is tried apart from others, see `suspicion.ts`. */
+  readonly suspect?: boolean;
   /** One worker of the model is not enough: another is wanted where there is room, also while one is free. */
   readonly grow?: boolean;
 }

@@ -49,6 +49,7 @@ export const QUEEN_MIGRATIONS: readonly string[] = [
     backends TEXT NOT NULL,
     devices TEXT NOT NULL
   ) STRICT`,
+  "ALTER TABLE tasks ADD COLUMN strikes INTEGER NOT NULL DEFAULT 0",
 ];
 
 const COLUMNS: Readonly<Record<keyof TaskChange, string>> = {
@@ -57,6 +58,7 @@ const COLUMNS: Readonly<Record<keyof TaskChange, string>> = {
   endedMs: "ended_ms",
   tokens: "tokens",
   state: "state",
+  strikes: "strikes",
   outcome: "outcome",
 };
 
@@ -84,9 +86,9 @@ export class SqliteStore implements Store {
     const { id, key, model, priority, status, promptHash, sealed, createdMs, deadlineMs, endedMs } = task;
     return this.#write(() =>
       this.#run(
-        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         ...[id, key, model, priority, status, promptHash, sealed, createdMs, deadlineMs, endedMs],
-        ...[task.tokens, task.state, task.outcome, task.revision],
+        ...[task.tokens, task.state, task.outcome, task.revision, task.strikes],
       )
     );
   }
@@ -239,6 +241,7 @@ function taskOf(row: Row): StoredTask {
     state: row.state as Uint8Array | null,
     outcome: row.outcome as string | null,
     revision: Number(row.revision),
+    strikes: Number(row.strikes),
   };
 }
 

@@ -8,7 +8,7 @@ function task(over: Partial<StoredTask> = {}): StoredTask {
   return {
     ...{ id: "t", key: "owner", model: "m", priority: "interactive", status: "queued", promptHash: "h" },
     ...{ sealed: new Uint8Array([1]), createdMs: 1, deadlineMs: 9, endedMs: null, tokens: 0, state: null },
-    ...{ outcome: null, revision: 0 },
+    ...{ strikes: 0, outcome: null, revision: 0 },
     ...over,
   };
 }

@@ -25,6 +25,8 @@ export interface StoredTask {
   readonly tokens: number;
   /** Where its answer stands, sealed; null as long as nothing was told, and once it has ended. */
   readonly state: Uint8Array | null;
+  /** Workers that it has cost since its last token, see `suspicion.ts`. */
+  readonly strikes: number;
   /** JSON of the figures or of the error, of one that has ended. */
   readonly outcome: string | null;
   /** Counts its changes. */
@@ -33,7 +35,7 @@ export interface StoredTask {
 
 /** What changes of a task. */
 export type TaskChange = Partial<
-  Pick<StoredTask, "status" | "sealed" | "endedMs" | "tokens" | "state" | "outcome">
+  Pick<StoredTask, "status" | "sealed" | "endedMs" | "tokens" | "state" | "strikes" | "outcome">
 >;
 
 /** Some events of a task that came together; they are counted from 1 without gaps. */
