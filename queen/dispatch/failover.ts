@@ -284,7 +284,8 @@ function isBusy({ cause }: Lost): boolean {
 
 /** Whether nobody listened there, so that nothing was sent: `fetch` tells it in words alone. */
 function isRefusedConnection(error: unknown): boolean {
-  return error instanceof TypeError && error.message.includes("client error (Connect)");
+  const cause = error instanceof TypeError ? error.cause : undefined;
+  return cause instanceof Error && cause.message.includes("client error (Connect)");
 }
 
 function refusalIn(bytes: Uint8Array): RbeeError | undefined {
