@@ -34,8 +34,8 @@ export const QUIET_WAIT_MS = 2_000;
 export const ACCEPT_TIMEOUT_MS = 30_000;
 /** Workers that one request is sent to at most, those that turn it away included. */
 export const ATTEMPTS_MAX = 20;
-/** Workers that one request is lost with at most, however much each of them told. */
-export const LOSSES_MAX = 8;
+/** Workers that one request may cost in all, however much each of them told: then it is poisoned. */
+export const LOSSES_MAX = 5;
 /** Workers that a request may cost without a token in between: then it is poisoned. */
 export const POISONED_STRIKES = 2;
 /** How long nobody may join a request that has lost a worker, unless it tells a token before. */

@@ -8,10 +8,10 @@ import { cancelOn } from "../../protocol/cancel_on.ts";
 import { type ErrorCode, ErrorEnvelopeSchema, errorFromBody, RbeeError } from "../../protocol/errors.ts";
 import { MAX_ANSWER_BYTES } from "../../protocol/limits.ts";
 import type { Cluster, ClusterWorker } from "../cluster/cluster.ts";
-import { ACCEPT_TIMEOUT_MS, ATTEMPTS_MAX, DEADLINE_GRACE_MS, LOSSES_MAX } from "../limits.ts";
+import { ACCEPT_TIMEOUT_MS, ATTEMPTS_MAX, DEADLINE_GRACE_MS } from "../limits.ts";
 import type { Offenders } from "./offenders.ts";
 import type { Lease, Scheduler, WaitNews, Wanted } from "./scheduler.ts";
-import { judge } from "./suspicion.ts";
+import { type Charges, judge } from "./suspicion.ts";
 
 /** Refusals of a worker that says nothing about the request: another worker may take it. */
 const TURNED_AWAY: ReadonlySet<string> = new Set<ErrorCode>([
@@ -125,11 +125,11 @@ export class Failover {
     const { wanted } = request;
     using deadline = deadlineIn(wanted.deadlineMs - now() + (request.endsItself ? DEADLINE_GRACE_MS : 0));
     const signal = AbortSignal.any([how.signal, deadline.signal]);
-    let strikes = request.strikes ?? 0;
-    let losses = 0;
+    let charges: Charges = { strikes: request.strikes ?? 0, losses: 0 };
     let lost: Lost | undefined;
-    for (let attempts = 0; attempts < ATTEMPTS_MAX && losses < LOSSES_MAX;) {
-      const lease = await this.#lease(request, { again: lost !== undefined, strikes, signal, how });
+    for (let attempts = 0; attempts < ATTEMPTS_MAX;) {
+      const suspect = charges.strikes > 0;
+      const lease = await this.#lease(request, { again: lost !== undefined, suspect, signal, how });
       const toldBefore = request.told?.() ?? 0;
       let took = 0;
       try {
@@ -148,29 +148,26 @@ export class Failover {
         // Others had taken the slot: that says nothing about the worker or the request.
         if (isBusy(error)) continue;
         attempts++;
-        if (error.how === "lost") losses++;
         const told = (request.told?.() ?? 0) > toldBefore;
         const limit = offenders.limitOf(wanted.key, now());
-        const verdict = judge(strikes, { how: error.how, told }, limit);
+        const { poisoned, ...after } = judge(charges, { how: error.how, told }, limit);
         const fields = {
           job_id: wanted.id,
           correlation_id: request.correlationId,
           key: wanted.key,
           worker_id: lease.worker.id,
           tokens: request.told?.() ?? 0,
-          strikes: verdict.strikes,
+          strikes: after.strikes,
           error: error.cause,
         };
-        if (verdict.poisoned) {
+        if (poisoned) {
           offenders.add(wanted.key, now());
-          log.error("request poisoned: it is not tried again", {
-            ...fields,
-            key_is_noted: offenders.noted(wanted.key, now()),
-          });
-          throw poisoned(request, verdict.strikes);
+          const noted = offenders.noted(wanted.key, now());
+          log.error("request poisoned: it is not tried again", { ...fields, key_noted: noted });
+          throw poisonedError(request, Math.max(after.strikes, after.losses));
         }
-        if (verdict.strikes !== strikes) await how.onStrikes?.(verdict.strikes);
-        strikes = verdict.strikes;
+        if (after.strikes !== charges.strikes) await how.onStrikes?.(after.strikes);
+        charges = after;
         if (request.begun?.()) onMoved?.();
         log.warn("worker lost, its answer goes on elsewhere", fields);
         if (wanted.deadlineMs <= now()) break;
@@ -187,11 +184,10 @@ export class Failover {
 
   async #lease(
     request: FailoverRequest,
-    what: { again: boolean; strikes: number; signal: AbortSignal; how: FailoverListener },
+    what: { again: boolean; suspect: boolean; signal: AbortSignal; how: FailoverListener },
   ): Promise<Pick<Lease, "worker" | "told" | "done">> {
     const { scheduler } = this.#options;
-    const { again, strikes, signal, how } = what;
-    const suspect = strikes > 0;
+    const { again, suspect, signal, how } = what;
     if (request.slotless && !suspect) {
       const worker = scheduler.anyOf(request.wanted.model);
       if (worker !== undefined) return { worker, told: () => {}, done: () => {} };
@@ -296,10 +292,10 @@ function refusalIn(bytes: Uint8Array): RbeeError | undefined {
   }
 }
 
-function poisoned(request: FailoverRequest, workers: number): RbeeError {
+function poisonedError(request: FailoverRequest, workers: number): RbeeError {
   return new RbeeError(
     "REQUEST_POISONED",
-    `${workers === 1 ? "A worker was" : `${workers} workers were`} lost as soon as this request ran there. ` +
+    `${workers === 1 ? "A worker was" : `${workers} workers were`} lost while this request ran there. ` +
       "It is not tried on another one: change it before you send it again.",
     { details: { workers_lost: workers, ...toldIn(request) } },
   );

@@ -16,10 +16,11 @@
  * | the worker was lost | yes | 1 | another worker, apart from others |
  * | | no, and the limit is not reached | one more | another worker, apart from others |
  * | | no, and the limit is reached | one more | poisoned: it is ended |
+ * | it was lost for the {@linkcode LOSSES_MAX}th time in all | either | as above | poisoned: it is ended |
  *
  * A request that always kills at its fifth token is poisoned, too: the first worker told five, the second none.
  */
-import { POISONED_STRIKES } from "../limits.ts";
+import { LOSSES_MAX, POISONED_STRIKES } from "../limits.ts";
 
 /** How a worker failed to bring a request to its end. */
 export interface Ending {
@@ -29,13 +30,23 @@ export interface Ending {
   readonly told: boolean;
 }
 
-/** What follows from an {@linkcode Ending}, see the table above. */
+/** What a request is charged with. */
+export interface Charges {
+  /** Workers lost since its last token; the last one that told something included. */
+  readonly strikes: number;
+  /** Workers lost in all. */
+  readonly losses: number;
+}
+
+/** What follows from an {@linkcode Ending}, see the table above; `limit` is that of strikes. */
 export function judge(
-  strikes: number,
+  before: Charges,
   ending: Ending,
   limit: number = POISONED_STRIKES,
-): { strikes: number; poisoned: boolean } {
-  const before = ending.told ? 0 : strikes;
-  if (ending.how === "left") return { strikes: before, poisoned: false };
-  return { strikes: before + 1, poisoned: !ending.told && before + 1 >= limit };
+): Charges & { poisoned: boolean } {
+  const strikes = ending.told ? 0 : before.strikes;
+  if (ending.how === "left") return { strikes, losses: before.losses, poisoned: false };
+  const after = { strikes: strikes + 1, losses: before.losses + 1 };
+  const poisoned = (!ending.told && after.strikes >= limit) || after.losses >= LOSSES_MAX;
+  return { ...after, poisoned };
 }
