@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import * as fc from "fast-check";
+import { BLOCK_TOKENS } from "../../protocol/prefix_blocks.ts";
 import { explain } from "./explain.ts";
 import { place } from "./placement.ts";
 import type { ClusterView, NodeView, Wish, WorkerView } from "./view.ts";
@@ -56,6 +57,26 @@ Deno.test("of two that know nothing of a prompt the one with more room takes it"
   const workers = [worker({ id: "full", blocks: new Set([1, 2]) }), worker({ id: "empty" })];
   const decision = place(WISH, cluster([node({ workers })]), 0);
   assertEquals(decision.kind === "run" && decision.worker.id, "empty");
+});
+
+Deno.test("a suspect goes where nobody is, or where all have told something, and nobody joins it until its trial ends", () => {
+  const where = (workers: Partial<WorkerView>[], wish: Partial<Wish> = { suspect: true }, nowMs = 0) => {
+    const ids = workers.map((one, i) => worker({ id: `w${i}`, ...one }));
+    const decision = place({ ...WISH, ...wish }, cluster([node({ workers: ids })]), nowMs);
+    return decision.kind === "run" ? decision.worker.id : decision.kind;
+  };
+  const holder = { busy: 1, untold: 1, blocks: new Set([1]) };
+  const held = { blocks: [1], promptTokens: BLOCK_TOKENS + 1 };
+  assertEquals(where([holder, {}], { suspect: true, ...held }), "w1");
+  assertEquals(where([holder, {}], held), "w0");
+  assertEquals(where([{ busy: 1, untold: 1 }, { busy: 3 }]), "w1");
+  assertEquals(where([{ busy: 2 }, { busy: 1 }]), "w1");
+  const tried = { busy: 1, untold: 1, trialUntilMs: 10 };
+  for (const suspect of [true, false]) {
+    assertEquals(where([tried, { busy: 3 }], { suspect }), "w1");
+    assertEquals(where([tried], { suspect }), "wait");
+    assertEquals(where([tried], { suspect }, 10), "w0");
+  }
 });
 
 Deno.test("a model is loaded where it fits: without others leaving, then where its files are", () => {
