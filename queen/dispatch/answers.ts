@@ -78,19 +78,19 @@ export class Answers {
         told: () => progress.told,
         begun: () => progress.begun !== undefined,
       },
-      async (at) => {
-        const toldBefore = progress.told;
-        try {
-          await this.#attempt(job, { at, progress, sink });
-        } catch (error) {
-          if (error instanceof Lost) progress.restart();
-          throw error;
-        } finally {
-          at.took(progress.told - toldBefore + (toldBefore === 0 ? progress.promptTokens : 0));
-        }
-      },
       {
         signal,
+        attempt: async (at) => {
+          const toldBefore = progress.told;
+          try {
+            await this.#attempt(job, { at, progress, sink });
+          } catch (error) {
+            if (error instanceof Lost) progress.restart();
+            throw error;
+          } finally {
+            at.took(progress.told - toldBefore + (toldBefore === 0 ? progress.promptTokens : 0));
+          }
+        },
         onNews: (news) => sink.waiting?.(news),
         onStrikes: (strikes) => sink.struck?.(strikes),
       },

@@ -118,8 +118,7 @@ export class Failover {
    */
   async run<T>(
     request: FailoverRequest,
-    attempt: (at: Attempt) => Promise<T>,
-    how: { signal: AbortSignal } & FailoverListener,
+    how: FailoverListener & { attempt: (at: Attempt) => Promise<T>; signal: AbortSignal },
   ): Promise<T> {
     const { offenders, now, log, onMoved } = this.#options;
     const { wanted } = request;
@@ -133,10 +132,10 @@ export class Failover {
       const toldBefore = request.told?.() ?? 0;
       let took = 0;
       try {
-        return await attempt({
+        return await how.attempt({
           worker: lease.worker,
           signal,
-          call: (path, what) => this.#call(lease.worker, path, { request, run: signal, ...what }),
+          call: (path, what) => this.#call(path, { request, worker: lease.worker, run: signal, ...what }),
           read: (response) => this.#read(response, { worker: lease.worker, run: signal, signal }),
           told: () => lease.told(),
           took: (tokens) => took = tokens,
@@ -198,10 +197,10 @@ export class Failover {
   }
 
   async #call(
-    worker: ClusterWorker,
     path: string,
     what: {
       request: FailoverRequest;
+      worker: ClusterWorker;
       run: AbortSignal;
       body: unknown;
       signal?: AbortSignal;
@@ -209,7 +208,7 @@ export class Failover {
     },
   ): Promise<Response> {
     const { cluster, now } = this.#options;
-    const { request: { wanted, correlationId }, run, body, acceptMs } = what;
+    const { request: { wanted, correlationId }, worker, run, body, acceptMs } = what;
     using late = acceptMs === undefined ? undefined : deadlineIn(acceptMs, notAccepted);
     const signal = AbortSignal.any([run, what.signal ?? run, late?.signal ?? run]);
     let response: Response;

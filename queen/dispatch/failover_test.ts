@@ -71,8 +71,7 @@ class World {
         correlationId: subject.id,
         told: () => subject.told,
       },
-      (at) => this.#live(subject, at),
-      { signal: new AbortController().signal },
+      { attempt: (at) => this.#live(subject, at), signal: new AbortController().signal },
     ).then(() => subject.end = "done", (error) => subject.end = error);
   }
 

@@ -264,17 +264,19 @@ function passOn(parts: QueenParts, what: (typeof PASSED_ON)[number]): Handler {
         slotless: !slot,
         correlationId: context.correlationId,
       },
-      async (at) => {
-        at.took(tokens);
-        const response = await at.call(spec.path, { body: { ...request, model } });
-        const body = await at.read(response);
-        if (response.ok) keys.spent(context.caller, tokens, now());
-        return new Response(body, {
-          status: response.status,
-          headers: { "Content-Type": response.headers.get("Content-Type") ?? "application/json" },
-        });
+      {
+        signal: context.request.signal,
+        attempt: async (at) => {
+          at.took(tokens);
+          const response = await at.call(spec.path, { body: { ...request, model } });
+          const body = await at.read(response);
+          if (response.ok) keys.spent(context.caller, tokens, now());
+          return new Response(body, {
+            status: response.status,
+            headers: { "Content-Type": response.headers.get("Content-Type") ?? "application/json" },
+          });
+        },
       },
-      { signal: context.request.signal },
     );
   };
 }
