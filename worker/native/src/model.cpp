@@ -6,6 +6,7 @@
 #include "errors.h"
 #include "model_check.h"
 #include "native_log.h"
+#include "regex_split.h"
 
 #include <algorithm>
 #include <chrono>
@@ -197,7 +198,11 @@ std::string Model::metadata(const char* key) const {
 
 std::vector<llama_token> Model::tokenize(const std::string& text, bool add_special,
                                          bool parse_special) const {
-  return common_tokenize(vocab(), text, add_special, parse_special);
+  try {
+    return common_tokenize(vocab(), text, add_special, parse_special);
+  } catch (const TextTooHard& error) {
+    throw EngineError("INVALID_REQUEST", error.what());
+  }
 }
 
 std::string Model::detokenize(const std::vector<llama_token>& tokens) const {
