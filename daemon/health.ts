@@ -1,7 +1,7 @@
 /** The health routes that every daemon answers the same way. */
 import { OPEN_HEALTH_ROUTES, type RouteSpec } from "../protocol/routes.ts";
 import { API_VERSION, VERSION } from "../protocol/version.ts";
-import type { HealthResponse } from "../protocol/worker_schemas.ts";
+import type { EngineHeartbeat, HealthResponse } from "../protocol/worker_schemas.ts";
 import type { Route } from "./serve.ts";
 
 /**
@@ -10,13 +10,20 @@ import type { Route } from "./serve.ts";
  */
 export function healthRoutes(
   v1Health: RouteSpec,
-  state: { degraded: () => boolean; notReady: () => string | undefined; onAsked?: () => void },
+  state: {
+    degraded: () => boolean;
+    notReady: () => string | undefined;
+    onAsked?: () => void;
+    /** Told with the key only. */
+    engine?: () => EngineHeartbeat | undefined;
+  },
 ): Route[] {
-  const health = () => {
+  const health = (engine?: EngineHeartbeat) => {
     const body: HealthResponse = {
       status: state.degraded() ? "degraded" : "alive",
       version: VERSION,
       api_version: API_VERSION,
+      engine,
     };
     return Response.json(body);
   };
@@ -27,14 +34,14 @@ export function healthRoutes(
     });
   };
   return [
-    { spec: OPEN_HEALTH_ROUTES.health, handle: health },
-    { spec: OPEN_HEALTH_ROUTES.live, handle: health },
+    { spec: OPEN_HEALTH_ROUTES.health, handle: () => health() },
+    { spec: OPEN_HEALTH_ROUTES.live, handle: () => health() },
     { spec: OPEN_HEALTH_ROUTES.readiness, handle: readiness },
     {
       spec: v1Health,
       handle: () => {
         state.onAsked?.();
-        return health();
+        return health(state.engine?.());
       },
     },
   ];

@@ -2,11 +2,28 @@
 import * as z from "zod";
 import { ErrorBodySchema } from "./errors.ts";
 
+/** Whether the thread that computes still makes steps. */
+export const EngineHeartbeat = z.object({
+  /** Age of the step under way; null while the thread waits for work. */
+  step_ms: z.number().nullable(),
+  /** Since the end of the last step; null before the first. */
+  last_step_ms: z.number().nullable(),
+  /** A step older than that is stuck. It follows from how long such steps take on this machine. */
+  limit_ms: z.number(),
+  /** What ended the thread: nothing is answered any more. */
+  failure: z.string().optional(),
+});
+/** See {@linkcode EngineHeartbeat}. */
+export type EngineHeartbeat = z.infer<typeof EngineHeartbeat>;
+
 /** `GET /v1/health` of every daemon. */
 export const HealthResponse = z.object({
+  /** `degraded`: a worker whose model could not be loaded, or whose engine is stuck or has failed. */
   status: z.enum(["alive", "degraded"]),
   version: z.string(),
   api_version: z.string(),
+  /** Of a worker with a model. */
+  engine: EngineHeartbeat.optional(),
 });
 /** See {@linkcode HealthResponse}. */
 export type HealthResponse = z.infer<typeof HealthResponse>;

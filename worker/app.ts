@@ -106,7 +106,8 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     log: options.log,
     routes: [
       ...healthRoutes(WORKER_ROUTES.v1Health, {
-        degraded: () => worker.status().state === "failed",
+        degraded: () => worker.degraded,
+        engine: () => worker.heartbeat(),
         notReady: () => worker.notReady?.message,
         onAsked: options.onHealthAsked,
       }),

@@ -13,6 +13,7 @@ import {
   type NativeEngine,
   type NativeEvent,
   type NativeFacts,
+  type NativeHeartbeat,
   type NativeLoadOptions,
   type NativeMark,
   type NativeMemory,
@@ -20,7 +21,7 @@ import {
   type NativeTimes,
   type Pooling,
 } from "./native/addon.ts";
-import { type Running, tellEnding, tellTokens } from "./engine_events.ts";
+import { type Running, tellEnding, tellTokens, unbegun } from "./engine_events.ts";
 import { embeddingBatches } from "./embedding_batches.ts";
 import { fromNative, unwrap } from "./native/errors.ts";
 import { type Accepted, toNative, type Work } from "./work.ts";
@@ -80,10 +81,14 @@ export interface GenerationSink {
 
 /** How text becomes ids. */
 export interface TokenizeOptions {
+  /** Ends it soon. */
+  signal: AbortSignal;
   /** With the tokens that the model puts before and behind a text; default true. */
   addSpecial?: boolean;
   /** Special tokens written out become those; default true. */
   parseSpecial?: boolean;
+  /** Most tokens; a text of more is refused early. Default: any number. */
+  limit?: number;
 }
 
 /** A running answer. */
@@ -105,6 +110,7 @@ export class Engine {
   #slots = 0;
   #embedding = 0;
   #nextHandle = 1;
+  #closed = false;
 
   private constructor() {
     const { Engine: Native } = loadAddon();
@@ -190,23 +196,33 @@ export class Engine {
     return this.#native.times();
   }
 
+  /** Whether the thread that computes still makes steps. */
+  heartbeat(): NativeHeartbeat {
+    return this.#native.heartbeat();
+  }
+
   /**
    * A conversation as the model's template renders it.
    *
-   * @throws {RbeeError} `INVALID_REQUEST` for what the template refuses.
+   * @throws {RbeeError} `INVALID_REQUEST` for what the template refuses, `QUEUE_FULL`; the signal's reason when that
+   * aborts.
    */
-  async renderChat(request: NativeChatRequest): Promise<NativeChat> {
-    try {
-      return JSON.parse(await this.#native.renderChat(JSON.stringify(request)));
-    } catch (error) {
-      throw fromNative(error);
-    }
+  async renderChat(request: NativeChatRequest, signal: AbortSignal): Promise<NativeChat> {
+    const asked = JSON.stringify(request);
+    return JSON.parse(await this.#prepare(signal, (handle) => this.#native.renderChat(handle, asked)));
   }
 
-  /** Text to ids. Blocks for as long as the text is long. */
-  tokenize(text: string, options: TokenizeOptions = {}): Int32Array {
-    const { addSpecial = true, parseSpecial = true } = options;
-    return unwrap(() => this.#native.tokenize(text, addSpecial, parseSpecial));
+  /**
+   * Text to ids.
+   *
+   * @throws {RbeeError} `INVALID_REQUEST` for a text beyond its limit, `QUEUE_FULL`; the signal's reason when that aborts.
+   */
+  async tokenize(text: string, options: TokenizeOptions): Promise<Int32Array> {
+    const { addSpecial = true, parseSpecial = true, limit = 0, signal } = options;
+    return await this.#prepare(
+      signal,
+      (handle) => this.#native.tokenize(handle, text, addSpecial, parseSpecial, limit),
+    );
   }
 
   /** The bytes of one token; maybe no whole character. */
@@ -214,9 +230,24 @@ export class Engine {
     return unwrap(() => this.#native.piece(token));
   }
 
-  /** Ids to text, special tokens shown. */
-  detokenize(tokens: Int32Array): string {
-    return unwrap(() => this.#native.detokenize(tokens));
+  /** Ids to text, special tokens shown; the same errors as {@linkcode tokenize}. */
+  async detokenize(tokens: Int32Array, signal: AbortSignal): Promise<string> {
+    return await this.#prepare(signal, (handle) => this.#native.detokenize(handle, tokens));
+  }
+
+  /** Waits for something that the addon does on a thread of its own and ends by its handle. */
+  async #prepare<T>(signal: AbortSignal, start: (handle: number) => Promise<T>): Promise<T> {
+    signal.throwIfAborted();
+    const handle = this.#nextHandle++;
+    const cancel = () => void this.#native.cancel(handle, "canceled");
+    signal.addEventListener("abort", cancel, { once: true });
+    try {
+      return await start(handle);
+    } catch (error) {
+      throw signal.aborted ? signal.reason : fromNative(error);
+    } finally {
+      signal.removeEventListener("abort", cancel);
+    }
   }
 
   /**
@@ -300,8 +331,14 @@ export class Engine {
     });
   }
 
+  /** Whether it was closed. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   /** Cancels everything and lets go of the model. Idempotent. */
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#native.close();
   }
 
@@ -310,7 +347,7 @@ export class Engine {
     let rendered: NativeChat | undefined;
     let accepted: NativeAccepted;
     try {
-      rendered = await this.#render(work);
+      rendered = await this.#render(handle, work);
       const request = toNative(work, rendered);
       running.stops = request.stops;
       const submitted = this.#native.submit(handle, request);
@@ -318,9 +355,15 @@ export class Engine {
       accepted = await submitted;
       running.seed = accepted.seed;
       running.resumed = running.index = accepted.sentTexts.length;
-    } catch (error) {
-      this.#running.delete(handle);
-      throw fromNative(error);
+    } catch (thrown) {
+      const error = fromNative(thrown);
+      if (running.canceled === undefined || error.code !== "REQUEST_CANCELED") {
+        this.#running.delete(handle);
+        throw error;
+      }
+      // It ended while its conversation was rendered, so the addon has no ending to tell.
+      accepted = { promptTokens: 0, maxTokens: 0, seed: 0, sentTexts: [], blocks: new Float64Array() };
+      running.early?.push({ handle, ids: [], texts: [], logprobs: [], ending: unbegun(running.canceled) });
     }
     const settled: Accepted = { ...accepted, rendered };
     running.sink.accepted?.(settled);
@@ -330,10 +373,12 @@ export class Engine {
     return settled;
   }
 
-  async #render(work: Work): Promise<NativeChat | undefined> {
+  async #render(handle: number, work: Work): Promise<NativeChat | undefined> {
+    const render = async (request: NativeChatRequest): Promise<NativeChat> =>
+      JSON.parse(await this.#native.renderChat(handle, JSON.stringify(request)));
     if ("resume" in work) return undefined;
     if (work.chat !== undefined) {
-      const rendered = await this.renderChat(work.chat);
+      const rendered = await render(work.chat);
       if (work.chat.tool_choice !== "required" || rendered.constraint.grammar !== "") return rendered;
       throw new RbeeError(
         "INVALID_REQUEST",
@@ -342,7 +387,7 @@ export class Engine {
     }
     if (work.messages === undefined) return undefined;
     // Here the text is told as it stands, so the template binds nothing.
-    const { prompt } = await this.renderChat({ messages: work.messages });
+    const { prompt } = await render({ messages: work.messages });
     return { prompt, stops: [], constraint: { grammar: "" }, parser: { plain: true } };
   }
 

@@ -34,6 +34,21 @@ export function tellTokens(running: Running, event: NativeEvent): void {
   if (tokens.length > 0) running.sink.tokens(tokens);
 }
 
+/** The ending of what was canceled before the addon knew it. */
+export function unbegun(reason: CancelReason): NativeEnding {
+  return {
+    reason,
+    promptTokens: 0,
+    cachedTokens: 0,
+    generatedTokens: 0,
+    draftTokens: 0,
+    draftAcceptedTokens: 0,
+    durationMs: 0,
+    firstTokenMs: 0,
+    tokensPerSecond: 0,
+  };
+}
+
 /** How it ended. */
 export function tellEnding(running: Running, ending: NativeEnding): void {
   if (ending.error !== undefined) return running.sink.failed(fromNative(ending.error));

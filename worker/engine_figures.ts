@@ -1,5 +1,5 @@
 /** An engine's figures as the worker tells them. */
-import type { WorkerMemory } from "../protocol/worker_schemas.ts";
+import type { EngineHeartbeat, WorkerMemory } from "../protocol/worker_schemas.ts";
 import type { Engine } from "./engine.ts";
 
 const NANOSECONDS_PER_SECOND = 1e9;
@@ -16,6 +16,19 @@ export function memoryOf(engine: Engine | undefined): WorkerMemory {
     kv_mb: mb(native.kvBytes),
     compute_mb: mb(native.computeBytes),
     process_mb: mb(Deno.memoryUsage().rss),
+  };
+}
+
+/** Whether its thread still makes steps; undefined without one. */
+export function heartbeatOf(engine: Engine | undefined): EngineHeartbeat | undefined {
+  if (engine === undefined || engine.closed) return undefined;
+  const { stepMs, lastStepMs, limitMs, failure } = engine.heartbeat();
+  const rounded = (ms: number | null) => ms === null ? null : Math.round(ms);
+  return {
+    step_ms: rounded(stepMs),
+    last_step_ms: rounded(lastStepMs),
+    limit_ms: Math.round(limitMs),
+    failure,
   };
 }
 

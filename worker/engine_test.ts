@@ -8,6 +8,8 @@ import type { Engine } from "./engine.ts";
 const rwkv = sharedModel("tiny-rwkv-7v0-834K-F32.gguf");
 const embedder = sharedModel("glove-6b-100d-bow-40k-Q8_0.gguf");
 
+const signal = new AbortController().signal;
+
 function cosine(a: Float32Array, b: Float32Array): number {
   return a.reduce((sum, value, i) => sum + value * b[i], 0) / (Math.hypot(...a) * Math.hypot(...b));
 }
@@ -49,13 +51,14 @@ Deno.test("tokens come with contiguous indexes, and their texts are the answer's
     assertEquals(tokens.map((token) => token.index), [...tokens.keys()]);
     assertEquals(stats.total_tokens, tokens.length);
     assertEquals(stats.stop_reason, "length");
-    assertEquals(engine.detokenize(Int32Array.from(tokens, (token) => token.id)), text);
+    const ids = Int32Array.from(tokens, (token) => token.id);
+    assertEquals(await engine.detokenize(ids, signal), text);
   }));
 
 Deno.test("a conversation goes through the model's template and ends by itself", () =>
   withEngine(async (engine) => {
     const messages = [{ role: "user" as const, content: "write a short story" }];
-    const { prompt } = await engine.renderChat({ messages });
+    const { prompt } = await engine.renderChat({ messages }, signal);
     assertEquals(prompt, "<|user|>\nwrite a short story<|end|>\n<|assistant|>\n");
     const { stats, text } = await answer(engine, { messages, temperature: 0.5, seed: 1 });
     assertEquals(stats.stop_reason, "eos");
@@ -149,7 +152,7 @@ Deno.test("a prompt of millions of characters is refused without reading all of 
 Deno.test("a prompt longer than the context is refused with both numbers", () =>
   withEngine(async (engine) => {
     const prompt = "a b ".repeat(600);
-    const tokens = engine.tokenize(prompt).length;
+    const { length: tokens } = await engine.tokenize(prompt, { signal });
     const error = await assertRejects(() => answer(engine, { prompt }), RbeeError);
     assertStringIncludes(error.message, `${tokens} tokens`);
     assertStringIncludes(error.message, "512");
@@ -158,7 +161,7 @@ Deno.test("a prompt longer than the context is refused with both numbers", () =>
 Deno.test("without max_tokens an answer takes what the context leaves, at most", () =>
   withEngine(async (engine) => {
     const prompt = "One day " + "the dog ran. ".repeat(90);
-    const left = 512 - engine.tokenize(prompt).length;
+    const left = 512 - (await engine.tokenize(prompt, { signal })).length;
     assert(left > 0 && left < 200, String(left));
     const { stats } = await answer(engine, { prompt, temperature: 0, grammar: `root ::= [a-z]{600}` });
     assertEquals(stats.total_tokens, left);
@@ -262,8 +265,8 @@ Deno.test({
   fn: () =>
     withEngine(async (engine) => {
       const texts = ["cat on the sofa", "kitten on the couch", "the bank raised its interest rates"];
-      const never = new AbortController().signal;
-      const [cat, kitten, bank] = await engine.embed(texts.map((text) => engine.tokenize(text)), never);
+      const ids = await Promise.all(texts.map((text) => engine.tokenize(text, { signal })));
+      const [cat, kitten, bank] = await engine.embed(ids, signal);
       assert(Math.abs(cosine(cat, kitten) - 0.72) < 0.02, `${cosine(cat, kitten)}`);
       assert(cosine(cat, bank) < cosine(cat, kitten), `${cosine(cat, bank)}`);
       const refused = await assertRejects(() => answer(engine, { prompt: "Once" }), RbeeError);
@@ -276,18 +279,18 @@ Deno.test({
   ignore: embedder === undefined,
   fn: () =>
     withEngine(async (engine) => {
-      const never = new AbortController().signal;
-      const texts = Array.from({ length: 150 }, (_, i) =>
-        engine.tokenize("the cat sat on the sofa ".repeat(1 + i % 9)));
-      const together = await engine.embed(texts, never);
+      const texts = await Promise.all(Array.from(
+        { length: 150 },
+        (_, i) => engine.tokenize("the cat sat on the sofa ".repeat(1 + i % 9), { signal }),
+      ));
+      const together = await engine.embed(texts, signal);
       assertEquals(together.length, texts.length);
       for (const i of [0, 63, 64, 149]) {
-        const [alone] = await engine.embed([texts[i]], never);
+        const [alone] = await engine.embed([texts[i]], signal);
         assert(cosine(together[i], alone) > 1 - 1e-5, `text ${i}: ${cosine(together[i], alone)}`);
       }
-      const long = engine.tokenize("cat ".repeat(600));
-      const error = await assertRejects(() =>
-        engine.embed([texts[0], long], never), RbeeError);
+      const long = await engine.tokenize("cat ".repeat(600), { signal });
+      const error = await assertRejects(() => engine.embed([texts[0], long], signal), RbeeError);
       assertStringIncludes(error.message, "Input 2 has 602 tokens, too large for the context of 512.");
       const gone = new AbortController();
       gone.abort(new Error("gone"));

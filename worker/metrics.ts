@@ -1,13 +1,19 @@
 /** The worker's metrics; `docs/metrics.md` lists them. */
 import { Histogram, metricsResponse, Tally } from "../daemon/metrics.ts";
 import type { ErrorCode, RbeeError } from "../protocol/errors.ts";
-import type { InferenceStats, StopReason, WorkerMemory } from "../protocol/worker_schemas.ts";
+import type {
+  EngineHeartbeat,
+  InferenceStats,
+  StopReason,
+  WorkerMemory,
+} from "../protocol/worker_schemas.ts";
 
 /** What is read at the time of asking. */
 export interface MetricsState {
   slots(): { total: number; busy: number };
   times(): { step: number; sampling: number; handover: number };
   memory(): WorkerMemory;
+  heartbeat(): EngineHeartbeat | undefined;
 }
 
 const FIRST_TOKEN_BOUNDS_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
@@ -65,6 +71,7 @@ export class WorkerMetrics {
   /** `GET /metrics`. */
   response(state: MetricsState): Promise<Response> {
     const { total, busy } = state.slots();
+    const beat = state.heartbeat();
     return metricsResponse([
       {
         name: "rbee_worker_requests_total",
@@ -133,6 +140,18 @@ export class WorkerMetrics {
         help: "Time of the engine thread by what it did: computing steps, sampling, handing over text.",
         label: "doing",
         values: Object.entries(state.times()),
+      },
+      {
+        name: "rbee_worker_engine_step_age_seconds",
+        type: "gauge",
+        help: "Age of the engine's step under way; 0 while it waits for work.",
+        value: (beat?.step_ms ?? 0) / MS_PER_SECOND,
+      },
+      {
+        name: "rbee_worker_engine_last_step_age_seconds",
+        type: "gauge",
+        help: "Time since the engine's last step ended; 0 before the first.",
+        value: (beat?.last_step_ms ?? 0) / MS_PER_SECOND,
       },
       {
         name: "rbee_worker_slots",

@@ -10,7 +10,7 @@ export type Work =
   & (
     | Pick<InferenceRequest, "prompt" | "messages" | "max_tokens"> & {
       /** Ids of the prompt. */
-      tokens?: readonly number[];
+      tokens?: Int32Array;
       /** A conversation whose template may bind the answer. */
       chat?: NativeChatRequest;
       /** Told where it stands, so that it can be gone on with elsewhere. */
@@ -55,7 +55,7 @@ function sequenceOf({ seed, generated, held, draws }: BegunAnswer): NativeSequen
 export function toNative(work: Work, rendered?: NativeChat): NativeRequest {
   const source = "resume" in work ? { resume: work.resume } : {
     prompt: rendered?.prompt ?? work.prompt,
-    promptTokens: work.tokens && new Int32Array(work.tokens),
+    promptTokens: work.tokens,
     maxTokens: work.max_tokens,
     resume: work.begun && sequenceOf(work.begun),
   };

@@ -14,6 +14,7 @@ import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import { newCorrelationId } from "../protocol/correlation.ts";
 import type { ExportRequest, GenerationOptions } from "../protocol/worker_requests.ts";
 import type {
+  EngineHeartbeat,
   LoadingEvent,
   ReadyResponse,
   SelfTestResponse,
@@ -21,7 +22,7 @@ import type {
 } from "../protocol/worker_schemas.ts";
 import { WORKER_ROUTES } from "../protocol/routes.ts";
 import type { Engine, Generation, GenerationSink } from "./engine.ts";
-import { memoryOf, timesOf } from "./engine_figures.ts";
+import { heartbeatOf, memoryOf, timesOf } from "./engine_figures.ts";
 import { decodeAnswer, encodeAnswer, generationOptions } from "./exported_answer.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
 import type { WorkerMetrics } from "./metrics.ts";
@@ -169,6 +170,18 @@ export class Worker {
         };
       }
     }
+  }
+
+  /** Whether the thread that computes still makes steps; undefined without a model. */
+  heartbeat(): EngineHeartbeat | undefined {
+    return heartbeatOf(this.#state.name === "draining" ? this.#state.engine : this.#loaded);
+  }
+
+  /** It cannot answer and will not recover: the model could not be loaded, or the engine is stuck or has failed. */
+  get degraded(): boolean {
+    const beat = this.heartbeat();
+    return this.#state.name === "failed" || beat?.failure !== undefined ||
+      (beat !== undefined && (beat.step_ms ?? 0) > beat.limit_ms);
   }
 
   /** In MB of 1,000,000 bytes. */

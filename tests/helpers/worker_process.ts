@@ -17,16 +17,21 @@ export interface WorkerProcess extends Daemon {
  * @throws {Error} with its output, when it does not become ready.
  */
 export async function startWorker(
-  options: { model?: string; modelRef?: string; args?: readonly string[] } = {},
+  options: {
+    model?: string;
+    modelRef?: string;
+    args?: readonly string[];
+    env?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<WorkerProcess> {
-  const { model = STORIES, modelRef = "builtin:stories", args = [] } = options;
+  const { model = STORIES, modelRef = "builtin:stories", args = [], env = {} } = options;
   const key = crypto.randomUUID();
   const home = await Deno.makeTempDir({ prefix: "rbee-worker-" });
   const daemon = startDaemon({
     main: "worker/main.ts",
     permissions: "worker",
     args: ["--model", model, "--model-ref", modelRef, "--port", "0", ...args],
-    env: { RBEE_HOME: home, RBEE_WORKER_API_KEY: key },
+    env: { RBEE_HOME: home, RBEE_WORKER_API_KEY: key, ...env },
   });
   try {
     const { url } = await daemon.logged("listening", ({ message }) => message === "listening");

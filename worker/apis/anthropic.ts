@@ -23,9 +23,10 @@ export function messages(worker: Worker): AnswerHandler {
     const request = await context.body(MessagesRequest);
     const { id } = originOf(context, "msg_");
     const { max_tokens, temperature, top_p, top_k, stop_sequences } = request;
-    const works = chatWorks(
+    const works = await chatWorks(
       { ...conversationOf(request), max_tokens, temperature, top_p, top_k, stop: stop_sequences },
       engine,
+      context.request.signal,
     );
     const what = { worker, context, asked: { works, requestId: id } };
     const head = { id, type: "message", role: "assistant", model: worker.modelRef };
@@ -53,10 +54,11 @@ export function messages(worker: Worker): AnswerHandler {
 
 /** Counts a conversation's tokens as the model's template renders it. */
 export function countTokens(worker: Worker): Handler {
-  return async ({ body }) => {
+  return async ({ body, request: { signal } }) => {
     const { engine } = worker;
-    const { prompt } = await engine.renderChat(chatRequestOf(conversationOf(await body(CountTokensRequest))));
-    return Response.json({ input_tokens: engine.tokenize(prompt).length });
+    const conversation = conversationOf(await body(CountTokensRequest));
+    const { prompt } = await engine.renderChat(chatRequestOf(conversation), signal);
+    return Response.json({ input_tokens: (await engine.tokenize(prompt, { signal })).length });
   };
 }
 

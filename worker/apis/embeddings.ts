@@ -4,7 +4,7 @@ import { RbeeError } from "../../protocol/errors.ts";
 import { EmbeddingsRequest, RerankRequest } from "../../protocol/openai_schemas.ts";
 import type { Engine } from "../engine.ts";
 import type { Worker } from "../worker.ts";
-import { idsOf, type Prompt, promptsOf } from "./prompts.ts";
+import { idsOf, inOrder, type Prompt, promptsOf } from "./prompts.ts";
 
 /** The norm that embeddings have unless a request names another: length 1. */
 const EUCLIDEAN = 2;
@@ -64,8 +64,9 @@ export function rerank(worker: Worker): Handler {
   return async (context) => {
     const { engine } = worker;
     const { query, documents, top_n } = await context.body(RerankRequest);
-    const pairs = documents.map((document) => tokenizePair(engine, { query, document }));
-    const scores = await worker.embed(pairs, context.request.signal);
+    const { signal } = context.request;
+    const pairs = await inOrder(documents, (document) => tokenizePair(engine, { query, document }, signal));
+    const scores = await worker.embed(pairs, signal);
     const results = scores.map(([score], index) => ({ index, relevance_score: score }))
       .sort((a, b) => b.relevance_score - a.relevance_score)
       .slice(0, top_n ?? documents.length);
@@ -79,7 +80,12 @@ export function rerank(worker: Worker): Handler {
   };
 }
 
-function tokenizePair(engine: Engine, pair: { query: string; document: string }): Int32Array {
+async function tokenizePair(
+  engine: Engine,
+  pair: { query: string; document: string },
+  signal: AbortSignal,
+): Promise<Int32Array> {
+  const limit = engine.facts.context;
   const format = engine.pairFormat;
   if (format === undefined) {
     throw new RbeeError(
@@ -93,14 +99,15 @@ function tokenizePair(engine: Engine, pair: { query: string; document: string })
       /\{(query|document)\}/g,
       (_, name) => name === "query" ? query : document,
     );
-    return engine.tokenize(text, { addSpecial: false });
+    return await engine.tokenize(text, { addSpecial: false, limit, signal });
   }
-  const plain = (text: string) => engine.tokenize(text, { addSpecial: false, parseSpecial: false });
+  const plain = (text: string) =>
+    engine.tokenize(text, { addSpecial: false, parseSpecial: false, limit, signal });
   return Int32Array.from([
     ...format.before,
-    ...plain(query),
+    ...await plain(query),
     ...format.between,
-    ...plain(document),
+    ...await plain(document),
     ...format.after,
   ]);
 }
@@ -111,7 +118,7 @@ export async function embedTexts(
   what: { texts: readonly Prompt[]; signal: AbortSignal; norm?: number; dimensions?: number },
 ): Promise<{ vectors: Float32Array[]; tokens: number }> {
   const { engine } = worker;
-  const ids = what.texts.map((text) => idsForEmbedding(text, engine));
+  const ids = await inOrder(what.texts, (text) => idsForEmbedding(text, engine, what.signal));
   const raw = await worker.embed(ids, what.signal);
   const width = raw[0].length;
   const { norm = EUCLIDEAN, dimensions = width } = what;
@@ -127,8 +134,8 @@ export async function embedTexts(
   };
 }
 
-function idsForEmbedding(text: Prompt, engine: Engine): Int32Array {
-  const ids = Int32Array.from(idsOf(text, engine));
+async function idsForEmbedding(text: Prompt, engine: Engine, signal: AbortSignal): Promise<Int32Array> {
+  const ids = await idsOf(text, engine, signal);
   if (ids.length > 0) return ids;
   throw new RbeeError("INVALID_REQUEST", "The input is empty: this model puts no tokens around a text.");
 }

@@ -38,9 +38,10 @@ export function ollamaChat(worker: Worker): Handler {
       },
     });
     if (request.messages.length === 0) return loaded(worker, tell);
-    const works = chatWorks(
+    const works = await chatWorks(
       { ...asChat(request), messages: request.messages.map(messageOf), tools: request.tools },
       engine,
+      context.request.signal,
     );
     return await answered({ worker, context, works }, { stream: request.stream ?? true, tell });
   };
@@ -57,19 +58,25 @@ export function ollamaGenerate(worker: Worker): Handler {
     });
     if (request.prompt === "") return loaded(worker, tell);
     const system = request.system ? [{ role: "system", content: request.system }] : [];
-    const works = request.raw ? [rawWork(request, engine)] : chatWorks(
+    const { signal } = context.request;
+    const works = request.raw ? [await rawWork(request, engine, signal)] : await chatWorks(
       { ...asChat(request), messages: [...system, { role: "user", content: request.prompt }] },
       engine,
+      signal,
     );
     return await answered({ worker, context, works }, { stream: request.stream ?? true, tell });
   };
 }
 
-function rawWork(request: OllamaGenerateRequest, engine: Engine): Work {
+async function rawWork(
+  request: OllamaGenerateRequest,
+  engine: Engine,
+  signal: AbortSignal,
+): Promise<Work> {
   const { response_format: _, ...sampling } = asChat(request);
   const json_schema = schemaOf(request.format);
   return {
-    ...generationOptionsOf({ ...sampling, json_schema }, engine),
+    ...await generationOptionsOf({ ...sampling, json_schema }, engine, signal),
     prompt: request.prompt,
     max_tokens: maxTokensOf(sampling.max_tokens, engine),
   };

@@ -4,6 +4,7 @@ import { OllamaEmbedRequest, OllamaShowRequest } from "../../protocol/ollama_sch
 import { VERSION } from "../../protocol/version.ts";
 import type { Worker } from "../worker.ts";
 import { embedTexts } from "./embeddings.ts";
+import { inOrder } from "./prompts.ts";
 
 /** Its clients compare with versions of Ollama; this says whose it is. */
 export function ollamaVersion(): Response {
@@ -58,14 +59,15 @@ export function ollamaEmbed(worker: Worker): Handler {
     const { engine } = worker;
     const startedMs = performance.now();
     const limit = engine.facts.context;
-    const texts = [input].flat().map((text) => {
+    const { signal } = request;
+    const texts = await inOrder([input].flat(), async (text) => {
       if (!truncate) return text;
-      const ids = [...engine.tokenize(text)];
-      return ids.length > limit ? ids.slice(0, limit) : text;
+      const ids = await engine.tokenize(text, { signal });
+      return ids.length > limit ? [...ids.subarray(0, limit)] : text;
     });
     const { vectors, tokens } = await embedTexts(worker, {
       texts,
-      signal: request.signal,
+      signal,
       dimensions: dimensions ?? undefined,
     });
     return Response.json({

@@ -26,7 +26,7 @@ export function chatCompletions(worker: Worker): AnswerHandler {
     const request = await context.body(ChatCompletionRequest);
     const origin = originOf(context, "chatcmpl-");
     const requestId = origin.id;
-    const works = chatWorks(request, engine);
+    const works = await chatWorks(request, engine, context.request.signal);
     const what = { worker, context, asked: { works, requestId } };
     const head = headOf(worker, origin);
     if (request.stream) {
@@ -46,9 +46,13 @@ export function chatCompletions(worker: Worker): AnswerHandler {
 }
 
 /** What the engine is asked for a chat request, once for each choice. */
-export function chatWorks(request: ChatCompletionRequest, engine: Engine): Work[] {
+export async function chatWorks(
+  request: ChatCompletionRequest,
+  engine: Engine,
+  signal: AbortSignal,
+): Promise<Work[]> {
   const options = {
-    ...generationOptionsOf({ ...request, json_schema: schemaOf(request) }, engine),
+    ...await generationOptionsOf({ ...request, json_schema: schemaOf(request) }, engine, signal),
     logprobs: request.logprobs ? request.top_logprobs ?? 0 : undefined,
   };
   const chat = chatRequestOf(request);

@@ -15,7 +15,7 @@ import {
   timingsOf,
   usageOf,
 } from "./openai_parts.ts";
-import { echoOf, idsOf, promptsOf } from "./prompts.ts";
+import { echoOf, idsOf, inOrder, promptsOf } from "./prompts.ts";
 import type { AnswerHandler } from "./relay.ts";
 import { generationOptionsOf, maxTokensOf, nthChoice } from "./sampling.ts";
 
@@ -30,10 +30,12 @@ export function completions(worker: Worker): AnswerHandler {
     const { id: requestId, createdUnix } = originOf(context, "cmpl-");
     const prompts = promptsOf(request.prompt);
     requireAnswersWithinLimit({ prompts: prompts.length, n: request.n });
-    const echoes = request.echo ? prompts.map((prompt) => echoOf(prompt, engine)) : [];
+    const { signal } = context.request;
+    const echoes = request.echo ? await inOrder(prompts, (prompt) => echoOf(prompt, engine, signal)) : [];
     const perPrompt = request.n ?? 1;
     const echo = (choice: number) => echoes[Math.floor(choice / perPrompt)] ?? "";
-    const what = { worker, context, asked: { works: worksOf(request, engine), requestId } };
+    const works = await worksOf(request, engine, signal);
+    const what = { worker, context, asked: { works, requestId } };
     const head = {
       id: requestId,
       object: "text_completion",
@@ -91,14 +93,18 @@ export function completions(worker: Worker): AnswerHandler {
   };
 }
 
-function worksOf(request: CompletionRequest, engine: Engine): Work[] {
-  const options = { ...generationOptionsOf(request, engine), logprobs: request.logprobs ?? undefined };
+async function worksOf(request: CompletionRequest, engine: Engine, signal: AbortSignal): Promise<Work[]> {
+  const options = {
+    ...await generationOptionsOf(request, engine, signal),
+    logprobs: request.logprobs ?? undefined,
+  };
   const max_tokens = maxTokensOf(request.max_tokens ?? DEFAULT_TOKENS, engine);
-  return promptsOf(request.prompt).flatMap((prompt) => {
-    const asked = typeof prompt === "string" ? { prompt } : { tokens: idsOf(prompt, engine) };
-    return Array.from(
-      { length: request.n ?? 1 },
-      (_, i) => ({ ...nthChoice(options, i), ...asked, max_tokens }),
-    );
-  });
+  const asked = await inOrder(
+    promptsOf(request.prompt),
+    async (prompt) =>
+      typeof prompt === "string" ? { prompt } : { tokens: await idsOf(prompt, engine, signal) },
+  );
+  return asked.flatMap((prompt) =>
+    Array.from({ length: request.n ?? 1 }, (_, i) => ({ ...nthChoice(options, i), ...prompt, max_tokens }))
+  );
 }

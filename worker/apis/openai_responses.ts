@@ -18,7 +18,7 @@ export function responses(worker: Worker): AnswerHandler {
     const { engine } = worker;
     const request = await context.body(ResponsesRequest);
     const { id, createdUnix } = originOf(context, "resp_");
-    const works = chatWorks(asChat(request), engine);
+    const works = await chatWorks(asChat(request), engine, context.request.signal);
     const what = { worker, context, asked: { works, requestId: id } };
     const head = { id, created_at: createdUnix, model: worker.modelRef };
     if (request.stream) {

@@ -4,12 +4,17 @@ import { RbeeError } from "../../protocol/errors.ts";
 import type { LogitBias, OpenAiSampling } from "../../protocol/openai_schemas.ts";
 import { GenerationOptions, MAX_SEED } from "../../protocol/worker_requests.ts";
 import type { Engine } from "../engine.ts";
+import { inOrder } from "./prompts.ts";
 
 /** A bias that no token survives. */
 const NEVER = -1000;
 
 /** The options of one request; what it does not say is as in `/v1/inference`. */
-export function generationOptionsOf(request: OpenAiSampling, engine: Engine): GenerationOptions {
+export async function generationOptionsOf(
+  request: OpenAiSampling,
+  engine: Engine,
+  signal: AbortSignal,
+): Promise<GenerationOptions> {
   const { json_schema, grammar, logit_bias } = request;
   if (json_schema && grammar) throw new RbeeError("INVALID_REQUEST", "Give either grammar or json_schema.");
   return GenerationOptions.parse({
@@ -24,7 +29,7 @@ export function generationOptionsOf(request: OpenAiSampling, engine: Engine): Ge
     stop: [request.stop ?? []].flat().filter((text) => text !== ""),
     json_schema: json_schema ?? undefined,
     grammar: grammar || undefined,
-    logit_bias: logit_bias ? biases(logit_bias, engine) : undefined,
+    logit_bias: logit_bias ? await biases(logit_bias, engine, signal) : undefined,
   });
 }
 
@@ -46,17 +51,27 @@ export function maxTokensOf(asked: number | null | undefined, engine: Engine): n
   throw new RbeeError("INVALID_REQUEST", `At least one token must be asked for, not ${asked}.`);
 }
 
-function biases(asked: z.infer<typeof LogitBias>, engine: Engine): GenerationOptions["logit_bias"] {
+async function biases(
+  asked: z.infer<typeof LogitBias>,
+  engine: Engine,
+  signal: AbortSignal,
+): Promise<GenerationOptions["logit_bias"]> {
   const pairs = Array.isArray(asked) ? asked : Object.entries(asked);
-  return pairs.flatMap(([what, amount]) => {
+  const biases = await inOrder(pairs, async ([what, amount]) => {
     const bias = amount === false ? NEVER : Math.max(NEVER, Math.min(-NEVER, amount));
-    return tokensNamed(what, engine).map((token) => ({ token, bias }));
+    return Array.from(await tokensNamed(what, engine, signal), (token) => ({ token, bias }));
   });
+  return biases.flat();
 }
 
-function tokensNamed(what: string | number, engine: Engine): number[] {
+async function tokensNamed(
+  what: string | number,
+  engine: Engine,
+  signal: AbortSignal,
+): Promise<Iterable<number>> {
   if (typeof what === "string" && !/^\d+$/.test(what)) {
-    return [...engine.tokenize(what, { addSpecial: false, parseSpecial: false })];
+    const limit = engine.facts.context;
+    return await engine.tokenize(what, { addSpecial: false, parseSpecial: false, limit, signal });
   }
   const token = Number(what);
   const { vocabulary } = engine.facts;

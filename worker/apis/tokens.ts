@@ -2,33 +2,60 @@
 import type { Handler } from "../../daemon/serve.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { ChatCompletionRequest, DetokenizeRequest, TokenizeRequest } from "../../protocol/openai_schemas.ts";
+import type { Engine } from "../engine.ts";
 import type { Worker } from "../worker.ts";
 import { chatRequestOf } from "./conversation.ts";
 
+/** Ids that are written at once: other requests are served between two such parts. */
+const IDS_PER_PART = 4096;
+
 /** Text to ids; with pieces, each with its text, or its bytes where that is no text by itself. */
 export function tokenize(worker: Worker): Handler {
-  return async ({ body }) => {
+  return async ({ body, request: { signal } }) => {
     const { content, add_special, parse_special, with_pieces } = await body(TokenizeRequest);
     const { engine } = worker;
-    const ids = [...engine.tokenize(content, { addSpecial: add_special, parseSpecial: parse_special })];
-    if (!with_pieces) return Response.json({ tokens: ids });
-    return Response.json({
-      tokens: ids.map((id) => ({ id, piece: pieceOf(engine.piece(id)) })),
+    const ids = await engine.tokenize(content, {
+      addSpecial: add_special,
+      parseSpecial: parse_special,
+      signal,
     });
+    return tokensResponse(ids, with_pieces ? (id) => pieceOf(id, engine) : (id) => id);
   };
 }
 
-function pieceOf(bytes: Uint8Array): string | number[] {
+/** `{"tokens": [...]}`, written as it is read. */
+function tokensResponse(ids: Int32Array, itemOf: (id: number) => unknown): Response {
+  const encoder = new TextEncoder();
+  let told = 0;
+  const body = new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(encoder.encode('{"tokens":[')),
+    pull(controller) {
+      const part = ids.subarray(told, told + IDS_PER_PART);
+      const items = Array.from(part, (id) => JSON.stringify(itemOf(id)));
+      const separator = told === 0 || part.length === 0 ? "" : ",";
+      told += part.length;
+      const end = told === ids.length;
+      controller.enqueue(encoder.encode(`${separator}${items.join(",")}${end ? "]}" : ""}`));
+      if (end) controller.close();
+    },
+  });
+  return new Response(body, { headers: { "Content-Type": "application/json" } });
+}
+
+function pieceOf(id: number, engine: Engine): { id: number; piece: string | number[] } {
+  const bytes = engine.piece(id);
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return { id, piece: WHOLE_TEXT.decode(bytes) };
   } catch {
-    return [...bytes];
+    return { id, piece: [...bytes] };
   }
 }
 
+const WHOLE_TEXT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** Ids to text, special tokens shown. */
 export function detokenize(worker: Worker): Handler {
-  return async ({ body }) => {
+  return async ({ body, request: { signal } }) => {
     const { tokens } = await body(DetokenizeRequest);
     const { engine } = worker;
     const { vocabulary } = engine.facts;
@@ -39,15 +66,15 @@ export function detokenize(worker: Worker): Handler {
         `Token id ${unknown} is not one of the vocabulary's ${vocabulary}.`,
       );
     }
-    return Response.json({ content: engine.detokenize(Int32Array.from(tokens)) });
+    return Response.json({ content: await engine.detokenize(Int32Array.from(tokens), signal) });
   };
 }
 
 /** A conversation as the model's template renders it. */
 export function applyTemplate(worker: Worker): Handler {
-  return async ({ body }) => {
+  return async ({ body, request: { signal } }) => {
     const request = await body(ChatCompletionRequest);
-    const { prompt } = await worker.engine.renderChat(chatRequestOf(request));
+    const { prompt } = await worker.engine.renderChat(chatRequestOf(request), signal);
     return Response.json({ prompt });
   };
 }

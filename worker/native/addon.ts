@@ -182,6 +182,18 @@ export interface NativeTimes {
   handoverNs: number;
 }
 
+/** Whether the engine's thread still makes steps. */
+export interface NativeHeartbeat {
+  /** Age of the step under way; null while it waits for work. */
+  stepMs: number | null;
+  /** Since the end of the last step; null before the first. */
+  lastStepMs: number | null;
+  /** A step older than that is stuck: a generous multiple of what such steps take on this machine. */
+  limitMs: number;
+  /** What ended the thread before its time. */
+  failure?: string;
+}
+
 /** What was settled about a request when it was taken. */
 export interface NativeAccepted {
   promptTokens: number;
@@ -259,9 +271,12 @@ export interface NativeEngine {
   load(options: NativeLoadOptions, onProgress: (progress: NativeProgress) => void): Promise<NativeFacts>;
   /** Ends a load that is under way. */
   cancelLoad(): void;
-  /** Tokenises and queues. Tokens and exactly one ending follow as events if and only if it resolves. */
+  /**
+   * Tokenises and queues. Tokens and exactly one ending follow as events if and only if it resolves. Rejects with
+   * `QUEUE_FULL` when too much waits to be prepared, as the other methods that take a handle do.
+   */
   submit(handle: number, request: NativeRequest): Promise<NativeAccepted>;
-  /** Ends a request; false when it is not known. */
+  /** Ends what goes by this handle, a request or another promise; false when it is not known. */
   cancel(handle: number, reason: "canceled" | "deadline"): boolean;
   /** What another engine needs to go on; undefined when it is not running. With `stop` it ends here. */
   exportSequence(handle: number, withKv: boolean, stop: boolean): Promise<NativeSequence | undefined>;
@@ -269,14 +284,22 @@ export interface NativeEngine {
   heldBlocks(): Promise<Float64Array>;
   /** Since the load. */
   times(): NativeTimes;
-  /** Blocks for as long as the text is long. */
-  tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Int32Array;
+  /** Never blocks for long, and may be asked at any time. */
+  heartbeat(): NativeHeartbeat;
+  /** Rejects with `INVALID_REQUEST` for more than `limit` tokens, unless that is 0. */
+  tokenize(
+    handle: number,
+    text: string,
+    addSpecial: boolean,
+    parseSpecial: boolean,
+    limit: number,
+  ): Promise<Int32Array>;
   /** The bytes of one token, maybe no whole character. */
   piece(token: number): Uint8Array;
   /** Special tokens included. */
-  detokenize(tokens: Int32Array): string;
+  detokenize(handle: number, tokens: Int32Array): Promise<string>;
   /** A {@linkcode NativeChatRequest} to a {@linkcode NativeChat}, both JSON text. */
-  renderChat(request: string): Promise<string>;
+  renderChat(handle: number, request: string): Promise<string>;
   /** One embedding a text, each not longer than the context and all together neither. Others wait meanwhile. */
   embed(texts: Int32Array[]): Promise<Float32Array[]>;
   /** What llama.cpp allocated. */

@@ -2,11 +2,11 @@ import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 
 /** Those that need nothing of llama.cpp. */
-const PARTS = ["text_stream", "step_plan", "governor", "process_memory", "printable"];
+const PARTS = ["text_stream", "step_plan", "governor", "process_memory", "printable", "step_clock"];
 
 const folder = fromFileUrl(new URL(".", import.meta.url));
 
-Deno.test("text streams, step plans, the governor of guesses, the look at memory and printable text hold under the sanitizers", async () => {
+Deno.test("the engine's pure parts hold under the sanitizers", async () => {
   const temp = await Deno.makeTempDir();
   try {
     const program = join(temp, "pure_parts_test");

@@ -1,9 +1,10 @@
-// The N-API side: one class, `Engine`, and `devices()`. Everything that can take long runs on a pool thread
+// The N-API side: one class, `Engine`, and `devices()`. Everything that can take long runs on another thread
 // and answers with a promise; events come through one thread-safe function. Declared in
 // worker/native/addon.ts.
 #include "addon_chat.h"
 #include "addon_convert.h"
 #include "addon_sequence.h"
+#include "addon_text.h"
 #include "addon_work.h"
 #include "devices.h"
 #include "native_log.h"
@@ -25,15 +26,24 @@ void deliver(Napi::Env env, Napi::Function callback, State* state, void* /*data*
   if (env == nullptr || engine == nullptr) {
     return;
   }
-  const std::vector<Event> events = engine->take_events();
-  Napi::Array batch = Napi::Array::New(env, events.size());
-  for (uint32_t i = 0; i < events.size(); i++) {
-    batch.Set(i, to_js(env, events[i]));
-  }
-  callback.Call({batch});
+  guarded(env, [&] {
+    const std::vector<Event> events = engine->take_events();
+    Napi::Array batch = Napi::Array::New(env, events.size());
+    for (uint32_t i = 0; i < events.size(); i++) {
+      batch.Set(i, to_js(env, events[i]));
+    }
+    callback.Call({batch});
+  });
+}
+
+// Settles the promise of what was prepared.
+void deliver_prepared(Napi::Env env, Napi::Function /*callback*/, State* /*state*/, PreparedWork* prepared) {
+  const std::unique_ptr<PreparedWork> work(prepared);
+  if (env != nullptr) guarded(env, [&] { work->settle(); });
 }
 
 using EventFunction = Napi::TypedThreadSafeFunction<State, void, deliver>;
+using PreparedFunction = Napi::TypedThreadSafeFunction<State, PreparedWork, deliver_prepared>;
 
 class LoadWork : public PromiseWork {
  public:
@@ -93,31 +103,55 @@ class LoadWork : public PromiseWork {
   EmbedderOptions embedder_options_;
 };
 
-class SubmitWork : public PromiseWork {
+size_t input_bytes(const RequestOptions& options) {
+  size_t bytes = options.prompt.size() + options.prompt_tokens.size() * sizeof(llama_token) +
+                 options.grammar.size() + options.json_schema.size() + options.constraint.size() +
+                 options.logit_bias.size() * sizeof(llama_logit_bias);
+  for (const std::string& stop : options.stops)
+    bytes += stop.size();
+  if (options.resume) {
+    bytes += options.resume->kv.size() +
+             (options.resume->prompt.size() + options.resume->generated.size()) * sizeof(llama_token);
+  }
+  return bytes;
+}
+
+// Whether a request is prepared in some microseconds: nothing to render, to parse or to read at length.
+bool is_quick(const RequestOptions& options) {
+  constexpr size_t quick_bytes = 1024;
+  return !options.resume && options.grammar.empty() && options.json_schema.empty() &&
+         options.constraint.empty() && input_bytes(options) <= quick_bytes;
+}
+
+class SubmitWork : public PreparedWork {
  public:
   SubmitWork(Napi::Env env, StatePtr state, Handle handle, RequestOptions options)
-      : PromiseWork(env), state_(std::move(state)), handle_(handle), options_(std::move(options)),
-        cancel_(state_->ready.load()->announce(handle)) {}
+      : PreparedWork(env, handle, input_bytes(options), state->ready.load()->announce(handle)),
+        state_(std::move(state)), options_(std::move(options)) {}
+
+  ~SubmitWork() override {
+    if (!submitted_) engine().withdraw(handle);
+  }
 
  protected:
-  void work() override {
-    Engine& engine = *state_->ready;
-    try {
-      auto request = prepare_request(engine.model(), engine.limits(), handle_, cancel_, std::move(options_));
-      prompt_tokens_ = static_cast<int>(request->prompt_tokens);
-      max_tokens_ = request->max_tokens;
-      seed_ = request->seed;
-      texts_before_ = request->texts_before;
-      if (request->marked) {
-        blocks_ =
-            prefix_blocks({request->prompt.begin(),
-                           request->prompt.begin() + static_cast<std::ptrdiff_t>(request->prompt_tokens)});
-      }
-      engine.submit(std::move(request));
-    } catch (...) {
-      engine.withdraw(handle_);
-      throw;
+  void prepare() override {
+    auto request = prepare_request(engine().model(), engine().limits(), handle, cancel, std::move(options_));
+    prompt_tokens_ = static_cast<int>(request->prompt_tokens);
+    max_tokens_ = request->max_tokens;
+    seed_ = request->seed;
+    texts_before_ = request->texts_before;
+    if (request->marked) {
+      blocks_ =
+          prefix_blocks({request->prompt.begin(),
+                         request->prompt.begin() + static_cast<std::ptrdiff_t>(request->prompt_tokens)});
     }
+    submitted_ = true;
+    engine().submit(std::move(request));
+  }
+
+  // It is accepted all the same: its ending tells why there is no answer.
+  void canceled(StopReason reason) override {
+    if (!submitted_) engine().end_unprepared(handle, reason);
   }
 
   Napi::Value result(Napi::Env env) override {
@@ -131,10 +165,11 @@ class SubmitWork : public PromiseWork {
   }
 
  private:
+  Engine& engine() const { return *state_->ready.load(); }
+
   StatePtr state_;
-  Handle handle_;
   RequestOptions options_;
-  std::shared_ptr<CancelFlag> cancel_;
+  bool submitted_ = false;
   int prompt_tokens_ = 0;
   int max_tokens_ = 0;
   uint32_t seed_ = 0;
@@ -142,33 +177,20 @@ class SubmitWork : public PromiseWork {
   std::vector<uint64_t> blocks_;
 };
 
-// Whether a request is prepared in some microseconds: nothing to render, to parse or to read at length.
-bool is_quick(const RequestOptions& options) {
-  constexpr size_t quick_bytes = 1024;
-  return !options.resume && options.grammar.empty() && options.json_schema.empty() &&
-         options.constraint.empty() && options.prompt.size() <= quick_bytes;
-}
-
 class CloseWork : public PromiseWork {
  public:
-  CloseWork(Napi::Env env, StatePtr state, EventFunction events)
-      : PromiseWork(env), state_(std::move(state)), events_(std::move(events)) {}
+  CloseWork(Napi::Env env, StatePtr state, EventFunction events, PreparedFunction prepared)
+      : PromiseWork(env), state_(std::move(state)), events_(std::move(events)),
+        prepared_(std::move(prepared)) {}
 
  protected:
-  void work() override {
-    const std::lock_guard<std::mutex> lock(state_->life);
-    first_ = !state_->closed;
-    state_->closed = true;
-    if (state_->engine) {
-      state_->engine->close();
-    }
-  }
+  void work() override { first_ = state_->close(); }
 
-  // Only now is nobody left who could call it. What is queued is still delivered.
+  // Only now is nobody left who could call them. What is queued is still delivered.
   void settled() override {
-    if (first_) {
-      events_.Release();
-    }
+    if (!first_) return;
+    events_.Release();
+    prepared_.Release();
   }
 
   Napi::Value result(Napi::Env env) override { return env.Undefined(); }
@@ -176,6 +198,7 @@ class CloseWork : public PromiseWork {
  private:
   StatePtr state_;
   EventFunction events_;
+  PreparedFunction prepared_;
   bool first_ = false;
 };
 
@@ -193,6 +216,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
                            InstanceMethod("exportSequence", &EngineWrap::export_sequence),
                            InstanceMethod("heldBlocks", &EngineWrap::held_blocks),
                            InstanceMethod("times", &EngineWrap::times),
+                           InstanceMethod("heartbeat", &EngineWrap::heartbeat),
                            InstanceMethod("tokenize", &EngineWrap::tokenize),
                            InstanceMethod("piece", &EngineWrap::piece),
                            InstanceMethod("detokenize", &EngineWrap::detokenize),
@@ -205,14 +229,31 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
 
   explicit EngineWrap(const Napi::CallbackInfo& info)
       : Napi::ObjectWrap<EngineWrap>(info), state_(std::make_shared<State>()) {
-    if (!info[0].IsFunction()) {
-      throw Napi::TypeError::New(info.Env(), "Engine needs a function that takes its events.");
-    }
-    // The finalizer keeps the state alive until the last event was delivered or dropped.
-    events_ = EventFunction::New(
-        info.Env(), info[0].As<Napi::Function>(), "rbee events", 0, 1, state_.get(),
-        [](Napi::Env, StatePtr* kept, State*) { const std::unique_ptr<StatePtr> gone(kept); },
-        std::make_unique<StatePtr>(state_).release());
+    guarded(info.Env(), [&] {
+      if (!info[0].IsFunction()) {
+        throw Napi::TypeError::New(info.Env(), "Engine needs a function that takes its events.");
+      }
+      // The finalizers keep the state alive until the last event was delivered or dropped.
+      const auto let_go = [](Napi::Env, StatePtr* kept, State*) {
+        const std::unique_ptr<StatePtr> gone(kept);
+      };
+      events_ = EventFunction::New(info.Env(), info[0].As<Napi::Function>(), "rbee events", 0, 1,
+                                   state_.get(), let_go, std::make_unique<StatePtr>(state_).release());
+      prepared_ = PreparedFunction::New(info.Env(), "rbee prepared", 0, 1, state_.get(), let_go,
+                                        std::make_unique<StatePtr>(state_).release());
+      state_->preparations =
+          std::make_unique<PreparationPool>([prepared = prepared_](std::unique_ptr<Preparation> done) {
+            std::unique_ptr<PreparedWork> work(static_cast<PreparedWork*>(done.release()));
+            if (prepared.NonBlockingCall(work.get()) == napi_ok) work.release();
+          });
+      // Where nobody closes it, the environment does: threads must not outlive what they call.
+      info.Env().AddCleanupHook(
+          [](std::weak_ptr<State>* kept) {
+            const std::unique_ptr<std::weak_ptr<State>> gone(kept);
+            if (const StatePtr state = gone->lock()) state->close();
+          },
+          std::make_unique<std::weak_ptr<State>>(state_).release());
+    });
   }
 
  private:
@@ -231,10 +272,8 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
       auto progress =
           Napi::ThreadSafeFunction::New(info.Env(), info[1].As<Napi::Function>(), "rbee progress", 0, 1);
       loading_ = true;
-      return std::make_unique<LoadWork>(info.Env(), state_, events_, progress, std::move(model),
-                                        std::move(options), std::move(embedder))
-          .release()
-          ->start();
+      return PromiseWork::start(std::make_unique<LoadWork>(
+          info.Env(), state_, events_, progress, std::move(model), std::move(options), std::move(embedder)));
     });
   }
 
@@ -247,15 +286,18 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
       RequestOptions options = read_request(read_object(info[1], "request"));
       const bool quick = is_quick(options);
       auto work = std::make_unique<SubmitWork>(info.Env(), state_, handle, std::move(options));
-      return quick ? work->run_here() : work.release()->start();
+      return quick ? PreparedWork::run_here(std::move(work)) : PreparedWork::start(*state_, std::move(work));
     });
   }
 
   Napi::Value cancel(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
+      const auto handle = info[0].ToNumber().Uint32Value();
       const auto reason =
           info[1].ToString().Utf8Value() == "deadline" ? StopReason::deadline : StopReason::canceled;
-      return Napi::Boolean::New(info.Env(), engine().cancel(info[0].ToNumber().Uint32Value(), reason));
+      bool known = state_->preparations->cancel(handle, reason);
+      if (Engine* engine = state_->ready) known = engine->cancel(handle, reason) || known;
+      return Napi::Boolean::New(info.Env(), known);
     });
   }
 
@@ -278,16 +320,24 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
     return guarded(info.Env(), [&] { return to_js(info.Env(), engine().times()); });
   }
 
+  Napi::Value heartbeat(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      if (const Embedder* embedder = state_->embedder_ready) {
+        return to_js(info.Env(), embedder->heartbeat(), {});
+      }
+      return to_js(info.Env(), engine().heartbeat(), engine().failure());
+    });
+  }
+
   Napi::Value tokenize(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      if (!info[0].IsString()) {
+      model();
+      if (!info[1].IsString()) {
         throw EngineError("INVALID_REQUEST", "text must be a string.");
       }
-      const auto tokens =
-          model().tokenize(info[0].As<Napi::String>(), info[1].ToBoolean(), info[2].ToBoolean());
-      auto array = Napi::Int32Array::New(info.Env(), tokens.size());
-      std::copy(tokens.begin(), tokens.end(), array.Data());
-      return array;
+      const Tokenizing what{info[1].As<Napi::String>(), info[2].ToBoolean(), info[3].ToBoolean(),
+                            info[4].ToNumber().Int32Value()};
+      return start_tokenizing(info.Env(), state_, info[0].ToNumber().Uint32Value(), what);
     });
   }
 
@@ -302,19 +352,21 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
 
   Napi::Value detokenize(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const std::vector<llama_token> tokens = read_tokens(info[0], "tokens");
-      check_tokens(tokens, llama_vocab_n_tokens(model().vocab()));
-      return Napi::String::New(info.Env(), sanitise_utf8(model().detokenize(tokens)));
+      const Model& loaded = model();
+      std::vector<llama_token> tokens = read_tokens(info[1], "tokens");
+      check_tokens(tokens, llama_vocab_n_tokens(loaded.vocab()));
+      return start_detokenizing(info.Env(), state_, info[0].ToNumber().Uint32Value(), std::move(tokens));
     });
   }
 
   Napi::Value render_chat(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       model();
-      if (!info[0].IsString()) {
+      if (!info[1].IsString()) {
         throw EngineError("INVALID_REQUEST", "request must be a string.");
       }
-      return start_rendering(info.Env(), state_, info[0].As<Napi::String>());
+      return start_rendering(info.Env(), state_, info[0].ToNumber().Uint32Value(),
+                             info[1].As<Napi::String>());
     });
   }
 
@@ -336,9 +388,11 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
   }
 
   Napi::Value close(const Napi::CallbackInfo& info) {
-    state_->cancel_load = true;
-    closed_ = true;
-    return std::make_unique<CloseWork>(info.Env(), state_, events_).release()->start();
+    return guarded(info.Env(), [&] {
+      state_->cancel_load = true;
+      closed_ = true;
+      return PromiseWork::start(std::make_unique<CloseWork>(info.Env(), state_, events_, prepared_));
+    });
   }
 
   Engine& engine() const {
@@ -359,27 +413,34 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
 
   StatePtr state_;
   EventFunction events_;
+  PreparedFunction prepared_;
   bool loading_ = false;
   bool closed_ = false;
 };
 
 } // namespace rbee
 
+static Napi::Value list_devices_for_js(const Napi::CallbackInfo& info) {
+  return rbee::guarded(info.Env(), [&] {
+    const auto devices = rbee::list_devices();
+    Napi::Array array = Napi::Array::New(info.Env(), devices.size());
+    for (uint32_t i = 0; i < devices.size(); i++) {
+      array.Set(i, rbee::to_js(info.Env(), devices[i]));
+    }
+    return array;
+  });
+}
+
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
-  rbee::install_log();
-  rbee::load_backends();
-  exports.Set("Engine", rbee::EngineWrap::define(env));
-  exports.Set("ChatParser", rbee::define_chat_parser(env));
-  exports.Set("llamaVersion", llama_version());
-  exports.Set("devices", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
-                const auto devices = rbee::list_devices();
-                Napi::Array array = Napi::Array::New(info.Env(), devices.size());
-                for (uint32_t i = 0; i < devices.size(); i++) {
-                  array.Set(i, rbee::to_js(info.Env(), devices[i]));
-                }
-                return array;
-              }));
-  return exports;
+  return rbee::guarded(env, [&] {
+    rbee::install_log();
+    rbee::load_backends();
+    exports.Set("Engine", rbee::EngineWrap::define(env));
+    exports.Set("ChatParser", rbee::define_chat_parser(env));
+    exports.Set("llamaVersion", llama_version());
+    exports.Set("devices", Napi::Function::New(env, list_devices_for_js));
+    return exports;
+  });
 }
 
 NODE_API_MODULE(rbee_engine, initialise)

@@ -7,21 +7,6 @@ namespace rbee {
 
 namespace {
 
-class RenderWork : public PromiseWork {
- public:
-  RenderWork(Napi::Env env, StatePtr state, std::string request)
-      : PromiseWork(env), state_(std::move(state)), request_(std::move(request)) {}
-
- protected:
-  void work() override { rendered_ = render_conversation(*state_->model(), request_); }
-  Napi::Value result(Napi::Env env) override { return Napi::String::New(env, rendered_); }
-
- private:
-  StatePtr state_;
-  std::string request_;
-  std::string rendered_;
-};
-
 class EmbedWork : public PromiseWork {
  public:
   EmbedWork(Napi::Env env, StatePtr state, std::vector<std::vector<llama_token>> texts)
@@ -71,12 +56,8 @@ class ChatParserWrap : public Napi::ObjectWrap<ChatParserWrap> {
 
 } // namespace
 
-Napi::Promise start_rendering(Napi::Env env, StatePtr state, std::string request) {
-  return std::make_unique<RenderWork>(env, std::move(state), std::move(request)).release()->start();
-}
-
 Napi::Promise start_embedding(Napi::Env env, StatePtr state, std::vector<std::vector<llama_token>> texts) {
-  return std::make_unique<EmbedWork>(env, std::move(state), std::move(texts)).release()->start();
+  return PromiseWork::start(std::make_unique<EmbedWork>(env, std::move(state), std::move(texts)));
 }
 
 Napi::Function define_chat_parser(Napi::Env env) {

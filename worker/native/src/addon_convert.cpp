@@ -319,6 +319,18 @@ Napi::Object to_js(Napi::Env env, const EngineTimes& times) {
   return object;
 }
 
+Napi::Object to_js(Napi::Env env, const Heartbeat& beat, const std::string& failure) {
+  const auto maybe = [env](std::optional<double> ms) {
+    return ms ? Napi::Value(Napi::Number::New(env, *ms)) : env.Null();
+  };
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("stepMs", maybe(beat.step_ms));
+  object.Set("lastStepMs", maybe(beat.last_step_ms));
+  object.Set("limitMs", beat.limit_ms);
+  if (!failure.empty()) object.Set("failure", failure);
+  return object;
+}
+
 namespace {
 
 Napi::Object model_facts(Napi::Env env, const Model& model) {

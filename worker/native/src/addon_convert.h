@@ -37,6 +37,8 @@ Napi::Object to_js(Napi::Env env, const LoadProgress& progress);
 Napi::Object to_js(Napi::Env env, const MemoryUse& use);
 Napi::Object to_js(Napi::Env env, const Event& event);
 Napi::Object to_js(Napi::Env env, const EngineTimes& times);
+// `failure` is empty while the thread runs.
+Napi::Object to_js(Napi::Env env, const Heartbeat& beat, const std::string& failure);
 Napi::Object to_js(Napi::Env env, const GeneratedToken& token);
 Napi::Object to_js(Napi::Env env, const SequenceState& state);
 Napi::Object to_js(Napi::Env env, const Mark& mark);

@@ -143,11 +143,11 @@ class LookWork : public PromiseWork {
 } // namespace
 
 Napi::Value start_export(Napi::Env env, StatePtr state, Handle handle, ExportWish wish) {
-  return std::make_unique<ExportWork>(env, std::move(state), handle, wish).release()->start();
+  return PromiseWork::start(std::make_unique<ExportWork>(env, std::move(state), handle, wish));
 }
 
 Napi::Value start_look(Napi::Env env, StatePtr state) {
-  return std::make_unique<LookWork>(env, std::move(state)).release()->start();
+  return PromiseWork::start(std::make_unique<LookWork>(env, std::move(state)));
 }
 
 Napi::Array texts_to_js(Napi::Env env, const std::vector<std::string>& texts) {

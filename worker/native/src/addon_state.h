@@ -4,6 +4,7 @@
 #include "embedder.h"
 #include "engine.h"
 #include "errors.h"
+#include "preparation_pool.h"
 
 #include <atomic>
 #include <memory>
@@ -19,12 +20,31 @@ struct State {
   std::atomic<Engine*> ready{nullptr}; // the same, once they may be used
   std::atomic<Embedder*> embedder_ready{nullptr};
   std::atomic<bool> cancel_load{false};
+  std::unique_ptr<PreparationPool> preparations; // set by the constructor; uses the engine, so goes before it
 
   // Of whichever was loaded; null before.
   const Model* model() const {
     if (const Engine* loaded = ready) return &loaded->model();
     const Embedder* loaded = embedder_ready;
     return loaded != nullptr ? &loaded->model() : nullptr;
+  }
+
+  // Of whichever was loaded.
+  int context() const {
+    const Engine* loaded = ready;
+    return loaded != nullptr ? loaded->context() : embedder_ready.load()->context();
+  }
+
+  // Ends everything that runs and waits for it. Returns true for the first call.
+  bool close() {
+    cancel_load = true;
+    const std::lock_guard<std::mutex> lock(life);
+    const bool first = !closed;
+    closed = true;
+    // First what hands requests to the engine, then the engine.
+    preparations->close();
+    if (engine) engine->close();
+    return first;
   }
 };
 

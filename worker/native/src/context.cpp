@@ -8,6 +8,7 @@
 #include "llama-ext.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -256,6 +257,7 @@ bool Context::restore_sequence(llama_seq_id sequence, std::vector<uint8_t> saved
 void Context::warm_up(const llama_vocab* vocab) {
   const llama_token begin = llama_vocab_bos(vocab);
   llama_token token = begin != LLAMA_TOKEN_NULL ? begin : 0;
+  const auto start = std::chrono::steady_clock::now();
   const int status = llama_decode(context_.get(), llama_batch_get_one(&token, 1));
   if (status != 0) {
     throw EngineError("INVALID_MODEL",
@@ -264,6 +266,7 @@ void Context::warm_up(const llama_vocab* vocab) {
                       status);
   }
   const float* logits = llama_get_logits_ith(context_.get(), 0);
+  warm_up_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   if (!std::all_of(logits, logits + llama_vocab_n_tokens(vocab),
                    [](float logit) { return std::isfinite(logit); })) {
     throw EngineError("INVALID_MODEL", "The model computes values that are no numbers; its file is damaged.");

@@ -73,6 +73,8 @@ class Context {
   const StepLimits& step_limits() const { return step_limits_; }
   const ThreadPools& thread_pools() const { return thread_pools_; }
   MemoryUse memory() const { return memory_use(get()); }
+  // What the first step took, of one row.
+  double warm_up_ms() const { return warm_up_ms_; }
 
   // What the memory holds of a sequence, as a context of the same model and cache type can take it over.
   std::vector<uint8_t> save_sequence(llama_seq_id sequence) const;
@@ -91,6 +93,7 @@ class Context {
   int capacity_;
   StepLimits step_limits_;
   ThreadPools thread_pools_;
+  double warm_up_ms_ = 0;
   llama_context_ptr context_; // last: it uses all the others until it is gone
 };
 

@@ -101,7 +101,21 @@ std::vector<std::vector<float>> Embedder::embed(const std::vector<std::vector<ll
                                              std::to_string(context_tokens_) + ".");
   }
   if (texts.empty()) return {};
-  Batch batch(static_cast<int>(total));
+  clock_.begin(static_cast<int>(total));
+  try {
+    auto results = compute(texts, static_cast<int>(total));
+    clock_.end();
+    clock_.wait();
+    return results;
+  } catch (...) {
+    clock_.wait();
+    throw;
+  }
+}
+
+std::vector<std::vector<float>> Embedder::compute(const std::vector<std::vector<llama_token>>& texts,
+                                                  int total) {
+  Batch batch(total);
   for (size_t i = 0; i < texts.size(); i++) {
     for (size_t position = 0; position < texts[i].size(); position++) {
       batch.add(texts[i][position], static_cast<llama_pos>(position), static_cast<llama_seq_id>(i), true);

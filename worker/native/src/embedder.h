@@ -3,6 +3,7 @@
 
 #include "context.h"
 #include "model.h"
+#include "step_clock.h"
 
 #include <memory>
 #include <mutex>
@@ -34,6 +35,7 @@ class Embedder {
   // What is made of a text's tokens: none, mean, cls, last or rank.
   const char* pooling() const;
   MemoryUse memory() const { return memory_use(context_.get()); }
+  Heartbeat heartbeat() const { return clock_.heartbeat(); }
 
   // One text's embedding after the other, each `width()` values, not normalised; without pooling that many
   // for each token; of a ranking model the scores of its classes. Blocks while it computes; one call at a
@@ -41,12 +43,17 @@ class Embedder {
   std::vector<std::vector<float>> embed(const std::vector<std::vector<llama_token>>& texts);
 
  private:
+  // Nothing has been measured yet: a second for each token.
+  static constexpr double assumed_row_ms = 1000;
+
+  std::vector<std::vector<float>> compute(const std::vector<std::vector<llama_token>>& texts, int total);
   std::vector<float> result_of(int sequence, int first_row, int rows) const;
 
   std::unique_ptr<Model> model_;
   int context_tokens_;
   ThreadPools thread_pools_;
   std::mutex one_at_a_time_;
+  StepClock clock_{assumed_row_ms};
   llama_context_ptr context_; // last: it uses all the others until it is gone
 };
 

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <iterator>
 #include <utility>
 
 #ifdef __linux__
@@ -30,7 +33,8 @@ Engine::Engine(std::unique_ptr<Model> model, std::unique_ptr<Model> draft_model,
                                                               if (abort) mute_log(true);
                                                               return abort;
                                                             }),
-      events_(std::move(wake)), batch_(context_.capacity()) {
+      events_(std::move(wake)), clock_(context_.warm_up_ms()), batch_(context_.capacity()) {
+  if (const char* stall_file = std::getenv("RBEE_TEST_STALL_FILE")) stall_file_ = stall_file;
   if (draft_model) {
     if (model_->recurrent() || draft_model->recurrent()) {
       throw EngineError("INVALID_MODEL", "Guesses have to be taken back; recurrent models cannot do that.");
@@ -72,18 +76,31 @@ void Engine::withdraw(Handle handle) {
   flags_.erase(handle);
 }
 
+void Engine::end_unprepared(Handle handle, StopReason reason) {
+  withdraw(handle);
+  events_.push_ending(handle, Ending(reason));
+}
+
 void Engine::submit(std::unique_ptr<Request> request) {
+  Ending refused(StopReason::canceled);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (!closing_) {
+    if (!failure_.empty()) {
+      refused = Ending("INTERNAL", failure_);
+    } else if (!closing_) {
       incoming_.push_back(std::move(request));
     }
   }
   if (request) {
-    refuse(*request, Ending(StopReason::canceled));
+    refuse(*request, std::move(refused));
   } else {
     work_.notify_one();
   }
+}
+
+std::string Engine::failure() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return failure_;
 }
 
 // Ends a request that never had a slot.
@@ -110,7 +127,7 @@ std::optional<SequenceState> Engine::export_sequence(Handle handle, bool with_kv
   std::future<std::optional<SequenceState>> state;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (closing_ || flags_.count(handle) == 0) return std::nullopt;
+    if (closing_ || !failure_.empty() || flags_.count(handle) == 0) return std::nullopt;
     exports_.push_back({handle, with_kv, stop, {}});
     state = exports_.back().state.get_future();
   }
@@ -143,6 +160,24 @@ void Engine::run() {
 #ifdef __linux__
   pthread_setname_np(pthread_self(), "rbee-engine"); // what profilers show
 #endif
+  Ending ending(StopReason::canceled);
+  try {
+    serve();
+  } catch (const std::exception& error) {
+    ending = Ending("INTERNAL", std::string("The engine failed: ") + error.what());
+  } catch (...) {
+    ending = Ending("INTERNAL", "The engine failed for an unknown reason.");
+  }
+  if (!ending.error_message.empty()) {
+    std::fprintf(stderr, "%s\n", ending.error_message.c_str());
+    const std::lock_guard<std::mutex> lock(mutex_);
+    failure_ = ending.error_message;
+  }
+  clock_.wait();
+  end_all(ending);
+}
+
+void Engine::serve() {
   while (receive()) {
     end_canceled();
     Slots together;
@@ -156,22 +191,33 @@ void Engine::run() {
       compute({slot});
     }
   }
+}
+
+// Nobody waits for a thread that is gone.
+void Engine::end_all(const Ending& ending) {
   for (Slot& slot : slots_) {
-    if (slot.request) {
-      finish(slot, Ending(StopReason::canceled));
+    if (!slot.request) continue;
+    const Handle handle = slot.request->handle;
+    try {
+      finish(slot, ending);
+    } catch (...) {
+      // What broke the thread may be this very request; its caller is told all the same.
+      withdraw(handle);
+      events_.push_ending(handle, ending);
     }
   }
-  std::vector<std::unique_ptr<Request>> late;
+  std::deque<std::unique_ptr<Request>> late = std::move(received_);
   std::vector<Export> unanswered;
   std::vector<std::promise<std::vector<uint64_t>>> looks;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    late.swap(incoming_);
+    std::move(incoming_.begin(), incoming_.end(), std::back_inserter(late));
+    incoming_.clear();
     unanswered.swap(exports_);
     looks.swap(looks_);
   }
   for (const auto& request : late) {
-    refuse(*request, Ending(StopReason::canceled));
+    refuse(*request, ending);
   }
   for (Export& wanted : unanswered) {
     wanted.state.set_value(std::nullopt);
@@ -185,23 +231,27 @@ void Engine::run() {
 bool Engine::receive() {
   const bool idle =
       std::none_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return bool(slot.request); });
-  std::vector<std::unique_ptr<Request>> requests;
   std::vector<Export> exports;
   std::vector<std::promise<std::vector<uint64_t>>> looks;
   {
     std::unique_lock<std::mutex> lock(mutex_);
     if (idle) {
+      clock_.wait();
       work_.wait(lock,
                  [this] { return closing_ || !incoming_.empty() || !exports_.empty() || !looks_.empty(); });
     }
-    requests.swap(incoming_);
+    std::move(incoming_.begin(), incoming_.end(), std::back_inserter(received_));
+    incoming_.clear();
     exports.swap(exports_);
     looks.swap(looks_);
   }
+  clock_.begin(0);
   for (auto& look : looks) {
     look.set_value(blocks_of_slots());
   }
-  for (auto& request : requests) {
+  while (!received_.empty()) {
+    std::unique_ptr<Request> request = std::move(received_.front());
+    received_.pop_front();
     start(std::move(request));
   }
   for (Export& wanted : exports) {

@@ -11,10 +11,12 @@
 #include "request.h"
 #include "sequence_state.h"
 #include "speculation.h"
+#include "step_clock.h"
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <future>
 #include <memory>
@@ -47,14 +49,22 @@ class Engine {
   const Model& model() const { return *model_; }
   int slots() const { return static_cast<int>(slots_.size()); }
   int context() const { return context_.slot_tokens(); }
-  RequestLimits limits() const { return {context(), !options_.kv_unified}; }
+  RequestLimits limits() const {
+    return {context(), llama_vocab_n_tokens(model_->vocab()), !options_.kv_unified};
+  }
   MemoryUse memory() const;
   const EngineTimes& times() const { return times_; }
+  Heartbeat heartbeat() const { return clock_.heartbeat(); }
+  // What ended the thread before its time, as a sentence; empty while it runs. Every request ends with an
+  // error then.
+  std::string failure();
 
   // Announces a request, so that it can be canceled while it is still being prepared.
   std::shared_ptr<CancelFlag> announce(Handle handle);
   // Takes back an announced request that was never submitted.
   void withdraw(Handle handle);
+  // Ends an announced request that was canceled before it could be submitted: its ending comes as an event.
+  void end_unprepared(Handle handle, StopReason reason);
   // Hands a prepared request to the engine thread. Its ending will come as an event, whatever happens.
   void submit(std::unique_ptr<Request> request);
   // Ends a request with `reason`. Idempotent; returns false when it is not known (any more).
@@ -110,6 +120,8 @@ class Engine {
 
   // engine.cpp: requests come and go
   void run();
+  void serve();
+  void end_all(const Ending& ending);
   bool receive();
   void start(std::unique_ptr<Request> request);
   void export_slot(Export& wanted);
@@ -133,6 +145,7 @@ class Engine {
   void step(const Slots& slots);
   void decode_failed(const Slots& slots, int status);
   void learn(const Slots& slots, double ms);
+  void stall_for_test(const Slots& slots) const;
   void sample(Slot& slot);
   std::optional<Ending> sample_row(Slot& slot, int row);
   void emit(Slot& slot, const std::vector<std::string>& texts);
@@ -146,6 +159,8 @@ class Engine {
   EventQueue events_;
   Governor governor_;
   EngineTimes times_;
+  StepClock clock_;
+  std::string stall_file_; // of tests; empty: none
 
   Batch batch_;
   // Flags of the requests in the step that is being computed; read by the abort callback on the same thread.
@@ -154,10 +169,12 @@ class Engine {
   std::mutex mutex_;
   std::condition_variable work_;
   std::vector<std::unique_ptr<Request>> incoming_;
+  std::deque<std::unique_ptr<Request>> received_; // of the engine thread: taken from there, not started yet
   std::vector<Export> exports_;
   std::vector<std::promise<std::vector<uint64_t>>> looks_; // at what the slots hold
   std::unordered_map<Handle, std::shared_ptr<CancelFlag>> flags_;
   std::atomic<bool> closing_{false};
+  std::string failure_;
   std::thread thread_;
 };
 

@@ -84,7 +84,7 @@ std::vector<uint64_t> Engine::held_blocks() {
   std::future<std::vector<uint64_t>> blocks;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (closing_) return {};
+    if (closing_ || !failure_.empty()) return {};
     blocks = looks_.emplace_back().get_future();
   }
   work_.notify_one();

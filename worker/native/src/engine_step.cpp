@@ -7,6 +7,8 @@
 #include <chrono>
 #include <limits>
 #include <stdexcept>
+#include <thread>
+#include <unistd.h>
 
 namespace rbee {
 
@@ -58,8 +60,23 @@ void Engine::compute(const Slots& slots) {
     fill_batch(slots);
   }
   if (batch_.n_tokens == 0) return;
+  clock_.begin(batch_.n_tokens);
+  if (!stall_file_.empty()) stall_for_test(slots);
   step(slots);
+  clock_.end();
   learn(slots, std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
+}
+
+// A hook for tests of what happens to a worker whose thread is stuck: with RBEE_TEST_STALL_FILE in its
+// environment, a step that generates blocks for as long as a file of that name exists, whatever else is
+// wanted of it.
+void Engine::stall_for_test(const Slots& slots) const {
+  constexpr std::chrono::milliseconds pause{10};
+  const bool generates =
+      std::any_of(slots.begin(), slots.end(), [](const Slot* slot) { return slot->generating(); });
+  while (generates && access(stall_file_.c_str(), F_OK) == 0) {
+    std::this_thread::sleep_for(pause);
+  }
 }
 
 void Engine::fill_batch(const Slots& slots) {

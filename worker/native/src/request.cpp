@@ -107,16 +107,30 @@ int checked_max_tokens(const RequestOptions& options, int prompt_tokens, int con
   return std::min(wanted, context - prompt_tokens);
 }
 
-// Tokenising cannot be stopped and takes longer than linear time: what cannot fit is refused by its
-// beginning.
+// Of one token, at most.
+size_t longest_token_bytes(const llama_vocab* vocab) {
+  size_t longest = 1;
+  for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); token++) {
+    longest = std::max(longest, std::strlen(llama_vocab_get_text(vocab, token)));
+  }
+  return longest;
+}
+
+// Tokenising takes some 100 bytes of memory for each byte of the text.
+void check_bytes(const std::string& text, int context) {
+  constexpr size_t least_bytes = 2 * 1024 * 1024;
+  constexpr size_t bytes_per_token = 8;
+  const size_t most = std::max(least_bytes, static_cast<size_t>(context) * bytes_per_token);
+  if (text.size() <= most) return;
+  throw EngineError("INVALID_REQUEST", "The text has " + std::to_string(text.size()) + " bytes; at most " +
+                                           std::to_string(most) + " are tokenised at once.");
+}
+
+// Refuses what cannot fit by its beginning.
 void check_length(const Model& model, const std::string& text, int context) {
   constexpr size_t quick_bytes_per_token = 16;
   if (text.size() <= context * quick_bytes_per_token) return;
-  size_t longest = 1;
-  for (llama_token token = 0; token < llama_vocab_n_tokens(model.vocab()); token++) {
-    longest = std::max(longest, std::strlen(llama_vocab_get_text(model.vocab(), token)));
-  }
-  size_t cut = (static_cast<size_t>(context) + 1) * longest;
+  size_t cut = (static_cast<size_t>(context) + 1) * longest_token_bytes(model.vocab());
   if (text.size() <= cut) return;
   while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) {
     cut--;
@@ -124,14 +138,23 @@ void check_length(const Model& model, const std::string& text, int context) {
   const size_t tokens =
       model.tokenize(text.substr(0, cut), /*add_special=*/true, /*parse_special=*/true).size();
   // Some vocabularies drop what they don't know, so that bytes alone prove nothing.
-  if (tokens <= static_cast<size_t>(context)) return;
-  throw prompt_too_long("more than " + std::to_string(tokens), context);
+  if (tokens > static_cast<size_t>(context)) {
+    throw prompt_too_long("more than " + std::to_string(tokens), context);
+  }
+  check_bytes(text, context);
 }
 
 void check_options(const RequestOptions& options, const RequestLimits& limits) {
   if (options.strict && !limits.strict_able) {
     throw EngineError("INVALID_REQUEST",
                       "strict needs a KV cache for each slot; this worker shares one (--kv-unified).");
+  }
+  for (const llama_logit_bias& bias : options.logit_bias) {
+    if (bias.token >= 0 && bias.token < limits.vocabulary) continue;
+    // llama.cpp would look for it among all tokens, at every token.
+    throw EngineError("INVALID_REQUEST", "logit_bias names token " + std::to_string(bias.token) +
+                                             "; the vocabulary has " + std::to_string(limits.vocabulary) +
+                                             ".");
   }
   if (options.strict && options.speculation == Speculation::on) {
     throw EngineError("INVALID_REQUEST", "strict answers are computed token by token, without guesses.");
@@ -237,6 +260,20 @@ void add_sampler(Request& request, const Model& model, const RequestOptions& opt
 }
 
 } // namespace
+
+std::vector<llama_token> tokenize_within(const Model& model, const std::string& text, TextRules rules,
+                                         int limit) {
+  check_length(model, text, limit);
+  std::vector<llama_token> tokens = model.tokenize(text, rules.add_special, rules.parse_special);
+  if (tokens.size() > static_cast<size_t>(limit)) throw prompt_too_long(std::to_string(tokens.size()), limit);
+  return tokens;
+}
+
+std::vector<llama_token> tokenize_all(const Model& model, const std::string& text, TextRules rules,
+                                      int context) {
+  check_bytes(text, context);
+  return model.tokenize(text, rules.add_special, rules.parse_special);
+}
 
 std::unique_ptr<Request> prepare_request(const Model& model, const RequestLimits& limits, Handle handle,
                                          std::shared_ptr<CancelFlag> cancel, RequestOptions options) {

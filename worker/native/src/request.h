@@ -50,6 +50,7 @@ struct RequestOptions {
 // What the engine can do for a request.
 struct RequestLimits {
   int context;      // tokens of prompt and answer together
+  int vocabulary;   // tokens that there are
   bool strict_able; // each slot has a cache of its own
 };
 
@@ -104,6 +105,21 @@ struct Request {
   // Of prompt and answer at its end.
   size_t total_tokens() const { return prompt_tokens + static_cast<size_t>(max_tokens); }
 };
+
+// How a text becomes ids.
+struct TextRules {
+  bool add_special;   // with what the model puts before and behind a text
+  bool parse_special; // special tokens written out become those
+};
+
+// Throws EngineError INVALID_REQUEST for a text of more than `limit` tokens, without looking at all of a much
+// longer one.
+std::vector<llama_token> tokenize_within(const Model& model, const std::string& text, TextRules rules,
+                                         int limit);
+// All of a text, however many tokens it has; INVALID_REQUEST for one of far more bytes than fit into
+// `context` tokens.
+std::vector<llama_token> tokenize_all(const Model& model, const std::string& text, TextRules rules,
+                                      int context);
 
 // Renders, tokenises, checks against the context and builds the sampler. Takes as long as the prompt is long,
 // so not on a thread that others wait for. Throws EngineError INVALID_REQUEST.

@@ -19,7 +19,7 @@ bool is_between(unsigned char byte, unsigned char low, unsigned char high) {
 }
 
 // One character at `at`, after table 3-7 of the Unicode Standard (well-formed UTF-8 byte sequences).
-Decoded decode(const std::string& bytes, size_t at) {
+Decoded decode(std::string_view bytes, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
   const unsigned char first = byte(at);
   if (first < 0x80) {
@@ -56,7 +56,7 @@ Decoded decode(const std::string& bytes, size_t at) {
 
 } // namespace
 
-size_t complete_utf8_length(const std::string& bytes) {
+size_t complete_utf8_length(std::string_view bytes) {
   // A character has at most four bytes: an incomplete one starts in the last three.
   for (size_t back = 1; back <= std::min<size_t>(3, bytes.size()); back++) {
     const size_t at = bytes.size() - back;
@@ -68,13 +68,13 @@ size_t complete_utf8_length(const std::string& bytes) {
   return bytes.size();
 }
 
-std::string sanitise_utf8(const std::string& bytes) {
+std::string sanitise_utf8(std::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());
   for (size_t at = 0; at < bytes.size();) {
     const Decoded character = decode(bytes, at);
     if (character.valid) {
-      text.append(bytes, at, character.length);
+      text += bytes.substr(at, character.length);
     } else {
       text += replacement;
     }
@@ -83,10 +83,36 @@ std::string sanitise_utf8(const std::string& bytes) {
   return text;
 }
 
+TextStream::Seeker::Seeker(std::string wanted) : wanted_(std::move(wanted)), shorter_(wanted_.size() + 1) {
+  for (size_t length = 2; length <= wanted_.size(); length++) {
+    shorter_[length] = longer(shorter_[length - 1], wanted_[length - 1]);
+  }
+}
+
+// How much has begun behind one more byte.
+size_t TextStream::Seeker::longer(size_t begun, char byte) const {
+  while (begun > 0 && wanted_[begun] != byte)
+    begun = shorter_[begun];
+  return wanted_[begun] == byte ? begun + 1 : 0;
+}
+
+bool TextStream::Seeker::push(char byte) {
+  if (begun_ == wanted_.size()) begun_ = shorter_[begun_];
+  begun_ = longer(begun_, byte);
+  return begun_ == wanted_.size();
+}
+
+TextStream::TextStream(const std::vector<std::string>& stops) {
+  for (const std::string& stop : stops) {
+    if (!stop.empty()) stops_.emplace_back(stop);
+  }
+}
+
 std::vector<std::string> TextStream::push(const std::string& piece) {
+  const size_t known = held_.size();
   held_ += piece;
   ends_.push_back(held_.size());
-  const size_t certain = certain_length();
+  const size_t certain = certain_length(known);
   if (stopped()) {
     return release(ends_.size(), certain);
   }
@@ -101,25 +127,25 @@ std::vector<std::string> TextStream::finish() {
   return release(ends_.size(), held_.size());
 }
 
-// Up to where the held text is certain; finds stop strings.
-size_t TextStream::certain_length() {
+// Up to where the held text is certain; finds stop strings in what follows the first `known` bytes.
+size_t TextStream::certain_length(size_t known) {
   size_t stop_at = std::string::npos;
   for (size_t i = 0; i < stops_.size(); i++) {
-    const size_t at = held_.find(stops_[i]);
-    if (at >= stop_at) continue;
-    stop_at = at;
-    stopped_by_ = static_cast<int>(i);
+    Seeker& stop = stops_[i];
+    for (size_t end = known; end < held_.size(); end++) {
+      if (!stop.push(held_[end])) continue;
+      const size_t at = end + 1 - stop.length();
+      if (at >= stop_at) break;
+      stop_at = at;
+      stopped_by_ = static_cast<int>(i);
+      break;
+    }
   }
   if (stopped()) return stop_at;
   size_t certain = complete_utf8_length(held_);
-  for (const std::string& stop : stops_) {
-    // The longest end of the text that a stop string begins with may become one.
-    for (size_t length = std::min(stop.size() - 1, held_.size()); length > 0; length--) {
-      if (held_.compare(held_.size() - length, length, stop, 0, length) == 0) {
-        certain = std::min(certain, held_.size() - length);
-        break;
-      }
-    }
+  for (const Seeker& stop : stops_) {
+    // What may become one.
+    certain = std::min(certain, held_.size() - stop.begun());
   }
   return certain;
 }
@@ -130,8 +156,9 @@ std::vector<std::string> TextStream::release(size_t count, size_t limit) {
   for (size_t i = 0; i < count; i++) {
     const size_t end = std::min(ends_[i], limit);
     const bool all = i + 1 == count && end == limit;
-    const size_t to = all ? limit : complete_utf8_length(held_.substr(0, end));
-    texts.push_back(sanitise_utf8(held_.substr(from, to - from)));
+    const std::string_view held = held_;
+    const size_t to = all ? limit : complete_utf8_length(held.substr(0, end));
+    texts.push_back(sanitise_utf8(held.substr(from, to - from)));
     from = to;
   }
   held_.erase(0, from);

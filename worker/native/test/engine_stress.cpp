@@ -10,6 +10,7 @@
 #include "errors.h"
 #include "ledger_stress.h"
 #include "native_log.h"
+#include "preparations_stress.h"
 #include "requests_stress.h"
 
 #include <chrono>
@@ -270,7 +271,10 @@ int run(const Command& command) {
   Random random(command.seed);
   const Clock::time_point until = Clock::now() + std::chrono::seconds(command.seconds);
   for (size_t i = 0; Clock::now() < until; i++) {
-    run_round(command.models[i % command.models.size()], random, totals, until);
+    const std::string& path = command.models[i % command.models.size()];
+    run_round(path, random, totals, until);
+    close_while_preparing(path, random, totals);
+    fail_while_generating(path, totals);
   }
   std::string line = "engine_stress: ";
   for (const auto& [outcome, count] : totals.outcomes) {

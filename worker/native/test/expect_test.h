@@ -12,3 +12,6 @@ void step_plan_tests();
 void governor_tests();
 void process_memory_tests();
 void printable_tests();
+void step_clock_tests();
+// Only where llama.cpp is linked.
+void tokenizer_tests();

@@ -18,6 +18,10 @@ int main() {
   governor_tests();
   process_memory_tests();
   printable_tests();
+  step_clock_tests();
+#ifdef RBEE_LLAMA_FOLDER
+  tokenizer_tests();
+#endif
   std::printf("%d failures\n", failures);
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
