@@ -54,6 +54,8 @@ export interface HiveAppOptions {
   events: HiveEvents;
   /** What was written. */
   logs: HiveLogs;
+  /** How the memory of workers is limited. */
+  workerMemory: () => Promise<CapabilitiesResponse["limits"]["worker_memory"]>;
   /** For pauses. */
   clock: Clock;
 }
@@ -80,6 +82,7 @@ export function createHiveApp(options: HiveAppOptions): App {
         worker_ports: config.worker_ports,
         idle_timeout_seconds: config.idle_timeout,
         max_slots: MAX_SLOTS,
+        worker_memory: await options.workerMemory(),
       },
       versions: { rbee: VERSION, api: API_VERSION, deno: Deno.version.deno, llama_cpp },
     };

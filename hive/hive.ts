@@ -25,8 +25,11 @@ import { preload } from "./preload.ts";
 import { QueenReports } from "./queen_reports.ts";
 import type { WorkerPlace } from "./workers/command.ts";
 import { LoadHistory } from "./workers/load_history.ts";
+import { guardMemory } from "./workers/memory_guard.ts";
+import { MemoryGroups } from "./workers/memory_groups.ts";
 import { HIVE_MIGRATIONS, WorkerRegistry } from "./workers/registry.ts";
 import { SYSTEM_PROCESSES } from "./workers/process.ts";
+import { TELLS_PRIVATE_MEMORY } from "./workers/process_memory.ts";
 import { endStrays } from "./workers/strays.ts";
 import { Workers } from "./workers/workers.ts";
 
@@ -106,12 +109,14 @@ export function createHive(options: HiveOptions): Hive {
   });
   const { database, isNew } = openHiveDatabase(join(home, "hive.db"), { migrations: HIVE_MIGRATIONS, log });
   const registry = new WorkerRegistry(database);
+  const groups = new MemoryGroups({ log });
   const workers = new Workers({
     ...{ home, config: config.hive, hardware, command, env: options.workerEnv, log, clock },
     ...{ registry, history: new LoadHistory(database, log), place: options.place },
     findModel: async (modelRef) => (await models.find(modelRef))?.local_path,
     readFacts: readGgufFacts,
     freeDiskMb: async () => (await diskSpace(home)).freeBytes / 1e6,
+    groups,
     findAlternatives: (modelRef) => models.alternatives(modelRef, { timeoutMs: ALTERNATIVES_TIMEOUT_MS }),
     onEvent: (event) => {
       metrics.workerEvent(event);
@@ -134,6 +139,15 @@ export function createHive(options: HiveOptions): Hive {
   return {
     app: createHiveApp({
       ...{ apiKey, log, config: config.hive, hardware, models, workers, metrics, events, logs, clock },
+      workerMemory: async () => {
+        const home = await groups.home();
+        return {
+          margin_mb: config.hive.worker_memory_margin_mb,
+          watched: TELLS_PRIVATE_MEMORY,
+          by_kernel: "path" in home,
+          why_not: "path" in home ? undefined : home.reason,
+        };
+      },
     }),
     ...{ hardware, models, workers, registry },
     async adopt() {
@@ -152,6 +166,7 @@ export function createHive(options: HiveOptions): Hive {
       }
       void keepLogsTidy(logs, { clock, signal, log, ownFile: options.logFile });
       void preload(config.hive.preload, { models, workers, signal, clock, log });
+      void guardMemory({ workers, processes: SYSTEM_PROCESSES, signal, clock, log });
       void watchMemory({
         ...{ workers, signal, clock, log, reserveMb: config.hive.reserve_mb },
         memory: () => hardware.memory(),

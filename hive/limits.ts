@@ -2,6 +2,21 @@
 
 /** Health checks in a row that may fail before a worker is removed and killed. */
 export const HEALTH_FAILURES_MAX = 3;
+/** Pause between two pulses of a loaded worker: short health checks that show an engine or a thread that is stuck. */
+export const PULSE_INTERVAL_MS = 2_000;
+/** Time for the answer to one. */
+export const PULSE_TIMEOUT_MS = 2_000;
+/** Pause before the next one when the last was bad. */
+export const PULSE_AGAIN_MS = 500;
+/** Pulses in a row without an answer that a worker may not survive. */
+export const PULSES_SILENT_MAX = 3;
+/** Pulses in a row that show the same step past its limit, and that a worker may not survive. */
+export const PULSES_STUCK_MAX = 2;
+/** A wait that took this much longer than asked for shows that the hive itself stood still. */
+export const PULSE_GAP_MS = 1_000;
+/** Time between a worker being reported as failed and its SIGKILL, so that queens hear of it first. */
+export const DRAIN_MOMENT_MS = 500;
+
 /** Time for a worker to acknowledge a shutdown. */
 export const SHUTDOWN_ACK_TIMEOUT_MS = 5_000;
 /** Time between being asked to leave and SIGKILL for a worker that was idle. */
@@ -125,6 +140,21 @@ export const HEARTBEAT_TIMEOUT_MS = 5_000;
 export const LEAVING_TIMEOUT_MS = 2_000;
 /** How long changes are gathered before she is told. */
 export const REPORT_GATHER_MS = 20;
+
+/** Pause between two looks at the memory of the workers. */
+export const WORKER_MEMORY_INTERVAL_MS = 1_000;
+/** Looks in a row that may find a worker over its limit; one that is over by the margin once more gets one look. */
+export const WORKER_MEMORY_LOOKS_MAX = 2;
+/** Time for a look. */
+export const WORKER_MEMORY_LOOK_TIMEOUT_MS = 5_000;
+/** What a model may take beyond its plan while it loads: estimates of unusual shapes are off by a tenth. */
+export const LOAD_MEMORY_FACTOR = 1.25;
+/** RAM that the libraries of a GPU take beside the model, in MB. */
+export const GPU_HOST_MEMORY_MB = 2_000;
+/** Copies of one slot's keys and values that exist at once while an answer is exported or taken up. */
+export const STATE_COPIES = 2;
+/** `oom_score_adj` of a worker: whatever else runs, the kernel ends a worker first. */
+export const WORKER_OOM_SCORE_ADJ = 1_000;
 
 /** Pause between two looks at free memory. */
 export const MEMORY_WATCH_INTERVAL_MS = 10_000;

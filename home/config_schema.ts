@@ -127,6 +127,9 @@ export const ConfigSchema = z.strictObject({
     health_interval: Seconds.default(30),
     /** RAM that stays free for other programs: idle workers leave when it is touched. */
     reserve_mb: numeric("expected a number of MB").pipe(z.number().min(0).max(1_000_000_000)).default(512),
+    /** RAM that a worker may take beyond its plan before it is killed. */
+    worker_memory_margin_mb: numeric("expected a number of MB").pipe(z.number().min(64).max(1_000_000))
+      .default(256),
     /** Workers that are started with the hive. They are pinned and never idle out unless they say otherwise. */
     preload: z.array(PreloadConfig).max(MAX_PRELOADS).default([]),
     /** Backends this hive may use; absent: all there are. */
@@ -195,6 +198,7 @@ export const ENVIRONMENT_KEYS: Readonly<Record<string, readonly [string, ...stri
   RBEE_HIVE_LOAD_TIMEOUT: ["hive", "load_timeout"],
   RBEE_HIVE_HEALTH_INTERVAL: ["hive", "health_interval"],
   RBEE_HIVE_RESERVE_MB: ["hive", "reserve_mb"],
+  RBEE_HIVE_WORKER_MEMORY_MARGIN_MB: ["hive", "worker_memory_margin_mb"],
   RBEE_HIVE_NAME: ["hive", "name"],
   RBEE_HIVE_QUEEN: ["hive", "queen"],
   RBEE_HIVE_QUEEN_KEY_FILE: ["hive", "queen_key_file"],

@@ -43,6 +43,16 @@ export const CapabilitiesResponse = z.object({
     worker_ports: z.tuple([z.int(), z.int()]),
     idle_timeout_seconds: z.number(),
     max_slots: z.int(),
+    /**
+     * Memory of workers: what each may take beyond its plan, whether the hive watches it, and whether the kernel limits
+     * it as well; if not, why.
+     */
+    worker_memory: z.object({
+      margin_mb: z.number(),
+      watched: z.boolean(),
+      by_kernel: z.boolean(),
+      why_not: z.string().optional(),
+    }).optional(),
   }),
   /** The latest first. */
   loads: z.array(PastLoad).default([]),
@@ -247,8 +257,15 @@ export const WorkerInfo = z.object({
   pinned: z.boolean().optional(),
   /** Seconds without a request until it goes; 0 = never. */
   idle_timeout_seconds: z.number().optional(),
-  /** What it was expected to take, and what it takes as last known; null until it is loaded. */
-  memory: z.object({ predicted_mb: z.number(), actual_mb: z.number().nullable() }).optional(),
+  /**
+   * What it was expected to take; what it takes as last known, null until it is loaded; and the RAM of its own, that no
+   * file stands behind, that it may hold.
+   */
+  memory: z.object({
+    predicted_mb: z.number(),
+    actual_mb: z.number().nullable(),
+    limit_mb: z.number().optional(),
+  }).optional(),
   /** Why it failed; only in state `failed`. */
   error: ErrorBodySchema.optional(),
 });

@@ -13,6 +13,8 @@ const MAX_WORKERS = 256;
 const MAX_DEVICES = 64;
 const MAX_MODELS = 10_000;
 const MAX_BLOCK_CHARS = 4 * 1024 * 1024;
+/** Most characters of why a worker failed. */
+export const MAX_FAILURE_CHARS = 1_024;
 const Mb = z.number().min(0).max(1e12);
 
 /** A worker, as its hive reports it. */
@@ -36,6 +38,8 @@ export const ReportedWorker = z.strictObject({
   embeds: z.boolean().optional(),
   /** What its slots hold, see `prefix_blocks.ts`. Absent: as it was last reported. */
   blocks: z.string().max(MAX_BLOCK_CHARS).optional(),
+  /** Why it failed; only in state `failed`. */
+  failure: z.string().max(MAX_FAILURE_CHARS).optional(),
 });
 /** See {@linkcode ReportedWorker}. */
 export type ReportedWorker = z.infer<typeof ReportedWorker>;

@@ -22,7 +22,7 @@ export const HealthResponse = z.object({
   status: z.enum(["alive", "degraded"]),
   version: z.string(),
   api_version: z.string(),
-  /** Of a worker with a model. */
+  /** Of a worker's engine; absent while no model is loaded, and of other daemons. */
   engine: EngineHeartbeat.optional(),
 });
 /** See {@linkcode HealthResponse}. */

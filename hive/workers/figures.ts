@@ -26,6 +26,7 @@ export class WorkerFigures {
   #model: { context: number; embeds: boolean } | undefined;
   #blocks: string | undefined;
   #mappedMb = 0;
+  #slotKvMb = 0;
 
   /** Nothing is known yet. */
   constructor(record: WorkerRecord, clock: Clock) {
@@ -49,6 +50,16 @@ export class WorkerFigures {
     return this.#mappedMb;
   }
 
+  /** Of that, keys and values of one slot. */
+  get slotKvMb(): number {
+    return this.#slotKvMb;
+  }
+
+  /** Whether it has reported what it takes. */
+  get isMeasured(): boolean {
+    return this.#takenMb !== undefined;
+  }
+
   /** Its model came into memory that long ago, or its last request ended then. */
   loaded(idleMs: number): void {
     this.#slotsAvailable = this.#record.slots;
@@ -65,6 +76,7 @@ export class WorkerFigures {
     this.#slotsAvailable = ready.slots_available;
     this.#lastActivityMs = this.#clock.unixMs() - ready.idle_ms;
     this.#mappedMb = ready.memory.mapped_mb;
+    this.#slotKvMb = ready.memory.kv_mb / this.#record.slots;
     this.#model = { context: ready.model.context, embeds: ready.model.pooling !== undefined };
     if (ready.blocks !== undefined) this.#blocks = ready.blocks;
     const actualMb = Math.ceil(takenMb(this.#record.backend, ready.memory));

@@ -65,7 +65,10 @@ export function launchWorker(plan: SpawnPlan, options: LaunchWorkerOptions): Lau
       env: { ...env, RBEE_WORKER_API_KEY: apiKey, RBEE_CALLBACK_TOKEN: token },
       logPath,
     });
-    const record = { ...plan, ...known, id, apiKey, logPath, pid: process.pid, identity: "", url: null };
+    const record = {
+      ...{ ...plan, ...known, id, apiKey, logPath, pid: process.pid },
+      ...{ identity: "", url: null, planMb: 0 },
+    };
     return { record, process, token };
   } catch (error) {
     throw notStartable(command[0], error);

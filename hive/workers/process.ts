@@ -5,6 +5,7 @@ import process from "node:process";
 import { PRIVATE_FILE_MODE } from "../../home/paths.ts";
 import type { Clock } from "../../daemon/clock.ts";
 import { rotatedPath } from "../logs/log_file.ts";
+import { privateMemory } from "./process_memory.ts";
 import {
   ADOPTED_LOOK_EVERY_POLLS,
   ADOPTED_POLL_INTERVAL_MS,
@@ -52,6 +53,8 @@ export interface Processes {
   tail(logPath: string): Promise<string[]>;
   /** See {@linkcode workerProcesses}. */
   workers(): Promise<{ pid: number; workerId: string }[]>;
+  /** See {@linkcode privateMemory}. */
+  privateMemory(pids: readonly number[]): Promise<Map<number, number>>;
 }
 
 /** What {@linkcode launchProcess} starts. */
@@ -190,6 +193,7 @@ export const SYSTEM_PROCESSES: Processes = {
   attach: attachProcess,
   tail: tailLog,
   workers: workerProcesses,
+  privateMemory,
 };
 
 /** All processes of this machine that were started as a worker of some hive, by what their command lines say. */

@@ -32,6 +32,8 @@ export interface WorkerRecord {
   expectedMb: number;
   /** Memory that preflight asked for, in MB. */
   requiredMb: number;
+  /** RAM that it may take once it is loaded, in MB, see `loadedPlanMb` of memory_limit.ts; 0: not known yet. */
+  planMb: number;
   /** Seconds without a request until it goes; 0 = never. */
   idleTimeoutSeconds: number;
   /** Never evicted. */
@@ -64,6 +66,7 @@ export const HIVE_MIGRATIONS: readonly string[] = [
   `ALTER TABLE workers ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE workers ADD COLUMN expected_mb REAL NOT NULL DEFAULT 0;
   ${LOADS_TABLE}`,
+  "ALTER TABLE workers ADD COLUMN plan_mb REAL NOT NULL DEFAULT 0",
 ];
 
 /** The rows of the workers that may be alive. Every call blocks for one small SQLite statement. */
@@ -80,8 +83,8 @@ export class WorkerRegistry {
     this.#database.prepare(
       `INSERT OR REPLACE INTO workers (id, pid, identity, url, api_key, model_ref, model_path, backend, device,
         slots, ctx_size, required_mb, idle_timeout_seconds, started_unix, log_path, pinned,
-        expected_mb)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        expected_mb, plan_mb)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ).run(
       record.id,
       record.pid,
@@ -100,6 +103,7 @@ export class WorkerRegistry {
       record.logPath,
       record.pinned ? 1 : 0,
       record.expectedMb,
+      record.planMb,
     );
   }
 
@@ -138,6 +142,7 @@ export class WorkerRegistry {
       logPath: String(row.log_path),
       pinned: row.pinned === 1,
       expectedMb: Number(row.expected_mb),
+      planMb: Number(row.plan_mb),
     }));
   }
 }

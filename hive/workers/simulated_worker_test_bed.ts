@@ -1,7 +1,7 @@
 /** A worker process that is not there: what a hive can see of one, on a clock that the test moves. */
 import { RbeeError } from "../../protocol/errors.ts";
 import type { ReadyCallback } from "../../protocol/hive_schemas.ts";
-import type { LoadingEvent, ReadyResponse } from "../../protocol/worker_schemas.ts";
+import type { HealthResponse, LoadingEvent, ReadyResponse } from "../../protocol/worker_schemas.ts";
 import type { FakeClock } from "../../tests/helpers/fake_clock.ts";
 import type { GgufFacts } from "../models/gguf.ts";
 import { estimateMemory } from "../models/memory_estimate.ts";
@@ -22,11 +22,17 @@ export const FAULTS = [
   "ignores-sigterm",
   "stays-after-shutdown",
   "health-stalls",
+  "health-refuses",
   "cannot-generate",
+  "engine-stuck",
+  "eats-memory",
 ] as const;
 /** See {@linkcode FAULTS}. */
 export type Fault = typeof FAULTS[number];
 
+/** What one that eats memory takes in a second. */
+const EATS_MB_PER_SECOND = 300;
+const STEP_LIMIT_MS = 5_000;
 /** What a worker takes beyond its estimate: its runtime. */
 export const RUNTIME_MB = 60;
 const LOAD_MS = 4_000;
@@ -56,6 +62,8 @@ export class SimulatedWorker {
   readonly #machine: Surroundings;
   readonly #token: string;
   #share = 0;
+  #readySinceMs = 0;
+  #stoppedMs: number | undefined;
   readonly #followers = new Set<(event: LoadingEvent | Error) => void>();
 
   constructor(machine: Surroundings, options: LaunchOptions & { pid: number; fault: Fault }) {
@@ -84,7 +92,13 @@ export class SimulatedWorker {
 
   /** What it has taken so far of what it will take. */
   get holdsMb(): number {
-    return this.takesMb * this.#share;
+    return this.takesMb * this.#share + this.#eatenMb;
+  }
+
+  get #eatenMb(): number {
+    if (this.fault !== "eats-memory" || this.#share < 1) return 0;
+    const untilMs = this.#stoppedMs ?? this.#machine.clock.elapsedMs;
+    return EATS_MB_PER_SECOND * (untilMs - this.#readySinceMs) / 1000;
   }
 
   /** Begins a request if it can; whoever began it ends it. */
@@ -113,6 +127,7 @@ export class SimulatedWorker {
 
   kill(signal: Deno.Signal): void {
     if (signal === "SIGKILL") return this.die({ code: null, signal });
+    if (signal === "SIGSTOP") return void (this.#stoppedMs ??= this.#machine.clock.elapsedMs);
     if (this.fault !== "ignores-sigterm") this.#drain();
   }
 
@@ -137,7 +152,7 @@ export class SimulatedWorker {
       health: ({ signal } = {}) =>
         call(
           signal,
-          () => ({ status: "alive", version: "0", api_version: "v1" }),
+          () => this.#health(),
           this.fault === "health-stalls",
         ),
       ready: ({ signal } = {}) => call(signal, () => this.#ready()),
@@ -192,7 +207,7 @@ export class SimulatedWorker {
         if (this.stage !== "loading") return;
         this.stage = "ready";
         this.#share = 1;
-        this.idleSinceMs = this.#machine.clock.elapsedMs;
+        this.idleSinceMs = this.#readySinceMs = this.#machine.clock.elapsedMs;
         this.#tell({ stage: "ready" });
       });
     });
@@ -219,6 +234,22 @@ export class SimulatedWorker {
 
   #tell(event: LoadingEvent): void {
     for (const follower of this.#followers) follower(event);
+  }
+
+  #health(): HealthResponse {
+    if (this.fault === "health-refuses") throw new RbeeError("INTERNAL", "Not an answer to a health check.");
+    const isStuck = this.fault === "engine-stuck" && this.stage === "ready";
+    const stepMs = isStuck
+      ? this.#machine.clock.elapsedMs - this.#readySinceMs
+      : this.running > 0
+      ? 20
+      : null;
+    return {
+      status: "alive",
+      version: "0",
+      api_version: "v1",
+      engine: { step_ms: stepMs, last_step_ms: null, limit_ms: STEP_LIMIT_MS },
+    };
   }
 
   #ready(): ReadyResponse {

@@ -12,6 +12,7 @@ import { FakeClock } from "../../tests/helpers/fake_clock.ts";
 import type { Clock } from "../../daemon/clock.ts";
 import { watchMemory } from "../memory_watch.ts";
 import { LoadHistory } from "./load_history.ts";
+import { guardMemory } from "./memory_guard.ts";
 import type { Processes, WorkerProcess } from "./process.ts";
 import { HIVE_MIGRATIONS, WorkerRegistry } from "./registry.ts";
 import { factsOf, type Fault, SimulatedWorker } from "./simulated_worker_test_bed.ts";
@@ -95,6 +96,7 @@ export class Machine {
     });
     this.hive = hive;
     await hive.adopt();
+    void guardMemory({ workers: hive, processes: this.#host(), clock, log, signal: end.signal });
     void watchMemory({
       ...{ workers: hive, clock, log, memory, reserveMb: RESERVE_MB, onChange: () => {} },
       signal: end.signal,
@@ -140,6 +142,13 @@ export class Machine {
       },
       tail: () => Promise.resolve([]),
       workers: () => Promise.resolve([]),
+      privateMemory: (pids) =>
+        Promise.resolve(
+          new Map(pids.flatMap((pid): [number, number][] => {
+            const worker = this.processes.get(pid);
+            return worker?.alive ? [[pid, worker.holdsMb]] : [];
+          })),
+        ),
       attach: (pid) => {
         const worker = this.processes.get(pid);
         return Promise.resolve(worker?.alive ? processOf(worker) : undefined);

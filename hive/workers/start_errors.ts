@@ -2,6 +2,7 @@
 import { type ErrorCode, RbeeError } from "../../protocol/errors.ts";
 import type { LoadProgress } from "./load_watch.ts";
 import type { ExitStatus } from "./process.ts";
+import type { PulseLost } from "./pulse.ts";
 import type { WorkerRecord } from "./registry.ts";
 
 /** Log lines that are part of the message itself; the details carry all of the tail. */
@@ -67,6 +68,42 @@ export function loadingTimeout(
       },
     },
   );
+}
+
+/** It was loaded and does not compute, or does not answer, any more. */
+export function hasLostPulse(record: WorkerRecord, lost: PulseLost): RbeeError {
+  const why = lost.kind === "stuck"
+    ? `its engine has been in one step for ${seconds(lost.stepMs)}, and ${
+      seconds(lost.limitMs)
+    } are its limit`
+    : "it did not answer one health check after the other";
+  const details = lost.kind === "stuck" ? { step_ms: lost.stepMs, limit_ms: lost.limitMs } : {};
+  return killed(record, { why, details });
+}
+
+/** It took more memory than it may. By the kernel's own limit no figure is known. */
+export function tookTooMuchMemory(
+  record: WorkerRecord,
+  facts: { privateMb?: number; limitMb: number },
+): RbeeError {
+  const held = facts.privateMb === undefined
+    ? "reached"
+    : `held ${Math.ceil(facts.privateMb)} MB and may hold`;
+  return killed(record, {
+    why: `it ${held} ${facts.limitMb} MB of memory`,
+    details: { private_mb: facts.privateMb, limit_mb: facts.limitMb },
+  });
+}
+
+function killed(record: WorkerRecord, facts: { why: string; details: Record<string, unknown> }): RbeeError {
+  const message = `The worker for ${record.modelRef} was killed: ${facts.why}. The log is ${record.logPath}.`;
+  return new RbeeError("WORKER_CRASHED", message, {
+    details: { ...facts.details, log_path: record.logPath },
+  });
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
 }
 
 /** `exit code 1`, `signal SIGKILL`. */

@@ -3,10 +3,11 @@ import { secretsEqual } from "../../daemon/auth.ts";
 import type { Logger } from "../../daemon/log.ts";
 import { errorFromBody, RbeeError } from "../../protocol/errors.ts";
 import type { WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
-import type { ReportedWorker } from "../../protocol/queen_schemas.ts";
+import { MAX_FAILURE_CHARS, type ReportedWorker } from "../../protocol/queen_schemas.ts";
 import type { ReadyResponse } from "../../protocol/worker_schemas.ts";
 import { type Clock, deadline, settlesWithin } from "../../daemon/clock.ts";
 import {
+  DRAIN_MOMENT_MS,
   FAILED_EXIT_TIMEOUT_MS,
   FAILED_KEPT_MS,
   LAST_WORDS_TIMEOUT_MS,
@@ -18,9 +19,18 @@ import { WorkerFigures } from "./figures.ts";
 import { watchHealth } from "./health.ts";
 import { leaveWhenIdle } from "./idle.ts";
 import { type LoadProgress, watchLoad } from "./load_watch.ts";
+import { loadedPlanMb, looksOver, type MemoryPlan, privateLimitMb, wholeLimitMb } from "./memory_limit.ts";
 import type { ExitStatus, WorkerProcess } from "./process.ts";
+import { type PulseLost, watchPulse } from "./pulse.ts";
 import type { WorkerRecord } from "./registry.ts";
-import { diedWhileLoading, diedWhileStarting, loadingTimeout, noCallback } from "./start_errors.ts";
+import {
+  diedWhileLoading,
+  diedWhileStarting,
+  hasLostPulse,
+  loadingTimeout,
+  noCallback,
+  tookTooMuchMemory,
+} from "./start_errors.ts";
 import { isUsable, nextState, type WorkerHappening } from "./state.ts";
 import { awaitExit, stopProcess } from "./stop.ts";
 import { watchGeneration } from "./watchdog.ts";
@@ -54,6 +64,10 @@ export class Worker {
   #load: Promise<void> = Promise.resolve();
   #progress: LoadProgress | undefined;
   #stopping: Promise<void> | undefined;
+  /** Looks in a row that found it over its limit of memory. */
+  #looksOver = 0;
+  /** Settles when the kernel knows that limit. */
+  readonly #grouped: Promise<void>;
 
   /** Takes over the process. Next comes {@linkcode acceptCallback} or {@linkcode resume}. */
   constructor(options: WorkerOptions) {
@@ -65,6 +79,10 @@ export class Worker {
     this.figures = new WorkerFigures(options.record, options.clock);
     this.started = this.#start.promise;
     this.started.catch(() => {});
+    const { id, pid } = options.record;
+    this.#grouped = Promise.resolve(
+      options.groups?.enter({ id, pid, limitMb: wholeLimitMb(this.#memoryPlan) }),
+    );
     this.#process.exited.then((status) => this.#onExit(status));
     this.#limit(options.callbackTimeoutMs, () => this.#callbackMissing());
   }
@@ -123,14 +141,30 @@ export class Worker {
     }
   }
 
+  /** It holds so much memory that no file stands behind. Too much of it is its end. */
+  sawMemory(privateMb: number): void {
+    if (!this.usable) return;
+    if (this.record.planMb === 0 && this.figures.isMeasured) this.#learnMemoryPlan(privateMb);
+    const plan = this.#memoryPlan;
+    const limitMb = privateLimitMb(plan);
+    const { over, tooMuch } = looksOver(this.#looksOver, { privateMb, limitMb, marginMb: plan.marginMb });
+    this.#looksOver = over;
+    if (!tooMuch) return;
+    // It must not take more in the moment that others need to hear of it.
+    this.#process.kill("SIGSTOP").catch((error) => this.#log.warn("worker could not be stopped", { error }));
+    this.#giveUp(tookTooMuchMemory(this.record, { privateMb, limitMb }), "memory");
+  }
+
   /** As the wire has it and as last known. */
   info(): WorkerInfo {
-    return { ...this.figures.info(this.#state), error: this.#error?.toBody("") };
+    const info = this.figures.info(this.#state);
+    const memory = { ...info.memory!, limit_mb: privateLimitMb(this.#memoryPlan) };
+    return { ...info, memory, error: this.#error?.toBody("") };
   }
 
   /** As a queen is told. */
   report(): ReportedWorker {
-    return this.figures.report(this.#state);
+    return { ...this.figures.report(this.#state), failure: this.#error?.message.slice(0, MAX_FAILURE_CHARS) };
   }
 
   /** Stops it by the ladder and waits until its process is over. Idempotent. */
@@ -167,6 +201,22 @@ export class Worker {
   /** Takes a failed worker off the list. */
   forget(): void {
     if (this.#move("forgotten")) this.#release();
+  }
+
+  get #memoryPlan(): MemoryPlan {
+    const { backend, requiredMb, planMb } = this.record;
+    return {
+      ...{ backend, requiredMb, planMb },
+      mappedMb: this.figures.mappedMb,
+      marginMb: this.#options.memoryMarginMb,
+    };
+  }
+
+  #learnMemoryPlan(privateMb: number): void {
+    const { record, figures: { slotKvMb } } = this;
+    record.planMb = loadedPlanMb(this.#memoryPlan, { privateMb, slotKvMb });
+    void this.#grouped.then(() => this.#options.groups?.limit(record.id, wholeLimitMb(this.#memoryPlan)));
+    this.#options.onEvent({ kind: "limited", worker: this });
   }
 
   #connected(url: string): void {
@@ -215,6 +265,8 @@ export class Worker {
     this.#armIdle(idleMs);
     watchGeneration(this.#api!, { signal: this.#scope.signal, clock: this.#clock, log: this.#log })
       .then((why) => this.#degraded(why), () => {});
+    watchPulse(this.#api!, { signal: this.#scope.signal, clock: this.#clock, log: this.#log })
+      .then((lost) => this.#pulseLost(lost), () => {});
     this.#log.info("worker ready");
   }
 
@@ -302,6 +354,27 @@ export class Worker {
     this.#stopUnasked();
   }
 
+  #pulseLost(lost: PulseLost): void {
+    this.#giveUp(hasLostPulse(this.record, lost), lost.kind === "stuck" ? "stuck" : "frozen");
+  }
+
+  /** Kills it, after a moment in which queens hear that nothing new may go there. */
+  #giveUp(error: RbeeError, cause: ExitCause): void {
+    if (!this.usable) return;
+    this.#cause ??= cause;
+    this.#start.reject(error);
+    this.#fail(error, cause);
+    this.#stopping ??= this.#killSoon();
+    this.#stopUnasked();
+  }
+
+  async #killSoon(): Promise<void> {
+    const options = { clock: this.#clock, ms: DRAIN_MOMENT_MS, signal: this.#hurry.signal };
+    await settlesWithin(this.#process.exited, options);
+    await this.#process.kill("SIGKILL");
+    await this.#process.exited;
+  }
+
   #healthLost(): void {
     if (!this.#move("stop_asked")) return;
     this.#cause ??= "health_lost";
@@ -322,6 +395,8 @@ export class Worker {
       // What it said last may still be on its way through the socket.
       await settlesWithin(this.#load, { clock: this.#clock, ms: LAST_WORDS_TIMEOUT_MS });
     }
+    await this.#leaveGroup(status);
+    if (this.#detached) return;
     const during = this.#state;
     const cause = this.#cause ?? (status.signal === null ? "died" : "signal");
     const fields = { exit_code: status.code, signal: status.signal, during, cause };
@@ -338,6 +413,18 @@ export class Worker {
     if (during === "starting") {
       this.#start.reject(diedWhileStarting(this.record, { status, tail: lastWords }));
     }
+  }
+
+  /** What the kernel did to it is known by its group alone. */
+  async #leaveGroup(status: ExitStatus): Promise<void> {
+    const { groups } = this.#options;
+    if (groups === undefined) return;
+    await this.#grouped;
+    const { id } = this.record;
+    if (status.code === null && this.#cause === undefined && await groups.hasKilled(id)) {
+      this.#fail(tookTooMuchMemory(this.record, { limitMb: wholeLimitMb(this.#memoryPlan) }), "memory");
+    }
+    void groups.remove(id);
   }
 
   #move(happening: WorkerHappening): boolean {

@@ -3,6 +3,7 @@ import type { Logger } from "../../daemon/log.ts";
 import type { WorkerState } from "../../protocol/hive_schemas.ts";
 import type { Clock } from "../../daemon/clock.ts";
 import type { Connect } from "./connection.ts";
+import type { MemoryGroups } from "./memory_groups.ts";
 import type { ExitStatus, WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";
 import type { Worker } from "./worker.ts";
@@ -16,6 +17,8 @@ export type WorkerEvent =
   | { kind: "loaded"; worker: Worker; loadMs: number }
   /** It takes more memory than was known before. */
   | { kind: "measured"; worker: Worker }
+  /** What it may take is known from now on. */
+  | { kind: "limited"; worker: Worker }
   /** It was asked to leave for this reason and has agreed. */
   | { kind: "leaving"; worker: Worker; reason: LeaveReason }
   /** The process is over. */
@@ -47,7 +50,13 @@ export type ExitCause =
   /** It did not answer health checks. */
   | "health_lost"
   /** It answered health checks and could not generate. */
-  | "degraded";
+  | "degraded"
+  /** Its engine stood still in the middle of a step. */
+  | "stuck"
+  /** Loaded, it answered nothing for seconds on end. */
+  | "frozen"
+  /** It took more memory than its limit. */
+  | "memory";
 
 /** Causes that are a failure of the worker, as metrics and the log count them. */
 export const CRASH_CAUSES = [
@@ -58,6 +67,9 @@ export const CRASH_CAUSES = [
   "load_timeout",
   "health_lost",
   "degraded",
+  "stuck",
+  "frozen",
+  "memory",
 ] as const satisfies readonly ExitCause[];
 
 /** Whether a worker that ended so has failed. */
@@ -87,6 +99,10 @@ export interface WorkerOptions {
   loadTimeoutMs: number;
   /** Pause between health checks. */
   healthIntervalMs: number;
+  /** What it may take beyond its plan, in MB. */
+  memoryMarginMb: number;
+  /** Where the kernel keeps its limit of memory; absent: nowhere. */
+  groups?: MemoryGroups;
   /** Told of everything, synchronously and in order. */
   onEvent: (event: WorkerEvent) => void;
 }

@@ -184,6 +184,16 @@ export class Workers {
     return taken.some((path) => fileBehind(path) === fileBehind(modelPath));
   }
 
+  /** Ids of the processes of all workers that are alive. */
+  get pids(): number[] {
+    return [...this.#workers.values()].filter(({ alive }) => alive).map(({ record }) => record.pid);
+  }
+
+  /** A worker holds so much memory of its own, in MB. */
+  sawMemory(pid: number, privateMb: number): void {
+    this.#workers.values().find(({ alive, record }) => alive && record.pid === pid)?.sawMemory(privateMb);
+  }
+
   /** Takes over the workers of the hive before this one, and ends and forgets those that can't be. */
   async adopt(): Promise<void> {
     await Promise.all(this.#options.registry.all().map((record) => this.#adopt(record)));
@@ -335,7 +345,7 @@ export class Workers {
   }
 
   #add(record: WorkerRecord, of: { process: WorkerProcess; token?: string; adopted?: boolean }): Worker {
-    const { config, onEvent } = this.#options;
+    const { config, onEvent, groups } = this.#options;
     const { process, token, adopted = false } = of;
     const worker = new Worker({
       ...{ process, token },
@@ -347,6 +357,8 @@ export class Workers {
       callbackTimeoutMs: config.callback_timeout * 1000,
       loadTimeoutMs: config.load_timeout * 1000,
       healthIntervalMs: config.health_interval * 1000,
+      memoryMarginMb: config.worker_memory_margin_mb,
+      groups,
       onEvent: (event) => {
         this.#follow(event);
         onEvent?.(event);
@@ -364,6 +376,7 @@ export class Workers {
       return;
     }
     if (event.kind === "measured") this.#noteLoad(event.worker);
+    if (event.kind === "limited") this.#registry.save(record);
     if (event.kind !== "state") return;
     if (event.to === "gone") this.#workers.delete(record.id);
     if (event.to !== "failed") return;

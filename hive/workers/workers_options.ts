@@ -8,6 +8,7 @@ import type { Quantisation } from "../models/model_files.ts";
 import type { WorkerPlace } from "./command.ts";
 import type { Connect } from "./connection.ts";
 import type { LoadHistory } from "./load_history.ts";
+import type { MemoryGroups } from "./memory_groups.ts";
 import type { Processes } from "./process.ts";
 import type { WorkerRegistry } from "./registry.ts";
 import type { WorkerEvent } from "./worker_options.ts";
@@ -25,6 +26,7 @@ export interface WorkersOptions {
     | "load_timeout"
     | "health_interval"
     | "reserve_mb"
+    | "worker_memory_margin_mb"
   >;
   /** Rows of the workers that may be alive. */
   registry: WorkerRegistry;
@@ -56,4 +58,6 @@ export interface WorkersOptions {
   connect?: Connect;
   /** Default: the machine's. */
   processes?: Processes;
+  /** Where the kernel keeps limits of memory; absent: nowhere. */
+  groups?: MemoryGroups;
 }

@@ -51,6 +51,10 @@ export const FAKE_MODES = [
   "generates-nonsense",
   /** Never answers anything once it is loaded. */
   "freezes",
+  /** A few tokens, then its engine stays in one step for ever, and its health says so. */
+  "engine-stuck",
+  /** A few tokens, then it takes more memory and more. */
+  "eats-memory",
 ] as const;
 /** See {@linkcode FAKE_MODES}. */
 export type FakeMode = typeof FAKE_MODES[number];

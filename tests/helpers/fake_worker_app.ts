@@ -11,7 +11,9 @@ import {
   SelfTestRequest,
   ShutdownRequest,
 } from "../../protocol/worker_requests.ts";
+import { API_VERSION, VERSION } from "../../protocol/version.ts";
 import type {
+  HealthResponse,
   InferenceStats,
   LoadingEvent,
   ReadyResponse,
@@ -21,6 +23,9 @@ import type { FakeMode } from "./fake_worker.ts";
 
 /** Where the modes that break in mid-answer do so. */
 export const TOKENS_BEFORE_TROUBLE = 5;
+/** What the mode that eats memory takes at a time, how often, and where it stops if nobody stops it. */
+const EATS = { mb: 16, everyMs: 50, mostMb: 2_000 };
+const STEP_LIMIT_MS = 5_000;
 /** How long the real worker lingers after a failed load, made short. */
 const LINGER_MS = 200;
 const STORY =
@@ -50,6 +55,7 @@ export class FakeState {
   #stage: "loading" | "ready" | "failed" | "draining" = "loading";
   #last: LoadingEvent;
   #idleSinceMs = performance.now();
+  #stuckSinceMs: number | undefined;
 
   constructor(options: FakeOptions) {
     this.options = options;
@@ -83,6 +89,21 @@ export class FakeState {
   /** Whether it answers requests about itself. */
   get frozen(): boolean {
     return this.options.mode === "freezes" && this.#stage === "ready";
+  }
+
+  /** The heartbeat of the engine that is not there. */
+  get engine(): NonNullable<HealthResponse["engine"]> {
+    const stuckMs = this.#stuckSinceMs === undefined
+      ? undefined
+      : (performance.now() - this.#stuckSinceMs) * this.options.timeScale;
+    const stepMs = stuckMs ?? (this.running.size > 0 ? 1 : null);
+    return { step_ms: stepMs, last_step_ms: stuckMs ?? null, limit_ms: STEP_LIMIT_MS };
+  }
+
+  /** Its engine goes no further. */
+  stick(): Promise<never> {
+    this.#stuckSinceMs ??= performance.now();
+    return forever();
   }
 
   get idleMs(): number {
@@ -218,7 +239,11 @@ export function createFakeWorkerApp(state: FakeState, options: { apiKey: string;
       ...route,
       handle: (context) => {
         if (mode === "health-stalls") return forever();
-        return mode === "health-garbage" ? Response.json({ fine: "thanks" }) : route.handle(context);
+        if (mode === "health-garbage") return Response.json({ fine: "thanks" });
+        if (route.spec !== WORKER_ROUTES.v1Health) return route.handle(context);
+        const { engine } = state;
+        const status = (engine.step_ms ?? 0) > engine.limit_ms ? "degraded" : "alive";
+        return Response.json({ status, version: VERSION, api_version: API_VERSION, engine });
       },
     }));
   const infer: Handler = async (context) => {
@@ -303,7 +328,17 @@ async function* storyOf(
     if (options.canceled.aborted) return;
     if (index === TOKENS_BEFORE_TROUBLE && mode === "dies-mid-answer") Deno.kill(Deno.pid, "SIGKILL");
     if (index === TOKENS_BEFORE_TROUBLE && mode === "stalls-mid-answer") await forever();
+    if (index === TOKENS_BEFORE_TROUBLE && mode === "engine-stuck") await state.stick();
+    if (index === TOKENS_BEFORE_TROUBLE && mode === "eats-memory") await eatMemory();
     yield WORDS[index % WORDS.length];
+  }
+}
+
+async function eatMemory(): Promise<void> {
+  const eaten: Uint8Array[] = [];
+  while (eaten.length * EATS.mb < EATS.mostMb) {
+    eaten.push(new Uint8Array(EATS.mb * 1_000_000).fill(1));
+    await new Promise((resolve) => setTimeout(resolve, EATS.everyMs));
   }
 }
 
