@@ -65,6 +65,8 @@ export interface HiveOptions {
     /** Where the queen reaches this hive. */
     ownUrl: () => string;
   };
+  /** Where the kernel limits the memory of workers. Default: the machine's control groups, where it can be had. */
+  groups?: MemoryGroups;
   /** Default: the machine's. */
   clock?: Clock;
   /** Default: the machine's. */
@@ -109,7 +111,7 @@ export function createHive(options: HiveOptions): Hive {
   });
   const { database, isNew } = openHiveDatabase(join(home, "hive.db"), { migrations: HIVE_MIGRATIONS, log });
   const registry = new WorkerRegistry(database);
-  const groups = new MemoryGroups({ log });
+  const { groups = new MemoryGroups({ log }) } = options;
   const workers = new Workers({
     ...{ home, config: config.hive, hardware, command, env: options.workerEnv, log, clock },
     ...{ registry, history: new LoadHistory(database, log), place: options.place },

@@ -13,7 +13,7 @@ export const PULSES_SILENT_MAX = 3;
 /** Pulses in a row that show the same step past its limit, and that a worker may not survive. */
 export const PULSES_STUCK_MAX = 2;
 /** A wait that took this much longer than asked for shows that the hive itself stood still. */
-export const PULSE_GAP_MS = 1_000;
+export const HIVE_GAP_MS = 1_000;
 /** Time between a worker being reported as failed and its SIGKILL, so that queens hear of it first. */
 export const DRAIN_MOMENT_MS = 500;
 
@@ -101,8 +101,8 @@ export const LOG_FILE_MAX_BYTES = 10_000_000;
 export const LOGS_KEPT_MAX = 50;
 /** … as long as they are no larger than this together. */
 export const LOGS_KEPT_MAX_BYTES = 200_000_000;
-/** Pause between two looks for large and old logs. */
-export const LOG_TIDY_INTERVAL_MS = 10_000;
+/** Pause between two looks for large and old logs: what a worker can write meanwhile is beyond all bounds. */
+export const LOG_TIDY_INTERVAL_MS = 2_000;
 /** Pause between two looks for new lines while somebody follows. */
 export const LOG_FOLLOW_INTERVAL_MS = 250;
 /** Of these, those after a worker's end: something may still be said of it. */

@@ -7,13 +7,13 @@ import { type Clock, deadline, sleep } from "../../daemon/clock.ts";
 import type { HealthResponse } from "../../protocol/worker_schemas.ts";
 import {
   PULSE_AGAIN_MS,
-  PULSE_GAP_MS,
   PULSE_INTERVAL_MS,
   PULSE_TIMEOUT_MS,
   PULSES_SILENT_MAX,
   PULSES_STUCK_MAX,
 } from "../limits.ts";
 import type { WorkerApi } from "./connection.ts";
+import { isGap } from "./health.ts";
 
 /** What one check brought. */
 export type PulseCheck =
@@ -82,7 +82,6 @@ async function nextCheck(
   api: WorkerApi,
   { signal, clock, waitMs }: WatchPulseOptions & { waitMs: number },
 ): Promise<PulseCheck> {
-  // A step of the wall clock looks like a gap as well. That only costs a check.
   const beganMs = clock.unixMs();
   await sleep(clock, waitMs, signal);
   const askedMs = clock.unixMs();
@@ -96,8 +95,4 @@ async function nextCheck(
     if (isGap(clock.unixMs() - askedMs, PULSE_TIMEOUT_MS)) return { kind: "gap" };
     return limit.expired ? { kind: "silence" } : { kind: "trouble" };
   }
-}
-
-function isGap(tookMs: number, mostMs: number): boolean {
-  return tookMs < -PULSE_GAP_MS || tookMs > mostMs + PULSE_GAP_MS;
 }

@@ -44,6 +44,8 @@ export class ClusterWorker implements WorkerView {
   readsPerSecond?: number;
   memoryMb = 0;
   pinned = false;
+  /** Why its hive has given it up. */
+  failure?: string;
   lastUsedMs = 0;
   /** Answers that this queen has there. */
   own = 0;
@@ -79,6 +81,7 @@ export class ClusterWorker implements WorkerView {
     this.embeds = report.embeds;
     this.memoryMb = report.memory_mb;
     this.pinned = report.pinned;
+    this.failure = report.failure;
     this.lastUsedMs = Math.max(this.lastUsedMs, report.last_activity_unix * 1000);
     if (report.blocks !== undefined) this.blocks = decodeBlocks(report.blocks);
     // What was seen taken may have been ours at any time since the last report.

@@ -16,6 +16,7 @@ import { systemClock } from "../../daemon/clock.ts";
 import { createHive, type Hive } from "../../hive/hive.ts";
 import { HiveLogs } from "../../hive/logs/hive_logs.ts";
 import { workerEnvironment } from "../../hive/workers/command.ts";
+import type { MemoryGroups } from "../../hive/workers/memory_groups.ts";
 import { processIdentity } from "../../hive/workers/process.ts";
 import type { WorkerRegistry } from "../../hive/workers/registry.ts";
 import type { Workers } from "../../hive/workers/workers.ts";
@@ -34,6 +35,8 @@ export interface TestHiveOptions {
   config?: Partial<Config["hive"]>;
   /** Default: the machine's. */
   clock?: FakeClock;
+  /** Where the kernel limits the memory of workers; default: the machine's control groups. */
+  groups?: MemoryGroups;
   /** Memory that the hive is made to see; default: the machine's. */
   memory?: () => { total_mb: number; free_mb: number };
 }
@@ -95,6 +98,7 @@ export async function testHive(options: TestHiveOptions): Promise<TestHive> {
       workerEnv: env,
       workerCommand: command,
       memory: options.memory,
+      groups: options.groups,
     },
     config: { ...config, hive: { ...hiveConfig, models_dir: join(home, "hub") } },
     env: new Map([["HOME", home]]),
