@@ -67,6 +67,8 @@ export interface HiveOptions {
   };
   /** Where the kernel limits the memory of workers. Default: the machine's control groups, where it can be had. */
   groups?: MemoryGroups;
+  /** See `WorkersOptions`. */
+  pulses?: boolean;
   /** Default: the machine's. */
   clock?: Clock;
   /** Default: the machine's. */
@@ -118,7 +120,7 @@ export function createHive(options: HiveOptions): Hive {
     findModel: async (modelRef) => (await models.find(modelRef))?.local_path,
     readFacts: readGgufFacts,
     freeDiskMb: async () => (await diskSpace(home)).freeBytes / 1e6,
-    groups,
+    ...{ groups, pulses: options.pulses },
     findAlternatives: (modelRef) => models.alternatives(modelRef, { timeoutMs: ALTERNATIVES_TIMEOUT_MS }),
     onEvent: (event) => {
       metrics.workerEvent(event);

@@ -126,7 +126,7 @@ Deno.test("a worker that refuses connections is left to the slower health checks
 async function busy(mode: FakeMode, timeScale: number) {
   const home = await tempHome();
   const clock = new FakeClock();
-  const hive = await testHive({ home: home.rbeeHome, clock, worker: { mode, timeScale } });
+  const hive = await testHive({ home: home.rbeeHome, clock, pulses: true, worker: { mode, timeScale } });
   const { worker_id, url, api_key } = await hive.spawn({ idle_timeout: 0 });
   await hive.until(worker_id, "idle");
   const answer = async () => {
@@ -149,7 +149,7 @@ async function killedFor(
   cause: string,
 ): Promise<string> {
   await clock.advanceUntil("its end", {
-    stepMs: 250,
+    stepMs: 50,
     holds: () => hive.log.some((line) => line.cause === cause && line.signal === "SIGKILL"),
   });
   await eventually("no process", async () => (await hive.livePids()).length === 0);

@@ -265,9 +265,13 @@ export class Worker {
     this.#armIdle(idleMs);
     watchGeneration(this.#api!, { signal: this.#scope.signal, clock: this.#clock, log: this.#log })
       .then((why) => this.#degraded(why), () => {});
+    if (this.#options.pulse) this.#watchPulse();
+    this.#log.info("worker ready");
+  }
+
+  #watchPulse(): void {
     watchPulse(this.#api!, { signal: this.#scope.signal, clock: this.#clock, log: this.#log })
       .then((lost) => this.#pulseLost(lost), () => {});
-    this.#log.info("worker ready");
   }
 
   #learn(ready: ReadyResponse): void {

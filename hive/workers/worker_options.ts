@@ -99,6 +99,8 @@ export interface WorkerOptions {
   loadTimeoutMs: number;
   /** Pause between health checks. */
   healthIntervalMs: number;
+  /** Whether its pulse is watched. */
+  pulse: boolean;
   /** What it may take beyond its plan, in MB. */
   memoryMarginMb: number;
   /** Where the kernel keeps its limit of memory; absent: nowhere. */

@@ -345,7 +345,7 @@ export class Workers {
   }
 
   #add(record: WorkerRecord, of: { process: WorkerProcess; token?: string; adopted?: boolean }): Worker {
-    const { config, onEvent, groups } = this.#options;
+    const { config, onEvent, groups, pulses: pulse = true } = this.#options;
     const { process, token, adopted = false } = of;
     const worker = new Worker({
       ...{ process, token },
@@ -358,7 +358,7 @@ export class Workers {
       loadTimeoutMs: config.load_timeout * 1000,
       healthIntervalMs: config.health_interval * 1000,
       memoryMarginMb: config.worker_memory_margin_mb,
-      groups,
+      ...{ groups, pulse },
       onEvent: (event) => {
         this.#follow(event);
         onEvent?.(event);

@@ -52,6 +52,8 @@ export interface WorkersOptions {
   log: Logger;
   /** Told of everything that happens to workers, synchronously. */
   onEvent?: (event: WorkerEvent) => void;
+  /** Whether workers' pulses are watched, see `pulse.ts`. Default: true; real processes can't keep up with a test's clock. */
+  pulses?: boolean;
   /** Default: the machine's. */
   clock?: Clock;
   /** Default: over HTTP. */

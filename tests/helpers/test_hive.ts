@@ -37,6 +37,8 @@ export interface TestHiveOptions {
   clock?: FakeClock;
   /** Where the kernel limits the memory of workers; default: the machine's control groups. */
   groups?: MemoryGroups;
+  /** Whether the pulses of workers are watched; default: only where time is not moved by hand. */
+  pulses?: boolean;
   /** Memory that the hive is made to see; default: the machine's. */
   memory?: () => { total_mb: number; free_mb: number };
 }
@@ -99,6 +101,7 @@ export async function testHive(options: TestHiveOptions): Promise<TestHive> {
       workerCommand: command,
       memory: options.memory,
       groups: options.groups,
+      pulses: options.pulses ?? clock === undefined,
     },
     config: { ...config, hive: { ...hiveConfig, models_dir: join(home, "hub") } },
     env: new Map([["HOME", home]]),
