@@ -33,7 +33,7 @@ export function workerCommand(env: Environment): string[] {
 /** Names of variables that a worker needs to run at all, to find its libraries and to reach its devices. */
 const PASSED_ON = [
   /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|TZ|TMPDIR|TMP|TEMP|SYSTEMROOT|USERPROFILE)$/i,
-  /^(LC|XDG|DENO|NPM_CONFIG|LD|DYLD|CUDA|NVIDIA|HIP|HSA|ROCR|VK|MESA|GGML|LLAMA|OMP|GOMP|KMP|RBEE_LOG)_/i,
+  /^(LC|XDG|DENO|NPM_CONFIG|LD|DYLD|CUDA|NVIDIA|HIP|HSA|ROCR|VK|MESA|GGML|LLAMA|OMP|GOMP|KMP|RBEE_LOG|RBEE_TEST)_/i,
   /^NO_COLOR$/,
 ];
 const SECRET = /KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH/i;

@@ -4,7 +4,7 @@
  */
 import type { Logger } from "../../daemon/log.ts";
 import { type Clock, deadline, sleep } from "../../daemon/clock.ts";
-import type { HealthResponse } from "../../protocol/worker_schemas.ts";
+import type { EngineHeartbeat } from "../../protocol/worker_schemas.ts";
 import {
   PULSE_AGAIN_MS,
   PULSE_INTERVAL_MS,
@@ -17,7 +17,7 @@ import { isGap } from "./health.ts";
 
 /** What one check brought. */
 export type PulseCheck =
-  | { kind: "answer"; engine: HealthResponse["engine"] }
+  | { kind: "answer"; engine: EngineHeartbeat | undefined }
   /** No answer in time. */
   | { kind: "silence" }
   /** Refused, or not an answer to a health check: the slower health checks judge that. */
@@ -36,7 +36,11 @@ export interface Pulse {
 }
 
 /** Why a worker has to go. */
-export type PulseLost = { kind: "silent" } | { kind: "stuck"; stepMs: number; limitMs: number };
+export type PulseLost =
+  | { kind: "silent" }
+  | { kind: "stuck"; stepMs: number; limitMs: number }
+  /** The engine's thread has ended, for this reason. */
+  | { kind: "over"; why: string };
 
 /** Nothing is held against the worker. */
 export const STEADY: Pulse = { silent: 0, stuck: 0, stepMs: 0 };
@@ -47,8 +51,9 @@ export function judgePulse(before: Pulse, check: PulseCheck): { pulse: Pulse; lo
     const pulse = { ...STEADY, silent: before.silent + 1 };
     return pulse.silent < PULSES_SILENT_MAX ? { pulse } : { pulse, lost: { kind: "silent" } };
   }
-  const { step_ms: stepMs = null, limit_ms: limitMs = Infinity } = check.kind === "answer" && check.engine ||
-    {};
+  const engine = check.kind === "answer" ? check.engine : undefined;
+  if (engine?.failure !== undefined) return { pulse: before, lost: { kind: "over", why: engine.failure } };
+  const { step_ms: stepMs = null, limit_ms: limitMs = Infinity } = engine ?? {};
   if (stepMs === null || stepMs <= limitMs) return { pulse: STEADY };
   // A worker that was frozen from outside shows one old step too, and a new one at the next check.
   const isSame = stepMs > before.stepMs;

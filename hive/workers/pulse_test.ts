@@ -14,10 +14,11 @@ import type { WorkerApi } from "./connection.ts";
 import { judgePulse, type Pulse, type PulseCheck, STEADY, watchPulse } from "./pulse.ts";
 
 const LIMIT_MS = 5_000;
+const STILL = { step_ms: null, last_step_ms: null, limit_ms: LIMIT_MS };
 const log = createLogger({ part: "test", level: "error", format: "json", write: () => {} });
 
 function step(stepMs: number | null): PulseCheck {
-  return { kind: "answer", engine: { step_ms: stepMs, last_step_ms: null, limit_ms: LIMIT_MS } };
+  return { kind: "answer", engine: { ...STILL, step_ms: stepMs } };
 }
 
 /** What all these checks lead to. */
@@ -46,6 +47,7 @@ Deno.test("two checks that show one step past its limit are a stuck engine, thre
     [[silence, silence, { kind: "gap" }, silence, silence], "well"],
     [[step(6_000), { kind: "gap" }, step(8_000)], "well"],
     [[silence, silence, { kind: "trouble" }, silence], "well"],
+    [[{ kind: "answer", engine: { ...STILL, failure: "an exception" } }], "over"],
     // A worker of an older version tells no heartbeat.
     [Array(5).fill({ kind: "answer", engine: undefined }), "well"],
   ];
@@ -83,7 +85,7 @@ async function watched(
 }
 
 function alive(stepMs: number | null = null): Promise<HealthResponse> {
-  const engine = { step_ms: stepMs, last_step_ms: null, limit_ms: LIMIT_MS };
+  const engine = { ...STILL, step_ms: stepMs };
   return Promise.resolve({ status: "alive", version: "0", api_version: "v1", engine });
 }
 

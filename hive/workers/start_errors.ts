@@ -72,30 +72,35 @@ export function loadingTimeout(
 
 /** It was loaded and does not compute, or does not answer, any more. */
 export function hasLostPulse(record: WorkerRecord, lost: PulseLost): RbeeError {
-  const why = lost.kind === "stuck"
-    ? `its engine has been in one step for ${seconds(lost.stepMs)}, and ${
-      seconds(lost.limitMs)
-    } are its limit`
-    : "it did not answer one health check after the other";
-  const details = lost.kind === "stuck" ? { step_ms: lost.stepMs, limit_ms: lost.limitMs } : {};
-  return killed(record, { why, details });
+  switch (lost.kind) {
+    case "stuck":
+      return killed(record, {
+        why: `its engine has been in one step for ${seconds(lost.stepMs)}; the limit is ${
+          seconds(lost.limitMs)
+        }`,
+        details: { step_ms: lost.stepMs, limit_ms: lost.limitMs },
+      });
+    case "silent":
+      return killed(record, { why: "it stopped answering health checks" });
+    case "over":
+      return killed(record, { why: `its engine has ended: ${lost.why}` });
+  }
 }
 
-/** It took more memory than it may. By the kernel's own limit no figure is known. */
+/** It took more memory than it may. When the kernel has ended it, no figure is known. */
 export function tookTooMuchMemory(
   record: WorkerRecord,
-  facts: { privateMb?: number; limitMb: number },
+  { privateMb, limitMb }: { privateMb?: number; limitMb: number },
 ): RbeeError {
-  const held = facts.privateMb === undefined
-    ? "reached"
-    : `held ${Math.ceil(facts.privateMb)} MB and may hold`;
   return killed(record, {
-    why: `it ${held} ${facts.limitMb} MB of memory`,
-    details: { private_mb: facts.privateMb, limit_mb: facts.limitMb },
+    why: privateMb === undefined
+      ? `it reached its limit of ${limitMb} MB of memory`
+      : `it held ${Math.ceil(privateMb)} MB of memory; its limit is ${limitMb} MB`,
+    details: { private_mb: privateMb, limit_mb: limitMb },
   });
 }
 
-function killed(record: WorkerRecord, facts: { why: string; details: Record<string, unknown> }): RbeeError {
+function killed(record: WorkerRecord, facts: { why: string; details?: Record<string, unknown> }): RbeeError {
   const message = `The worker for ${record.modelRef} was killed: ${facts.why}. The log is ${record.logPath}.`;
   return new RbeeError("WORKER_CRASHED", message, {
     details: { ...facts.details, log_path: record.logPath },

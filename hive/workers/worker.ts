@@ -359,7 +359,8 @@ export class Worker {
   }
 
   #pulseLost(lost: PulseLost): void {
-    this.#giveUp(hasLostPulse(this.record, lost), lost.kind === "stuck" ? "stuck" : "frozen");
+    const cause = { stuck: "stuck", silent: "frozen", over: "degraded" } as const;
+    this.#giveUp(hasLostPulse(this.record, lost), cause[lost.kind]);
   }
 
   /** Kills it, after a moment in which queens hear that nothing new may go there. */

@@ -69,11 +69,13 @@ export interface StartClusterOptions {
   listen?: string;
   /** For each hive. */
   hive?: Partial<Omit<StartHiveOptions, "home">>;
+  /** More environment of one hive. */
+  envOf?: (node: string) => Readonly<Record<string, string>>;
 }
 
 /** Starts a queen, then hives that report to her, and waits until she knows them all. */
 export async function startCluster(options: StartClusterOptions): Promise<Cluster> {
-  const { nodes, queenConfig, listen, hive = {} } = options;
+  const { nodes, queenConfig, listen, hive = {}, envOf } = options;
   const all = new AsyncDisposableStack();
   try {
     const queenHome = all.use(await tempHome());
@@ -89,7 +91,10 @@ export async function startCluster(options: StartClusterOptions): Promise<Cluste
         await startHive({
           ...hive,
           home: homes[name],
-          env: { RBEE_API_KEY: CLUSTER_KEY, RBEE_HIVE_QUEEN: queen.url, RBEE_HIVE_NAME: name, ...hive.env },
+          env: {
+            ...{ RBEE_API_KEY: CLUSTER_KEY, RBEE_HIVE_QUEEN: queen.url, RBEE_HIVE_NAME: name },
+            ...{ ...hive.env, ...envOf?.(name) },
+          },
         }),
       );
     }
