@@ -1,0 +1,64 @@
+/**
+ * Part of `deno task soak`: seeded answers by way of a queen, whose worker's engine is stopped in the middle of a step.
+ * Each has to be the same as without that. Exit status 1 otherwise.
+ */
+import { join } from "@std/path";
+import { type FlagTable, readFlags } from "../../home/flags.ts";
+import { startCluster } from "../helpers/cluster.ts";
+import { askAndStall, oneWorkerEach, uncutAnswer } from "../helpers/stalls.ts";
+
+const FLAGS = {
+  stalls: { type: "integer", value: "N", min: 1, max: 10_000, default: 10, help: "How many engines stall." },
+  seed: { type: "integer", value: "N", min: 0, max: 2 ** 31, default: 1, help: "What makes them the same." },
+} as const satisfies FlagTable;
+
+if (import.meta.main) {
+  const { flags, problems } = readFlags(Deno.args, FLAGS);
+  if (problems.length > 0) {
+    console.error([...problems, "Usage: stalled_engines.ts [--stalls N] [--seed N]"].join("\n"));
+    Deno.exit(2);
+  }
+  Deno.exit(await soak(flags));
+}
+
+async function soak({ stalls, seed }: { stalls: number; seed: number }): Promise<number> {
+  const folder = await Deno.makeTempDir();
+  const fileOf = (node: string) => join(folder, node);
+  const found: number[] = [];
+  const pauses: number[] = [];
+  let same = 0;
+  try {
+    await using cluster = await startCluster({
+      nodes: ["mac", "workstation"],
+      envOf: (node) => ({ RBEE_TEST_STALL_FILE: fileOf(node) }),
+    });
+    for (let round = 0; round < stalls; round++) {
+      await oneWorkerEach(cluster);
+      const uncut = await uncutAnswer(cluster, seed + round);
+      let stalledAt = 0;
+      const { at, text, workers, pauseMs } = await askAndStall(cluster, {
+        seed: seed + round,
+        async stall({ node }) {
+          await Deno.writeTextFile(fileOf(node), "");
+          stalledAt = Date.now();
+        },
+      });
+      await Deno.remove(fileOf(at.node));
+      if (text === uncut && workers === 2) same++;
+      else console.log(`seed ${seed + round}, ${workers} workers:\n  ${uncut}\n  ${text}`);
+      const line = cluster.hives[at.node].logLines().find(({ message, worker_id }) =>
+        message === "worker failed" && worker_id === at.workerId
+      );
+      found.push(Date.parse(String(line?.time)) - stalledAt);
+      pauses.push(pauseMs);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+  const seconds = (values: number[]) => values.toSorted((a, b) => a - b).map((ms) => (ms / 1000).toFixed(1));
+  console.log(
+    `stalled engines: ${same} of ${stalls} answers are the same as without that (seed ${seed}); found after ` +
+      `${seconds(found).join(" ")} s, gone on elsewhere after ${seconds(pauses).join(" ")} s`,
+  );
+  return same === stalls ? 0 : 1;
+}
