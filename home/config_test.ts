@@ -68,6 +68,7 @@ Deno.test("every environment variable sets its key, as text that is read like th
     RBEE_HIVE_LOAD_TIMEOUT: ["7", "hive.load_timeout", 7],
     RBEE_HIVE_HEALTH_INTERVAL: ["2", "hive.health_interval", 2],
     RBEE_HIVE_RESERVE_MB: ["2048", "hive.reserve_mb", 2048],
+    RBEE_HIVE_WORKER_MEMORY_MARGIN_MB: ["512", "hive.worker_memory_margin_mb", 512],
     RBEE_HIVE_NAME: ["mac", "hive.name", "mac"],
     RBEE_HIVE_QUEEN: ["http://q:8080", "hive.queen", "http://q:8080"],
     RBEE_HIVE_QUEEN_KEY_FILE: ["/k", "hive.queen_key_file", "/k"],
