@@ -101,6 +101,26 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a worker that may finish its answer before it leaves may not take all memory meanwhile",
+  ignore: !isLinux,
+  async fn() {
+    await using home = await tempHome();
+    await using hive = await testHive({ home: home.rbeeHome, worker: { mode: "eats-memory" } });
+    const hungry = await loaded(hive, 1);
+    const cut = tokensOf(hungry.client, 20).then(() => "whole", () => "cut");
+    await eventually(
+      "its request",
+      async () => (await hive.client.worker(hungry.worker_id)).state === "busy",
+    );
+    const stopping = hive.client.shutdownWorker(hungry.worker_id, { timeoutMs: 60_000 });
+    await using _guard = guarded(hive);
+    await stopping;
+    assertEquals(await cut, "cut");
+    assert(hive.log.some(({ message }) => message === "worker killed: it took too much memory"));
+  },
+});
+
+Deno.test({
   name: "a worker that is adopted keeps the plan that it had",
   ignore: !isLinux,
   async fn() {

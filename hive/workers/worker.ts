@@ -143,13 +143,19 @@ export class Worker {
 
   /** It holds so much memory that no file stands behind. Too much of it is its end. */
   sawMemory(privateMb: number): void {
-    if (!this.usable) return;
+    if (this.#over || this.#cause === "memory") return;
     if (this.record.planMb === 0 && this.figures.isMeasured) this.#learnMemoryPlan(privateMb);
     const plan = this.#memoryPlan;
     const limitMb = privateLimitMb(plan);
     const { over, tooMuch } = looksOver(this.#looksOver, { privateMb, limitMb, marginMb: plan.marginMb });
     this.#looksOver = over;
     if (!tooMuch) return;
+    if (!this.usable) {
+      // It is on its way out, and may finish its answers only within its limit.
+      this.#log.error("worker killed: it took too much memory", { private_mb: privateMb, limit_mb: limitMb });
+      void this.#process.kill("SIGKILL");
+      return;
+    }
     // It must not take more in the moment that others need to hear of it.
     this.#process.kill("SIGSTOP").catch((error) => this.#log.warn("worker could not be stopped", { error }));
     this.#giveUp(tookTooMuchMemory(this.record, { privateMb, limitMb }), "memory");
@@ -428,6 +434,7 @@ export class Worker {
     const { id } = this.record;
     if (status.code === null && this.#cause === undefined && await groups.hasKilled(id)) {
       this.#fail(tookTooMuchMemory(this.record, { limitMb: wholeLimitMb(this.#memoryPlan) }), "memory");
+      this.#cause = "memory";
     }
     void groups.remove(id);
   }
