@@ -70,7 +70,7 @@ export function createHiveApp(options: HiveAppOptions): App {
   const memory = () => ({ ...hardware.memory(), reserve_mb: config.reserve_mb });
 
   const capabilities: Handler = async () => {
-    const { devices, llama_cpp } = await hardware.detect();
+    const { devices, llama_cpp, sandbox } = await hardware.detect();
     const body: CapabilitiesResponse = {
       backends: [...new Set(devices.map(({ backend }) => backend))],
       devices,
@@ -78,6 +78,7 @@ export function createHiveApp(options: HiveAppOptions): App {
       cpu: hardware.cpu(),
       loads: workers.pastLoads(),
       disk: await hardware.disk(),
+      sandbox,
       limits: {
         worker_ports: config.worker_ports,
         idle_timeout_seconds: config.idle_timeout,

@@ -2,7 +2,7 @@
 import * as z from "zod";
 import type { Logger } from "../daemon/log.ts";
 import { RbeeError } from "../protocol/errors.ts";
-import { Device } from "../protocol/hive_schemas.ts";
+import { Device, SandboxSupport } from "../protocol/hive_schemas.ts";
 import type { BackendName } from "../protocol/spawn_request.ts";
 import { DETECT_MAX_AGE_MS, DETECT_TIMEOUT_MS, LOG_TAIL_LINES } from "./limits.ts";
 import { diskSpace } from "./models/disk.ts";
@@ -11,7 +11,12 @@ import { notStartable } from "./workers/start_errors.ts";
 const MB = 1_000_000;
 
 /** What `worker --detect` prints. */
-const Detected = z.object({ rbee: z.string(), llama_cpp: z.string(), devices: z.array(Device) });
+const Detected = z.object({
+  rbee: z.string(),
+  llama_cpp: z.string(),
+  devices: z.array(Device),
+  sandbox: SandboxSupport.optional(),
+});
 /** See {@linkcode Hardware.detect}. */
 export type Detected = z.infer<typeof Detected>;
 

@@ -26,9 +26,9 @@ export async function detectReport(loaded: LoadedConfig, options: { json: boolea
     modelsDir: cacheRoot(config, Deno.env),
     log: createLogger({ part: "rbee-hive", level: "warn", format: config.log.format }),
   });
-  const [{ devices, llama_cpp }, disk] = await Promise.all([hardware.detect(), hardware.disk()]);
+  const [{ devices, llama_cpp, sandbox }, disk] = await Promise.all([hardware.detect(), hardware.disk()]);
   const memory = hardware.memory();
-  if (options.json) return JSON.stringify({ devices, memory, disk, llama_cpp });
+  if (options.json) return JSON.stringify({ devices, memory, disk, llama_cpp, sandbox });
   return [
     ...devices.map((device) =>
       `${device.backend} ${device.index}: ${device.name}, ${device.description} ` +

@@ -130,6 +130,8 @@ export const ConfigSchema = z.strictObject({
     /** RAM that a worker may take beyond its plan before it is killed. */
     worker_memory_margin_mb: numeric("expected a number of MB").pipe(z.number().min(64).max(1_000_000))
       .default(256),
+    /** Whether workers are confined, as far as the kernel can; `off` leaves a hostile model's code this user's rights. */
+    worker_sandbox: z.enum(["auto", "off"]).default("auto"),
     /** Workers that are started with the hive. They are pinned and never idle out unless they say otherwise. */
     preload: z.array(PreloadConfig).max(MAX_PRELOADS).default([]),
     /** Backends this hive may use; absent: all there are. */

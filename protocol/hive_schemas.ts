@@ -3,6 +3,7 @@ import * as z from "zod";
 import { ErrorBodySchema } from "./errors.ts";
 import { ModelRefText } from "./model_ref.ts";
 import { BackendName } from "./spawn_request.ts";
+import { Sandbox } from "./worker_schemas.ts";
 
 /** Something a model can run on. Memory in MB of 1,000,000 bytes. */
 export const Device = z.object({
@@ -16,6 +17,15 @@ export const Device = z.object({
 });
 /** See {@linkcode Device}. */
 export type Device = z.infer<typeof Device>;
+
+/** What a machine's kernel has to confine workers with. */
+export const SandboxSupport = z.object({
+  /** Version of landlock's interface; 0: there is none, or it is switched off. */
+  landlock_abi: z.int(),
+  seccomp: z.boolean(),
+});
+/** See {@linkcode SandboxSupport}. */
+export type SandboxSupport = z.infer<typeof SandboxSupport>;
 
 /** What the last load of a model with these options was expected to take, and took. */
 export const PastLoad = z.object({
@@ -39,6 +49,8 @@ export const CapabilitiesResponse = z.object({
   /** Logical cores; load averages over 1, 5 and 15 minutes, zeros where the system has none. */
   cpu: z.object({ cores: z.int(), load_average: z.tuple([z.number(), z.number(), z.number()]) }).optional(),
   disk: z.object({ models_dir: z.string(), total_mb: z.number(), free_mb: z.number() }),
+  /** Absent from older hives. */
+  sandbox: SandboxSupport.optional(),
   limits: z.object({
     worker_ports: z.tuple([z.int(), z.int()]),
     idle_timeout_seconds: z.number(),
@@ -266,6 +278,8 @@ export const WorkerInfo = z.object({
     actual_mb: z.number().nullable(),
     limit_mb: z.number().optional(),
   }).optional(),
+  /** How its process is confined; absent until it is loaded. */
+  sandbox: Sandbox.optional(),
   /** Why it failed; only in state `failed`. */
   error: ErrorBodySchema.optional(),
 });

@@ -63,6 +63,23 @@ export const ModelFacts = z.object({
 /** See {@linkcode ModelFacts}. */
 export type ModelFacts = z.infer<typeof ModelFacts>;
 
+/** How a worker's process is confined; SECURITY.md says what that keeps out. */
+export const Sandbox = z.object({
+  /** `partial`: only one of landlock and seccomp holds; `unavailable`: neither does. */
+  state: z.enum(["on", "partial", "off", "unavailable"]),
+  /** Version of landlock's interface that the kernel has; 0: none, or nobody asked. */
+  landlock_abi: z.int(),
+  /** Files and TCP ports, on every thread. */
+  landlock: z.boolean(),
+  /** System calls, on every thread. */
+  seccomp: z.boolean(),
+  no_new_privs: z.boolean(),
+  /** What does not hold and why, a sentence each without a full stop. */
+  problems: z.array(z.string()),
+});
+/** See {@linkcode Sandbox}. */
+export type Sandbox = z.infer<typeof Sandbox>;
+
 /** `GET /v1/ready`. */
 export const ReadyResponse = z.discriminatedUnion("state", [
   z.object({ ready: z.literal(false), state: z.literal("loading"), progress_url: z.string() }),
@@ -85,6 +102,8 @@ export const ReadyResponse = z.discriminatedUnion("state", [
       idle_ms: z.number(),
       model: ModelFacts,
       memory: WorkerMemory,
+      /** Absent from older workers. */
+      sandbox: Sandbox.optional(),
       /** Hashes of the beginnings of all that the slots hold, see `prefix_blocks.ts`; with `?blocks=true`. */
       blocks: z.string().optional(),
     })

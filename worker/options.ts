@@ -4,6 +4,7 @@ import { BackendName, MAX_CTX_SIZE, MAX_SLOTS } from "../protocol/spawn_request.
 import { CACHE_TYPES, type CacheType } from "./engine.ts";
 
 const FLASH_ATTENTION = ["auto", "on", "off"] as const;
+const SANDBOXES = ["auto", "off"] as const;
 const POOLINGS = ["auto", "none", "mean", "cls", "last", "rank"] as const;
 
 const FLAGS = {
@@ -86,6 +87,12 @@ const FLAGS = {
     value: "PATH",
     help: "A small model with the same vocabulary that guesses ahead.",
   },
+  sandbox: {
+    type: "text",
+    choices: SANDBOXES,
+    default: "auto",
+    help: "Confine the process once the model is loaded, as far as the kernel can; off: don't.",
+  },
   "api-key": { type: "text", value: "KEY", help: "For use by hand; better: RBEE_WORKER_API_KEY." },
   detect: { type: "boolean", help: "Print backends and devices as JSON and leave." },
   help: { type: "boolean", help: "Print this." },
@@ -118,6 +125,8 @@ export interface WorkerOptions {
   pooling: (typeof POOLINGS)[number];
   /** A name, or the path of a file. */
   chatTemplate?: string;
+  /** Whether the process is confined once the model is loaded. */
+  sandbox: (typeof SANDBOXES)[number];
   /** Absent: the person's local key, as every daemon. */
   apiKey?: string;
   /** 0: it stays, whether there is a hive or not. */
@@ -181,6 +190,7 @@ export function parseWorkerArgs(
       embeddings: flags.embeddings ?? false,
       pooling: POOLINGS.find((pooling) => pooling === flags.pooling) ?? "auto",
       chatTemplate: flags["chat-template"],
+      sandbox: SANDBOXES.find((mode) => mode === flags.sandbox) ?? "auto",
       apiKey: flags["api-key"] ?? env.get("RBEE_WORKER_API_KEY"),
       callback: callbackUrl !== undefined && token !== undefined ? { url: callbackUrl, token } : undefined,
     },

@@ -5,7 +5,7 @@ import { ownKey } from "../daemon/own_key.ts";
 import { loadConfig } from "../home/config.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { HiveClient } from "../protocol/hive_client.ts";
-import type { Device } from "../protocol/hive_schemas.ts";
+import type { Device, SandboxSupport } from "../protocol/hive_schemas.ts";
 import { VERSION } from "../protocol/version.ts";
 import { BackendName } from "../protocol/spawn_request.ts";
 import { createWorkerApp } from "./app.ts";
@@ -16,6 +16,7 @@ import { CALLBACK_DELAYS_MS, CLOSE_TIMEOUT_MS, DRAIN_TIMEOUT_MS, FAILED_LINGER_M
 import { WorkerMetrics } from "./metrics.ts";
 import { loadAddon } from "./native/addon.ts";
 import type { WorkerOptions } from "./options.ts";
+import { confineWorker } from "./sandbox.ts";
 import { type LoadContext, Worker } from "./worker.ts";
 
 /** Runs until told to leave; resolves to the exit code. Throws {@linkcode RbeeError} when it can't start. */
@@ -29,6 +30,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     fingerprint: () => fingerprint ??= modelFingerprint(options.model),
     metrics,
     log,
+    confine: () => confineWorker(options, log),
   });
   const { orphanTimeoutSeconds } = options;
   using hive = orphanTimeoutSeconds === 0 ? undefined : new HiveWatch({
@@ -66,7 +68,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
 }
 
 /** What `--detect` prints: how a hive, which may not load native code, learns of devices. */
-export function detect(): { rbee: string; llama_cpp: string; devices: Device[] } {
+export function detect(): { rbee: string; llama_cpp: string; devices: Device[]; sandbox: SandboxSupport } {
   const addon = loadAddon();
   const mb = (bytes: number) => Math.round(bytes / 1e6);
   const devices = addon.devices().flatMap((device) => {
@@ -81,7 +83,9 @@ export function detect(): { rbee: string; llama_cpp: string; devices: Device[] }
       memory_free_mb: mb(device.memoryFreeBytes),
     }];
   });
-  return { rbee: VERSION, llama_cpp: addon.llamaVersion, devices };
+  const { landlockAbi, seccomp } = addon.sandboxSupport();
+  const sandbox = { landlock_abi: landlockAbi, seccomp };
+  return { rbee: VERSION, llama_cpp: addon.llamaVersion, devices, sandbox };
 }
 
 /** Binding is the check: whoever asks first whether a port is free may find it taken a moment later. */

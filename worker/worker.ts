@@ -17,6 +17,7 @@ import type {
   EngineHeartbeat,
   LoadingEvent,
   ReadyResponse,
+  Sandbox,
   SelfTestResponse,
   WorkerMemory,
 } from "../protocol/worker_schemas.ts";
@@ -67,6 +68,7 @@ export class Worker {
   readonly fingerprint: () => Promise<string>;
   readonly #metrics: WorkerMetrics;
   readonly #log: Logger;
+  readonly #confine: (() => Sandbox) | undefined;
   readonly #stopLoading = new AbortController();
   readonly #running = new Map<string, Running>();
   readonly #progress = new Set<(event: LoadingEvent) => void>();
@@ -74,19 +76,30 @@ export class Worker {
   readonly #shutdownAsked = Promise.withResolvers<void>();
   #state: State = { name: "loading" };
   #lastProgress: LoadingEvent = { stage: "loading_to_vram", layers_loaded: 0, layers_total: 0, vram_mb: 0 };
+  #sandbox: Sandbox | undefined;
   #idleSinceMs = performance.now();
   #selfTest: SelfTest | undefined;
   /** Requests for embeddings. */
   #embedding = 0;
 
-  /** `modelRef` is what answers call the model, `fingerprint` tells its file from any other. */
+  /**
+   * `modelRef` is what answers call the model, `fingerprint` tells its file from any other. `confine` confines the
+   * process; it is called once the model is in memory, before anything is computed for a request.
+   */
   constructor(
-    options: { modelRef: string; fingerprint: () => Promise<string>; metrics: WorkerMetrics; log: Logger },
+    options: {
+      modelRef: string;
+      fingerprint: () => Promise<string>;
+      metrics: WorkerMetrics;
+      log: Logger;
+      confine?: () => Sandbox;
+    },
   ) {
     this.modelRef = options.modelRef;
     this.fingerprint = options.fingerprint;
     this.#metrics = options.metrics;
     this.#log = options.log;
+    this.#confine = options.confine;
   }
 
   /** Loads. Never throws: a failure becomes the state, and resolves to the error. */
@@ -101,6 +114,7 @@ export class Worker {
         this.#state.engine = engine;
         return undefined;
       }
+      this.#sandbox = this.#confine?.();
       this.#state = { name: "ready", engine };
       this.#idleSinceMs = performance.now();
       const tookMs = this.#idleSinceMs - startedMs;
@@ -167,6 +181,7 @@ export class Worker {
           idle_ms: Math.round(this.idleMs),
           model: engine.facts,
           memory: this.memory(),
+          sandbox: this.#sandbox,
         };
       }
     }

@@ -1,6 +1,7 @@
 /** How a worker program is started: its command, its flags, its environment. */
 import * as z from "zod";
 import { programCommand } from "../../home/installation.ts";
+import type { Config } from "../../home/config_schema.ts";
 import type { Environment } from "../../home/paths.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { ORPHAN_TIMEOUT_HEALTH_CHECKS, ORPHAN_TIMEOUT_MIN_SECONDS } from "../limits.ts";
@@ -68,7 +69,12 @@ export function orphanTimeoutSeconds(healthIntervalSeconds: number): number {
 /** The flags of one worker; secrets go by environment. */
 export function workerArgs(
   id: string,
-  options: { plan: SpawnPlan; place: WorkerPlace; healthIntervalSeconds: number },
+  options: {
+    plan: SpawnPlan;
+    place: WorkerPlace;
+    healthIntervalSeconds: number;
+    sandbox: Config["hive"]["worker_sandbox"];
+  },
 ): string[] {
   const { plan, place } = options;
   const [first, last] = place.ports;
@@ -85,5 +91,6 @@ export function workerArgs(
     ["--orphan-timeout", orphanTimeoutSeconds(options.healthIntervalSeconds)],
     ["--slots", plan.slots],
     ["--ctx-size", plan.ctxSize],
+    ...options.sandbox === "off" ? [["--sandbox", "off"]] : [],
   ].flat().map(String);
 }

@@ -46,12 +46,15 @@ Deno.test("the flags say what, where and whom to tell", () => {
   };
   const place = { host: "h", advertise: "a", ports: [8001, 8999] as const, callbackUrl: "http://c/x" };
   assertEquals(
-    workerArgs("id", { plan, place, healthIntervalSeconds: 200 }).join(" "),
+    workerArgs("id", { plan, place, healthIntervalSeconds: 200, sandbox: "auto" }).join(" "),
     "--model /m.gguf --model-ref builtin:stories --backend cuda --device 1 --host h --port 8001-8999 " +
       "--advertise a --worker-id id --callback-url http://c/x --orphan-timeout 800 --slots 2 --ctx-size 64",
   );
-  const anyPort = workerArgs("id", { plan, place: { ...place, ports: [0, 0] }, healthIntervalSeconds: 30 });
-  assertEquals([anyPort.includes("0"), anyPort.includes("600")], [true, true]);
+  const anyPort = workerArgs("id", {
+    ...{ plan, place: { ...place, ports: [0, 0] as const } },
+    ...{ healthIntervalSeconds: 30, sandbox: "off" as const },
+  });
+  assertEquals([anyPort.includes("0"), anyPort.includes("600"), anyPort.at(-1)], [true, true, "off"]);
 });
 
 Deno.test("an address for everybody is reached by loopback", () => {

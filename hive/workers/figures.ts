@@ -1,7 +1,7 @@
 /** What a worker has told of itself, as last known. */
 import type { WorkerInfo, WorkerState } from "../../protocol/hive_schemas.ts";
 import type { ReportedWorker } from "../../protocol/queen_schemas.ts";
-import type { ReadyResponse, WorkerMemory } from "../../protocol/worker_schemas.ts";
+import type { ReadyResponse, Sandbox, WorkerMemory } from "../../protocol/worker_schemas.ts";
 import type { BackendName } from "../../protocol/spawn_request.ts";
 import { type Clock, unixSeconds } from "../../daemon/clock.ts";
 import type { WorkerRecord } from "./registry.ts";
@@ -27,6 +27,7 @@ export class WorkerFigures {
   #blocks: string | undefined;
   #mappedMb = 0;
   #slotKvMb = 0;
+  #sandbox: Sandbox | undefined;
 
   /** Nothing is known yet. */
   constructor(record: WorkerRecord, clock: Clock) {
@@ -77,6 +78,7 @@ export class WorkerFigures {
     this.#lastActivityMs = this.#clock.unixMs() - ready.idle_ms;
     this.#mappedMb = ready.memory.mapped_mb;
     this.#slotKvMb = ready.memory.kv_mb / this.#record.slots;
+    this.#sandbox = ready.sandbox;
     this.#model = { context: ready.model.context, embeds: ready.model.pooling !== undefined };
     if (ready.blocks !== undefined) this.#blocks = ready.blocks;
     const actualMb = Math.ceil(takenMb(this.#record.backend, ready.memory));
@@ -126,6 +128,7 @@ export class WorkerFigures {
       pinned: record.pinned,
       idle_timeout_seconds: record.idleTimeoutSeconds,
       memory: { predicted_mb: record.requiredMb, actual_mb: this.#takenMb ?? null },
+      sandbox: this.#sandbox,
     };
   }
 }

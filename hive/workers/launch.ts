@@ -1,5 +1,6 @@
 /** From a plan to a running process. */
 import { randomBytes } from "node:crypto";
+import type { Config } from "../../home/config_schema.ts";
 import { newKey } from "../../home/keys.ts";
 import { workerLogPath } from "../logs/old_logs.ts";
 import { workerArgs, type WorkerPlace } from "./command.ts";
@@ -23,6 +24,8 @@ export interface LaunchWorkerOptions {
   place: WorkerPlace;
   /** Pause between the hive's questions for its health. */
   healthIntervalSeconds: number;
+  /** Whether its process is confined. */
+  sandbox: Config["hive"]["worker_sandbox"];
   /** Where it is started. */
   processes: Processes;
   /** See {@linkcode WorkerRecord}. */
@@ -53,7 +56,7 @@ export interface LaunchedWorker {
  * @throws {RbeeError} `WORKER_START_FAILED` when the program can't be executed.
  */
 export function launchWorker(plan: SpawnPlan, options: LaunchWorkerOptions): LaunchedWorker {
-  const { home, command, env, place, healthIntervalSeconds, processes, ...known } = options;
+  const { home, command, env, place, healthIntervalSeconds, sandbox, processes, ...known } = options;
   const id = randomBytes(ID_BYTES).toString("hex");
   const apiKey = newKey();
   const token = newKey();
@@ -61,7 +64,7 @@ export function launchWorker(plan: SpawnPlan, options: LaunchWorkerOptions): Lau
   try {
     const process = processes.launch({
       command,
-      args: workerArgs(id, { plan, place, healthIntervalSeconds }),
+      args: workerArgs(id, { plan, place, healthIntervalSeconds, sandbox }),
       env: { ...env, RBEE_WORKER_API_KEY: apiKey, RBEE_CALLBACK_TOKEN: token },
       logPath,
     });

@@ -315,6 +315,7 @@ export class Workers {
       env,
       place,
       healthIntervalSeconds: config.health_interval,
+      sandbox: config.worker_sandbox,
       startedUnix: unixSeconds(this.#clock),
     });
     const worker = this.#add(record, { process, token });

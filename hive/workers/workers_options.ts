@@ -27,6 +27,7 @@ export interface WorkersOptions {
     | "health_interval"
     | "reserve_mb"
     | "worker_memory_margin_mb"
+    | "worker_sandbox"
   >;
   /** Rows of the workers that may be alive. */
   registry: WorkerRegistry;

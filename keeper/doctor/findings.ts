@@ -1,4 +1,5 @@
 /** What the doctor found, and how facts are judged. Pure. */
+import type { SandboxSupport, WorkerInfo } from "../../protocol/hive_schemas.ts";
 import { CLOCK_SKEW_SECONDS, DISK_LOW_MB, MEMORY_LOW_MB } from "../limits.ts";
 import { bytes } from "../progress.ts";
 
@@ -70,6 +71,34 @@ export function judgeVersion(check: string, versions: { theirs: string; ours: st
     `its version is ${versions.theirs}, this keeper's is ${versions.ours}`,
     "Upgrade the older one and restart its hive.",
   );
+}
+
+/** What a machine's kernel has to confine workers with; undefined: its hive doesn't say. */
+export function judgeSandboxSupport(check: string, support: SandboxSupport | undefined): Finding[] {
+  if (support === undefined) return [];
+  const { landlock_abi: abi, seccomp } = support;
+  if (abi > 0 && seccomp) return [ok(check, `its kernel can confine workers (landlock ${abi}, seccomp)`)];
+  const missing = [...abi > 0 ? [] : ["landlock"], ...seccomp ? [] : ["seccomp"]].join(" and ");
+  return [warning(
+    check,
+    `its kernel cannot confine workers fully: it has no ${missing}`,
+    "On Linux, use 5.13 or later with landlock among its security modules (lsm=); a container's profile must allow " +
+      "landlock and seccomp. No other system has them: load only models that you trust there.",
+  )];
+}
+
+/** Whether a worker is confined, as its hive last heard. */
+export function judgeWorkerSandbox(check: string, worker: WorkerInfo): Finding[] {
+  const { sandbox } = worker;
+  if (sandbox === undefined || sandbox.state === "on") return [];
+  const how = sandbox.state === "partial" ? "only partly confined" : "not confined";
+  return [warning(
+    check,
+    `worker ${worker.worker_id} (${worker.model_ref}) is ${how}: ${sandbox.problems.join("; ")}`,
+    sandbox.state === "off"
+      ? "Take worker_sandbox: off out of that node's configuration, restart its hive, and stop the worker."
+      : "See SECURITY.md, Containment of the engine. Load only models that you trust there.",
+  )];
 }
 
 /** The mode of what only its owner may open. */

@@ -18,7 +18,9 @@ import {
   judgeDisk,
   judgeMemory,
   judgeMode,
+  judgeSandboxSupport,
   judgeVersion,
+  judgeWorkerSandbox,
   ok,
   problem,
   warning,
@@ -98,12 +100,13 @@ async function engine({ signal }: LookContext): Promise<Finding[]> {
     const said = new TextDecoder().decode(stderr).trim().split("\n").at(0) ?? "";
     return [problem("engine", `it cannot be used: ${said}`, "Build it: deno task build")];
   }
-  const { devices, memory, disk, llama_cpp } = JSON.parse(new TextDecoder().decode(stdout));
+  const { devices, memory, disk, llama_cpp, sandbox } = JSON.parse(new TextDecoder().decode(stdout));
   const names = devices.map((device: { backend: string; index: number; name: string }) =>
     `${device.backend} ${device.index} (${device.name})`
   );
   return [
     ok("engine", `llama.cpp ${llama_cpp}, computes on ${names.join(", ")}`),
+    ...judgeSandboxSupport("sandbox", sandbox),
     judgeMemory("memory", memory),
     judgeDisk("disk", disk),
   ];
@@ -156,11 +159,18 @@ async function hiveFindings(
     const health = await client.health(call);
     const findings = [judgeVersion(check, { theirs: health.version, ours: VERSION })];
     if (!Number.isNaN(theirsMs)) findings.push(judgeClock(check, { theirsMs, oursMs: Date.now() }));
-    const [{ memory, disk }, { workers }] = await Promise.all([
+    const [{ memory, disk, sandbox }, { workers }] = await Promise.all([
       client.capabilities(call),
       client.workers(call),
     ]);
-    if (name !== LOCALHOST) findings.push(judgeMemory(check, memory), judgeDisk(check, disk));
+    if (name !== LOCALHOST) {
+      findings.push(
+        judgeMemory(check, memory),
+        judgeDisk(check, disk),
+        ...judgeSandboxSupport(check, sandbox),
+      );
+    }
+    findings.push(...workers.flatMap((worker) => judgeWorkerSandbox(check, worker)));
     for (const worker of workers.filter(({ state }) => state === "failed")) {
       const why = worker.error?.message ?? "without a word";
       const more = `rbee-keeper logs --node ${name} --worker ${worker.worker_id}`;

@@ -308,10 +308,39 @@ export interface NativeEngine {
   close(): Promise<void>;
 }
 
+/** What the running kernel has to confine a process with. */
+export interface NativeSandboxSupport {
+  /** Version of landlock's interface; 0: there is none. */
+  landlockAbi: number;
+  seccomp: boolean;
+}
+
+/** What confining this process came to. */
+export interface NativeSandboxReport {
+  support: NativeSandboxSupport;
+  noNewPrivs: boolean;
+  /** On all threads. */
+  landlock: boolean;
+  /** On all threads. */
+  seccomp: boolean;
+  /** A sentence for each part that does not hold. */
+  problems: string[];
+}
+
+/** Files, and folders with all that is in them. What does not exist is left out. */
+export interface SandboxPaths {
+  read: string[];
+  /** Also to be read, made and removed; patterns of glob(7). */
+  write: string[];
+}
+
 /** The addon. */
 export interface NativeAddon {
   llamaVersion: string;
   devices(): NativeDevice[];
+  sandboxSupport(): NativeSandboxSupport;
+  /** Confines every thread of this process, for good. Blocks for some milliseconds. */
+  confine(paths: SandboxPaths): NativeSandboxReport;
   Engine: new (onEvents: (events: NativeEvent[]) => void) => NativeEngine;
   ChatParser: new (parser: string) => NativeChatParser;
 }

@@ -2,9 +2,20 @@ import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 
 /** Those that need nothing of llama.cpp. */
-const PARTS = ["text_stream", "step_plan", "governor", "process_memory", "printable", "step_clock"];
+const PARTS = [
+  "text_stream",
+  "step_plan",
+  "governor",
+  "process_memory",
+  "printable",
+  "step_clock",
+  "sandbox",
+];
 
 const folder = fromFileUrl(new URL(".", import.meta.url));
+
+/** Of the sandbox's test, which tests them together. */
+const SANDBOX_SOURCES = ["every_thread", "forbidden", "seccomp_filter"].map((part) => `src/${part}.cpp`);
 
 Deno.test("the engine's pure parts hold under the sanitizers", async () => {
   const temp = await Deno.makeTempDir();
@@ -12,7 +23,7 @@ Deno.test("the engine's pure parts hold under the sanitizers", async () => {
     const program = join(temp, "pure_parts_test");
     const compiler = Deno.env.get("CXX") || "c++";
     const sources = PARTS.flatMap((part) => [`src/${part}.cpp`, `test/${part}_test.cpp`])
-      .concat("test/main_test.cpp").map((name) => join(folder, name));
+      .concat(SANDBOX_SOURCES, "test/main_test.cpp").map((name) => join(folder, name));
     await run(compiler, [
       "-std=c++17",
       "-O1",

@@ -3,6 +3,7 @@
 // worker/native/addon.ts.
 #include "addon_chat.h"
 #include "addon_convert.h"
+#include "addon_sandbox.h"
 #include "addon_sequence.h"
 #include "addon_text.h"
 #include "addon_work.h"
@@ -439,6 +440,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
     exports.Set("ChatParser", rbee::define_chat_parser(env));
     exports.Set("llamaVersion", llama_version());
     exports.Set("devices", Napi::Function::New(env, list_devices_for_js));
+    rbee::define_sandbox(env, exports);
     return exports;
   });
 }

@@ -12,23 +12,6 @@ EngineError wrong_type(const std::string& name, const char* expected) {
   return {"INVALID_REQUEST", name + " must be " + expected + "."};
 }
 
-std::vector<std::string> read_strings(const Napi::Object& object, const char* name) {
-  const Napi::Value value = object.Get(name);
-  if (!value.IsArray()) {
-    throw wrong_type(name, "an array of strings");
-  }
-  const auto array = value.As<Napi::Array>();
-  std::vector<std::string> strings;
-  for (uint32_t i = 0; i < array.Length(); i++) {
-    const Napi::Value item = array.Get(i);
-    if (!item.IsString() || item.As<Napi::String>().Utf8Value().empty()) {
-      throw wrong_type(name, "an array of non-empty strings");
-    }
-    strings.push_back(item.As<Napi::String>());
-  }
-  return strings;
-}
-
 const char* name_of(StopReason reason) {
   switch (reason) {
   case StopReason::length:
@@ -77,6 +60,23 @@ Speculation read_speculation(const Napi::Object& object) {
 
 bool has(const Napi::Object& object, const char* name) {
   return !object.Get(name).IsUndefined();
+}
+
+std::vector<std::string> read_strings(const Napi::Object& object, const char* name) {
+  const Napi::Value value = object.Get(name);
+  if (!value.IsArray()) {
+    throw wrong_type(name, "an array of strings");
+  }
+  const auto array = value.As<Napi::Array>();
+  std::vector<std::string> strings;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    const Napi::Value item = array.Get(i);
+    if (!item.IsString() || item.As<Napi::String>().Utf8Value().empty()) {
+      throw wrong_type(name, "an array of non-empty strings");
+    }
+    strings.push_back(item.As<Napi::String>());
+  }
+  return strings;
 }
 
 Napi::Object read_object(const Napi::Value& value, const char* what) {

@@ -17,6 +17,7 @@ namespace rbee {
 // Throw EngineError INVALID_REQUEST for a value of the wrong type: what comes from JavaScript is never
 // trusted.
 std::string read_string(const Napi::Object& object, const char* name);
+std::vector<std::string> read_strings(const Napi::Object& object, const char* name);
 bool has(const Napi::Object& object, const char* name);
 int read_integer(const Napi::Object& object, const char* name);
 float read_float(const Napi::Object& object, const char* name);

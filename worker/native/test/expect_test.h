@@ -6,6 +6,8 @@
 
 // Counts and prints what does not hold.
 void expect(bool condition, const char* what, const std::string& got);
+// What has not held so far.
+int failure_count();
 
 void text_stream_tests();
 void step_plan_tests();
@@ -15,3 +17,4 @@ void printable_tests();
 void step_clock_tests();
 // Only where llama.cpp is linked.
 void tokenizer_tests();
+void sandbox_tests();

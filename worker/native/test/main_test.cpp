@@ -12,6 +12,10 @@ void expect(bool condition, const char* what, const std::string& got) {
   }
 }
 
+int failure_count() {
+  return failures;
+}
+
 int main() {
   text_stream_tests();
   step_plan_tests();
@@ -22,6 +26,7 @@ int main() {
 #ifdef RBEE_LLAMA_FOLDER
   tokenizer_tests();
 #endif
+  sandbox_tests();
   std::printf("%d failures\n", failures);
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
