@@ -26,6 +26,7 @@ Deno.test("a model is enough, the rest has defaults", () => {
     embeddings: false,
     pooling: "auto",
     chatTemplate: undefined,
+    sandbox: "auto",
     apiKey: undefined,
     callback: undefined,
   });

@@ -29,8 +29,8 @@ constexpr auto time_limit = std::chrono::seconds(5);
 constexpr auto poll_interval = std::chrono::milliseconds(1);
 constexpr size_t max_threads = 8192;
 
-// glibc keeps this signal for setuid(2), which has to change all threads as well, and leaves it out of every mask that
-// a program asks for: no thread can have it blocked.
+// glibc keeps this signal for setuid(2), which has to change all threads as well, and leaves it out of every
+// mask that a program asks for: no thread can have it blocked.
 constexpr int thread_signal = 33;
 
 // As the kernel has it. sigaction(3) refuses glibc's own signals.
@@ -66,7 +66,8 @@ void on_signal(int /*signal*/, siginfo_t* info, void* /*context*/) {
   errno = error;
 }
 
-// Only sigaction(3) knows the function that returns from a handler: it is read from a signal that nobody uses.
+// Only sigaction(3) knows the function that returns from a handler: it is read from a signal that nobody
+// uses.
 bool install_handler(KernelAction& old) {
   struct sigaction unused {};
   int borrowed = SIGRTMAX;

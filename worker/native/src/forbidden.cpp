@@ -106,10 +106,16 @@ struct Attempt {
 };
 
 constexpr Attempt attempts[] = {
-    {"run_program", run_program}, {"start_process", start_process}, {"make_file", make_file},
-    {"remove_file", remove_file}, {"read_file", read_file},         {"open_socket", open_socket},
+    {"run_program", run_program},
+    {"start_process", start_process},
+    {"make_file", make_file},
+    {"remove_file", remove_file},
+    {"read_file", read_file},
+    {"open_socket", open_socket},
     {"open_local_socket", open_local_socket},
-    {"trace_process", trace_process}, {"read_memory", read_memory}, {"send_signal", send_signal},
+    {"trace_process", trace_process},
+    {"read_memory", read_memory},
+    {"send_signal", send_signal},
 };
 
 struct Row {

@@ -25,8 +25,8 @@ namespace rbee {
 
 namespace {
 
-// Of <linux/landlock.h>, which is absent or older than the kernel where this may be built. The numbers are the same on
-// all machines.
+// Of <linux/landlock.h>, which is absent or older than the kernel where this may be built. The numbers are
+// the same on all machines.
 namespace landlock {
 
 constexpr long create_ruleset = 444;
@@ -51,8 +51,8 @@ constexpr uint64_t write_file = 1ull << 1;
 constexpr uint64_t read_file = 1ull << 2;
 constexpr uint64_t read_folder = 1ull << 3;
 constexpr uint64_t of_version_1 = (1ull << 13) - 1;
-constexpr uint64_t refer = 1ull << 13;     // version 2
-constexpr uint64_t truncate = 1ull << 14;  // version 3
+constexpr uint64_t refer = 1ull << 13;      // version 2
+constexpr uint64_t truncate = 1ull << 14;   // version 3
 constexpr uint64_t ask_device = 1ull << 15; // version 5
 constexpr uint64_t of_files = execute | write_file | read_file | truncate | ask_device;
 
@@ -98,7 +98,8 @@ bool allow(int ruleset, const std::string& path, uint64_t rights) {
   if (!S_ISDIR(status.st_mode)) rights &= landlock::of_files;
   const landlock::PathBeneath rule{rights, parent.get()};
   if (syscall(landlock::add_rule, ruleset, landlock::path_beneath, &rule, 0) != 0) return false;
-  // /proc makes a new folder for a process each time that nobody has the last one open, and a rule is for one of them.
+  // /proc makes a new folder for a process each time that nobody has the last one open, and a rule is for one
+  // of them.
   if (path.rfind("/proc/", 0) == 0) parent.leave_open();
   return true;
 }
@@ -106,7 +107,8 @@ bool allow(int ruleset, const std::string& path, uint64_t rights) {
 std::vector<std::string> matches(const std::string& pattern) {
   glob_t found{};
   std::vector<std::string> paths;
-  if (glob(pattern.c_str(), 0, nullptr, &found) == 0) paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  if (glob(pattern.c_str(), 0, nullptr, &found) == 0)
+    paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   globfree(&found);
   return paths;
 }
@@ -172,8 +174,8 @@ void apply_landlock(const SandboxPaths& paths, SandboxReport& report) {
 void apply_seccomp(bool no_writing, SandboxReport& report) {
   std::vector<sock_filter> filter = seccomp_filter(static_cast<unsigned>(getpid()), no_writing);
   const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
-  // All threads at once; and without what kernels before 5.16 otherwise do to such a process against speculation,
-  // which costs speed and protects nothing here.
+  // All threads at once; and without what kernels before 5.16 otherwise do to such a process against
+  // speculation, which costs speed and protects nothing here.
   constexpr unsigned flags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
   const long status = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
   if (status == 0) {

@@ -18,8 +18,8 @@ SandboxSupport sandbox_support();
 // Files, and folders with all that is in them. What does not exist is left out.
 struct SandboxPaths {
   std::vector<std::string> read;
-  // Patterns of glob(7). Also to be written, made and removed, and to be asked by ioctl(2): a GPU's devices and its
-  // driver's caches. Empty: nothing can be written even where there is no landlock.
+  // Patterns of glob(7). Also to be written, made and removed, and to be asked by ioctl(2): a GPU's devices
+  // and its driver's caches. Empty: nothing can be written even where there is no landlock.
   std::vector<std::string> write;
 };
 
@@ -33,9 +33,9 @@ struct SandboxReport {
   std::vector<std::string> problems;
 };
 
-// Confines every thread of this process, and all that they start, for good: it can run no program, open no socket, open
-// no other files than those named, and reach no other process. What is open stays usable. Never throws for what the
-// kernel lacks or refuses: the rest is done.
+// Confines every thread of this process, and all that they start, for good: it can run no program, open no
+// socket, open no other files than those named, and reach no other process. What is open stays usable. Never
+// throws for what the kernel lacks or refuses: the rest is done.
 SandboxReport confine(const SandboxPaths& paths);
 
 } // namespace rbee

@@ -26,7 +26,8 @@ constexpr uint32_t own_architecture = AUDIT_ARCH_X86_64;
 constexpr uint32_t own_architecture = AUDIT_ARCH_AARCH64;
 #endif
 
-// From 424 on the numbers are the same everywhere. Written out where Debian 12's headers are older than the call.
+// From 424 on the numbers are the same everywhere. Written out where Debian 12's headers are older than the
+// call.
 constexpr uint32_t sys_io_uring_setup = 425;
 constexpr uint32_t sys_io_uring_enter = 426;
 constexpr uint32_t sys_io_uring_register = 427;
@@ -149,31 +150,20 @@ constexpr uint32_t refused[] = {
 };
 
 constexpr uint32_t refused_without_writing[] = {
-    SYS_mkdirat,
-    SYS_mknodat,
-    SYS_unlinkat,
-    SYS_linkat,
-    SYS_symlinkat,
+    SYS_mkdirat,   SYS_mknodat,  SYS_unlinkat, SYS_linkat, SYS_symlinkat,
 #ifdef SYS_renameat
     SYS_renameat,
 #endif
-    SYS_renameat2,
-    SYS_truncate,
+    SYS_renameat2, SYS_truncate,
 #ifdef SYS_creat
-    SYS_creat,
-    SYS_mkdir,
-    SYS_rmdir,
-    SYS_mknod,
-    SYS_unlink,
-    SYS_link,
-    SYS_symlink,
-    SYS_rename,
+    SYS_creat,     SYS_mkdir,    SYS_rmdir,    SYS_mknod,  SYS_unlink,    SYS_link, SYS_symlink, SYS_rename,
 #endif
 };
 
 constexpr uint32_t writing_flags = O_WRONLY | O_RDWR | O_CREAT | O_TRUNC;
 
-// A refusal that depends on one argument. The kernel looks at no more than its lower half either: all are ints.
+// A refusal that depends on one argument. The kernel looks at no more than its lower half either: all are
+// ints.
 struct Condition {
   enum Kind : uint8_t { any_bit, no_bit, equal, neither };
   uint32_t call;
@@ -264,9 +254,15 @@ class Program {
   }
 
  private:
-  void load(size_t offset) { add(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offset), 0, 0); }
-  void load_call() { load(offsetof(seccomp_data, nr)); }
-  void refuse(uint32_t error) { add(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error, 0, 0); }
+  void load(size_t offset) {
+    add(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offset), 0, 0);
+  }
+  void load_call() {
+    load(offsetof(seccomp_data, nr));
+  }
+  void refuse(uint32_t error) {
+    add(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error, 0, 0);
+  }
 
   void add(int code, uint32_t value, uint8_t if_true, uint8_t if_false) {
     program_.push_back({static_cast<uint16_t>(code), if_true, if_false, value});
