@@ -28,7 +28,9 @@ Deno.test("on a fresh machine all is well, and nothing is made or started", asyn
   const { code, findings, problems, testHome } = await examine(home);
   assertEquals([code, problems], [0, 0], JSON.stringify(findings));
   const checks = [...new Set(findings.map(({ check }) => check))];
-  assertEquals(checks, ["rbee", "config", "home", "key", "engine", "memory", "disk", "hive", "ports", "hub"]);
+  assertEquals(checks, [
+    ...["rbee", "config", "home", "key", "engine", "sandbox", "memory", "disk", "hive", "ports", "hub"],
+  ]);
   assertEquals(await Array.fromAsync(Deno.readDir(home.rbeeHome)), []);
   const text = await runKeeper(["doctor"], { home: testHome, env: home.env });
   assertEquals(text.code, 0);

@@ -78,7 +78,7 @@ export function judgeSandboxSupport(check: string, support: SandboxSupport | und
   if (support === undefined) return [];
   const { landlock_abi: abi, seccomp } = support;
   if (abi > 0 && seccomp) return [ok(check, `its kernel can confine workers (landlock ${abi}, seccomp)`)];
-  const missing = [...abi > 0 ? [] : ["landlock"], ...seccomp ? [] : ["seccomp"]].join(" and ");
+  const missing = [...abi > 0 ? [] : ["landlock"], ...seccomp ? [] : ["seccomp"]].join(" and no ");
   return [warning(
     check,
     `its kernel cannot confine workers fully: it has no ${missing}`,
