@@ -202,7 +202,7 @@ export class Engine {
   }
 
   /**
-   * A conversation as the model's template renders it.
+   * A conversation as the model's template renders it. With the handle of a request it ends when that is canceled.
    *
    * @throws {RbeeError} `INVALID_REQUEST` for what the template refuses, `QUEUE_FULL`; the signal's reason when that
    * aborts.

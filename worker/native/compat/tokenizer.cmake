@@ -1,15 +1,13 @@
 # Tokenisers that are linear in practice and can be stopped: llama-vocab.cpp and unicode.cpp with the parts of
 # tokenizer.h in place of their own. Seen in llama.cpp v0.5.0; the parts say what upstream does instead.
-set(source ${CMAKE_CURRENT_SOURCE_DIR}/worker/native/llama.cpp/src/llama-vocab.cpp)
-file(READ ${source} text)
-
-rbee_replace(text [==[#include "unicode.h"
+rbee_patched_copy(src/llama-vocab.cpp
+[==[#include "unicode.h"
 ]==] [==[#include "unicode.h"
 #include "tokenizer.h"
-]==])
+]==]
 
 # Special tokens: for each occurrence upstream walks the list of all that were found before.
-rbee_replace(text [==[        fragment_buffer.emplace_front(raw_text, 0, raw_text.length());
+[==[        fragment_buffer.emplace_front(raw_text, 0, raw_text.length());
         tokenizer_st_partition(fragment_buffer, parse_special);
 ]==] [==[        constexpr size_t short_text = 2048;
         if (rbee::tokenizer_hooks.upstream || raw_text.size() < short_text) {
@@ -28,21 +26,21 @@ rbee_replace(text [==[        fragment_buffer.emplace_front(raw_text, 0, raw_tex
                                            : fragment_buffer.emplace_after(last, raw_text, fragment.offset, fragment.length);
             }
         }
-]==])
+]==]
 
 # SPM: a reserve of exactly what is needed copies all of the output for each byte.
-rbee_replace(text [==[            output.reserve(output.size() + symbol.n);
-            for (int j = 0;]==] [==[            for (int j = 0;]==])
+[==[            output.reserve(output.size() + symbol.n);
+            for (int j = 0;]==] [==[            for (int j = 0;]==]
 # SPM: what is merged is always a token, so that nobody looks there.
-rbee_replace(text [==[        rev_merge[text] = std::make_pair(left, right);
-]==] "")
-rbee_replace(text [==[    void try_add_bigram(int left, int right) {
+[==[        rev_merge[text] = std::make_pair(left, right);
+]==] ""
+[==[    void try_add_bigram(int left, int right) {
 ]==] [==[    void try_add_bigram(int left, int right) {
         rbee::tokenizer_checkpoint();
-]==])
+]==]
 
 # BPE: long words by numbers instead of texts.
-rbee_replace(text [==[            for (int i = 1; i < (int) symbols.size(); ++i) {
+[==[            for (int i = 1; i < (int) symbols.size(); ++i) {
                 add_new_bigram(i - 1, i);
             }
 ]==] [==[            constexpr size_t long_word = 64;
@@ -54,43 +52,43 @@ rbee_replace(text [==[            for (int i = 1; i < (int) symbols.size(); ++i)
                     add_new_bigram(i - 1, i);
                 }
             }
-]==])
-rbee_replace(text [==[    std::vector<llm_symbol> symbols_final;
+]==]
+[==[    std::vector<llm_symbol> symbols_final;
     llm_bigram_bpe::queue work_queue;
 ]==] [==[    std::vector<llm_symbol> symbols_final;
     llm_bigram_bpe::queue work_queue;
     rbee::WordMerger<llama_vocab> long_words{vocab};
-]==])
+]==]
 
 # The others only stop where they are told to.
-rbee_replace(text [==[            for (int i = 0; i < n; ++i) {
+[==[            for (int i = 0; i < n; ++i) {
                 // loop through possible match length
 ]==] [==[            for (int i = 0; i < n; ++i) {
                 rbee::tokenizer_checkpoint();
                 // loop through possible match length
-]==])
-rbee_replace(text [==[        for (size_t input_offset = 0; input_offset < input_len;) {
+]==]
+[==[        for (size_t input_offset = 0; input_offset < input_len;) {
 ]==] [==[        for (size_t input_offset = 0; input_offset < input_len;) {
             rbee::tokenizer_checkpoint();
-]==])
-rbee_replace(text [==[        while (position < text.size()) {
+]==]
+[==[        while (position < text.size()) {
             const struct naive_trie * node]==] [==[        while (position < text.size()) {
             rbee::tokenizer_checkpoint();
-            const struct naive_trie * node]==])
-rbee_replace(text [==[        for (int i = static_cast<int>(data_len) - 1; i >= 0; --i) {
+            const struct naive_trie * node]==]
+[==[        for (int i = static_cast<int>(data_len) - 1; i >= 0; --i) {
 ]==] [==[        for (int i = static_cast<int>(data_len) - 1; i >= 0; --i) {
             rbee::tokenizer_checkpoint();
-]==])
-rbee_build_instead(llama ${source} text)
+]==]
+)
+rbee_use_copy(llama src llama-vocab.cpp)
 
 # std::regex overflows the stack where a word is long.
-set(source ${CMAKE_CURRENT_SOURCE_DIR}/worker/native/llama.cpp/src/unicode.cpp)
-file(READ ${source} text)
-rbee_replace(text [==[#include "unicode-data.h"
+rbee_patched_copy(src/unicode.cpp
+[==[#include "unicode-data.h"
 ]==] [==[#include "unicode-data.h"
 #include "regex_split.h"
-]==])
-rbee_replace(text [==[    using BidirIt = typename std::basic_string<CharT>::const_iterator;
+]==]
+[==[    using BidirIt = typename std::basic_string<CharT>::const_iterator;
 ]==] [==[    if (!rbee::tokenizer_hooks.upstream) {
         try {
             return rbee::RegexSplitter<CharT>(regex).split(text, offsets);
@@ -99,5 +97,6 @@ rbee_replace(text [==[    using BidirIt = typename std::basic_string<CharT>::con
         }
     }
     using BidirIt = typename std::basic_string<CharT>::const_iterator;
-]==])
-rbee_build_instead(llama ${source} text)
+]==]
+)
+rbee_use_copy(llama src unicode.cpp)

@@ -54,7 +54,10 @@ class RenderWork : public PreparedWork {
       : PreparedWork(env, handle, request.size()), state_(std::move(state)), request_(std::move(request)) {}
 
  protected:
-  void prepare() override { rendered_ = render_conversation(*state_->model(), request_); }
+  void prepare() override {
+    rendered_ = render_conversation(*state_->model(), request_,
+                                    [this] { return cancel->load() != StopReason::none; });
+  }
   Napi::Value result(Napi::Env env) override { return Napi::String::New(env, rendered_); }
 
  private:

@@ -214,7 +214,7 @@ Context::Context(Model& model, const EngineOptions& options, std::function<bool(
   streams_ = options.kv_unified ? 1 : slots;
   plain_memory_ = !model.recurrent() && llama_model_n_swa(model.get()) == 0;
   llama_attach_threadpool(context_.get(), thread_pools_.row.get(), thread_pools_.rows.get());
-  warm_up(model.vocab());
+  warm_up(model.get());
   // Only now: the owner, whom it asks, is still being made.
   llama_set_abort_callback(
       context_.get(), [](void* self) { return static_cast<const Context*>(self)->should_abort_(); }, this);
@@ -253,8 +253,9 @@ bool Context::restore_sequence(llama_seq_id sequence, std::vector<uint8_t> saved
 }
 
 // One token decoded and forgotten: brings the weights into memory and finds a model that cannot compute
-// before anybody waits for it.
-void Context::warm_up(const llama_vocab* vocab) {
+// before anybody waits for it. Also shows how a saved sequence looks.
+void Context::warm_up(const llama_model* model) {
+  const llama_vocab* vocab = llama_model_get_vocab(model);
   const llama_token begin = llama_vocab_bos(vocab);
   llama_token token = begin != LLAMA_TOKEN_NULL ? begin : 0;
   const auto start = std::chrono::steady_clock::now();
@@ -271,6 +272,8 @@ void Context::warm_up(const llama_vocab* vocab) {
                    [](float logit) { return std::isfinite(logit); })) {
     throw EngineError("INVALID_MODEL", "The model computes values that are no numbers; its file is damaged.");
   }
+  const bool recurrent = llama_model_is_recurrent(model) && !llama_model_is_hybrid(model);
+  if (plain_memory_ || recurrent) state_format_ = StateFormat::learn(save_sequence(0), recurrent);
   llama_memory_clear(llama_get_memory(context_.get()), true);
 }
 

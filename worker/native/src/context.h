@@ -3,6 +3,7 @@
 
 #include "ggml-cpu.h"
 #include "model.h"
+#include "state_format.h"
 #include "step_plan.h"
 
 #include <cstddef>
@@ -78,17 +79,20 @@ class Context {
 
   // What the memory holds of a sequence, as a context of the same model and cache type can take it over.
   std::vector<uint8_t> save_sequence(llama_seq_id sequence) const;
-  // Fills an empty sequence with what was saved of one of `tokens` tokens. Returns false, and leaves anything
-  // in it, when the bytes are not of such a sequence.
+  // How a saved sequence looks; none: this model's cannot be checked, so it is not taken over.
+  const std::optional<StateFormat>& state_format() const { return state_format_; }
+  // Fills an empty sequence with what was saved of one of `tokens` tokens and fits `state_format`. Returns false,
+  // and leaves anything in it, when there is no room.
   bool restore_sequence(llama_seq_id sequence, std::vector<uint8_t> saved, size_t tokens);
 
  private:
-  void warm_up(const llama_vocab* vocab);
+  void warm_up(const llama_model* model);
 
   std::function<bool()> should_abort_;
   int slot_tokens_;
   int cells_;
   uint32_t streams_ = 1;      // caches side by side, one for each slot or one for all
+  std::optional<StateFormat> state_format_;
   bool plain_memory_ = false; // attention over everything, no sliding window, no recurrent state
   int capacity_;
   StepLimits step_limits_;

@@ -1,16 +1,37 @@
 #include "conversation.h"
 
+#include "bounded.h"
 #include "errors.h"
 #include "grammar_check.h"
 
-#include <mutex>
+#include <algorithm>
+#include <chrono>
 
 namespace rbee {
 
 namespace {
 
+// A template is a program out of the model's file, and a conversation is whatever a client sends. Ordinary ones
+// take some milliseconds and ten times the conversation's bytes.
+constexpr std::chrono::milliseconds render_cpu_time{1000};
+constexpr ptrdiff_t render_bytes = 64 * 1024 * 1024;
+constexpr ptrdiff_t render_bytes_per_byte = 32;
+
+// An answer is read on JavaScript's thread. Ordinary ones take 6 ns a byte.
+constexpr std::chrono::milliseconds read_cpu_time{100};
+constexpr ptrdiff_t read_bytes = 16 * 1024 * 1024;
+constexpr ptrdiff_t read_bytes_per_byte = 64;
+constexpr size_t reads_per_doubling = 512;
+
+// Of a constraint, each: templates have a handful, and one for each tool.
+constexpr size_t max_texts = 1000;
+
 EngineError refused(const char* what, const std::exception& error) {
   return {"INVALID_REQUEST", std::string(what) + error.what()};
+}
+
+EngineError unreadable(const std::string& why) {
+  return {"INTERNAL", "The answer cannot be read: " + why};
 }
 
 common_json parse_json(const std::string& text) {
@@ -31,14 +52,14 @@ common_chat_templates_inputs read_inputs(const Model& model, const common_json& 
   }
   if (request.contains("tools")) {
     for (const common_json& tool : request.at("tools")) {
-      check_schema_size(tool.dump(), "a tool");
+      check_schema(tool.dump(), "a tool");
     }
     inputs.tools = common_chat_tools_parse_oaicompat(request.at("tools"));
     inputs.tool_choice = common_chat_tool_choice_parse_oaicompat(request.value("tool_choice", "auto"));
   }
   if (request.contains("json_schema")) {
     inputs.json_schema = request.at("json_schema").dump();
-    check_schema_size(inputs.json_schema, "json_schema");
+    check_schema(inputs.json_schema, "json_schema");
   }
   inputs.grammar = request.value("grammar", "");
   const auto capabilities = common_chat_templates_get_caps(model.templates());
@@ -123,7 +144,9 @@ std::vector<std::string> read_texts(const common_json& array) {
 
 } // namespace
 
-std::string render_conversation(const Model& model, const std::string& text) {
+namespace {
+
+std::string render(const Model& model, const std::string& text) {
   const common_json request = parse_json(text);
   if (!model.has_chat_template() && !request.value("any_template", false)) {
     throw EngineError("INVALID_REQUEST",
@@ -135,13 +158,7 @@ std::string render_conversation(const Model& model, const std::string& text) {
     // thoughts.
     inputs.force_pure_content = is_plain(model) && inputs.tools.empty() &&
                                 inputs.continue_final_message == COMMON_CHAT_CONTINUATION_NONE;
-    common_chat_params rendered;
-    {
-      // llama.cpp tells the template today's date by way of std::localtime, whose result all threads share.
-      static std::mutex one_at_a_time;
-      const std::lock_guard<std::mutex> lock(one_at_a_time);
-      rendered = common_chat_templates_apply(model.templates(), inputs);
-    }
+    const common_chat_params rendered = common_chat_templates_apply(model.templates(), inputs);
     common_json result = common_json::object();
     result["prompt"] = rendered.prompt;
     result["stops"] = rendered.additional_stops;
@@ -153,6 +170,17 @@ std::string render_conversation(const Model& model, const std::string& text) {
   } catch (const std::exception& error) {
     throw refused("The chat template refuses this request: ", error);
   }
+}
+
+} // namespace
+
+std::string render_conversation(const Model& model, const std::string& request,
+                                std::function<bool()> canceled) {
+  std::string rendered;
+  const ptrdiff_t bytes = render_bytes + render_bytes_per_byte * static_cast<ptrdiff_t>(request.size());
+  bounded("Rendering this conversation with the model's chat template",
+          {render_cpu_time, bytes, std::move(canceled)}, [&] { rendered = render(model, request); });
+  return rendered;
 }
 
 ChatConstraint read_constraint(const std::string& json) {
@@ -169,11 +197,16 @@ ChatConstraint read_constraint(const std::string& json) {
       }
       constraint.triggers.push_back({static_cast<common_grammar_trigger_type>(type),
                                      trigger.at("value").get<std::string>(), trigger.at("token").get<int>()});
+      check_trigger(constraint.triggers.back());
     }
     constraint.preserved_tokens = read_texts(object.at("preserved_tokens"));
     constraint.generation_prompt = object.at("generation_prompt").get<std::string>();
     constraint.thinking_start = object.at("thinking_start").get<std::string>();
     constraint.thinking_ends = read_texts(object.at("thinking_ends"));
+    for (const size_t count :
+         {constraint.triggers.size(), constraint.preserved_tokens.size(), constraint.thinking_ends.size()}) {
+      if (count > max_texts) throw EngineError("INVALID_REQUEST", "constraint has too many texts.");
+    }
     return constraint;
   } catch (const EngineError&) {
     throw;
@@ -200,30 +233,53 @@ ChatParser::ChatParser(const std::string& spec) {
   }
 }
 
+// How much of the text is to be read now.
+size_t ChatParser::readable(bool last) {
+  if (last) return text_.size();
+  size_t length = read_;
+  while (next_read_ <= text_.size()) {
+    length = next_read_;
+    next_read_ += std::max<size_t>(1, next_read_ / reads_per_doubling);
+  }
+  // Not in mid-character.
+  while (length > read_ && length < text_.size() && (static_cast<unsigned char>(text_[length]) & 0xC0) == 0x80) {
+    length--;
+  }
+  return length;
+}
+
 // An answer that was cut off at its end is read like one that goes on.
-common_chat_msg ChatParser::read(bool partial) const {
-  if (partial) return common_chat_parse(text_, true, params_);
+common_chat_msg ChatParser::read(const std::string& text, bool partial) const {
+  if (partial) return common_chat_parse(text, true, params_);
   try {
-    return common_chat_parse(text_, false, params_);
+    return common_chat_parse(text, false, params_);
   } catch (const std::exception&) {
-    return common_chat_parse(text_, true, params_);
+    return common_chat_parse(text, true, params_);
   }
 }
 
 std::string ChatParser::push(const std::string& text, bool last) {
   text_ += text;
-  common_json deltas = common_json::array();
+  const size_t length = readable(last);
+  if (length == read_ && !last) return "[]";
+  if (given_up_) throw unreadable("it takes too much to read.");
+  read_ = length;
+  const Budget budget({read_cpu_time, read_bytes + read_bytes_per_byte * static_cast<ptrdiff_t>(length)});
   try {
-    const common_chat_msg message = read(!last);
+    const common_chat_msg message = read(length == text_.size() ? text_ : text_.substr(0, length), !last);
+    if (budget.spent() != Spent::nothing) throw BudgetExhausted();
+    common_json deltas = common_json::array();
     if (message.empty()) return "[]";
     for (const common_chat_msg_diff& diff : common_chat_msg_diff::compute_diffs(message_, message)) {
       deltas.push_back(write_delta(diff));
     }
     message_ = message;
+    return deltas.dump_safe();
   } catch (const std::exception& error) {
-    throw EngineError("INTERNAL", std::string("The answer cannot be read: ") + error.what());
+    const BudgetPause pause;
+    given_up_ = budget.spent() != Spent::nothing;
+    throw unreadable(error.what());
   }
-  return deltas.dump_safe();
 }
 
 } // namespace rbee

@@ -6,6 +6,7 @@
 #include "chat.h"
 #include "model.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,9 +24,11 @@ struct ChatConstraint {
 };
 
 // Renders a conversation, up to where the assistant speaks. `request` is JSON text with the fields of
-// NativeChatRequest in addon.ts, the result that of NativeChat. Takes as long as the conversation is long and
-// the template clever. Throws EngineError INVALID_REQUEST for what the template refuses.
-std::string render_conversation(const Model& model, const std::string& request);
+// NativeChatRequest in addon.ts, the result that of NativeChat. Takes at most a second of CPU time, less when
+// `canceled` (which may be empty) becomes true. Throws EngineError: INVALID_REQUEST for what the template refuses
+// or takes too long for, REQUEST_CANCELED.
+std::string render_conversation(const Model& model, const std::string& request,
+                                std::function<bool()> canceled = {});
 
 // From the `constraint` of what render_conversation gave. Throws EngineError INVALID_REQUEST.
 ChatConstraint read_constraint(const std::string& json);
@@ -37,14 +40,21 @@ class ChatParser {
   explicit ChatParser(const std::string& spec);
 
   // Takes more text, `last` with the end of the answer. Returns what is new, as JSON text: an array of
-  // NativeChatDelta. Reads the whole answer again, so it takes longer as that grows.
+  // NativeChatDelta. llama.cpp reads an answer from its beginning, so it is read up to certain lengths only, each
+  // a 512th more than the one before: all pushes together take time in proportion to the answer's length. What is
+  // told after some text depends on that text alone, however it was cut. Throws EngineError INTERNAL for what
+  // cannot be read.
   std::string push(const std::string& text, bool last);
 
  private:
-  common_chat_msg read(bool partial) const;
+  size_t readable(bool last);
+  common_chat_msg read(const std::string& text, bool partial) const;
 
   common_chat_parser_params params_;
   std::string text_;
+  size_t read_ = 0;      // bytes of it that were read
+  size_t next_read_ = 1; // the next length to be read
+  bool given_up_ = false;
   common_chat_msg message_;
 };
 

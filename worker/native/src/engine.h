@@ -14,6 +14,7 @@
 #include "step_clock.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -50,7 +51,8 @@ class Engine {
   int slots() const { return static_cast<int>(slots_.size()); }
   int context() const { return context_.slot_tokens(); }
   RequestLimits limits() const {
-    return {context(), llama_vocab_n_tokens(model_->vocab()), !options_.kv_unified};
+    const std::optional<StateFormat>& format = context_.state_format();
+    return {context(), llama_vocab_n_tokens(model_->vocab()), !options_.kv_unified, format ? &*format : nullptr};
   }
   MemoryUse memory() const;
   const EngineTimes& times() const { return times_; }
@@ -146,7 +148,9 @@ class Engine {
   void decode_failed(const Slots& slots, int status);
   void learn(const Slots& slots, double ms);
   void stall_for_test(const Slots& slots) const;
+  void sample_all(Slots& slots);
   void sample(Slot& slot);
+  llama_token choose(Request& request, int row);
   std::optional<Ending> sample_row(Slot& slot, int row);
   void emit(Slot& slot, const std::vector<std::string>& texts);
 
@@ -161,6 +165,7 @@ class Engine {
   EngineTimes times_;
   StepClock clock_;
   std::string stall_file_; // of tests; empty: none
+  std::chrono::nanoseconds sampling_limit_{0}; // of CPU time, what the answer in hand may still use in this step
 
   Batch batch_;
   // Flags of the requests in the step that is being computed; read by the abort callback on the same thread.

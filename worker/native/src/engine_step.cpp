@@ -1,4 +1,5 @@
 // What the engine does in one step: choose the tokens, compute them, sample, hand over.
+#include "budget_error.h"
 #include "engine.h"
 #include "logprobs.h"
 #include "native_log.h"
@@ -13,6 +14,13 @@
 namespace rbee {
 
 namespace {
+
+// CPU time for what a grammar does between two tokens of one answer, and of all answers together, while their
+// neighbours wait. Ordinary ones take 1 to 30 ms, by the vocabulary. What the others have left over is never less
+// than the last.
+constexpr std::chrono::milliseconds answer_sampling_time{100};
+constexpr std::chrono::milliseconds step_sampling_time{250};
+constexpr std::chrono::milliseconds least_sampling_time{25};
 
 // Adds the time until it is gone to a counter. Only the engine thread writes, so no addition is lost.
 class Stopwatch {
@@ -168,12 +176,57 @@ void Engine::step(const Slots& slots) {
     decode_failed(slots, status);
     return;
   }
+  Slots sampled;
   for (Slot* slot : slots) {
     slot->prompt_done += static_cast<size_t>(slot->chunk);
-    if (slot->batch_index >= 0) {
-      sample(*slot);
-    }
+    if (slot->batch_index >= 0) sampled.push_back(slot);
   }
+  sample_all(sampled);
+}
+
+// Those first that take the least time, so that a costly grammar uses up nobody's time but its own.
+void Engine::sample_all(Slots& slots) {
+  std::stable_sort(slots.begin(), slots.end(), [](const Slot* a, const Slot* b) {
+    return a->request->sampling_time < b->request->sampling_time;
+  });
+  std::chrono::nanoseconds left = step_sampling_time;
+  for (Slot* slot : slots) {
+    sampling_limit_ =
+        std::clamp<std::chrono::nanoseconds>(left, least_sampling_time, answer_sampling_time);
+    const std::chrono::nanoseconds limit = sampling_limit_;
+    sample(*slot);
+    left -= limit - sampling_limit_;
+    if (slot->request && slot->request->constrained) slot->request->sampling_time = limit - sampling_limit_;
+  }
+}
+
+// Chooses the token that a row's logits ask for. Throws what the sampler throws, and EngineError when its grammar
+// takes too much.
+llama_token Engine::choose(Request& request, int row) {
+  if (!request.constrained) {
+    const llama_token token = common_sampler_sample(request.sampler.get(), context_.get(), row);
+    common_sampler_accept(request.sampler.get(), token, /*is_generated=*/true);
+    return token;
+  }
+  llama_token token = LLAMA_TOKEN_NULL;
+  std::exception_ptr error;
+  const CancelFlag& cancel = *request.cancel;
+  Budget budget({sampling_limit_, max_grammar_memory - request.sampler_bytes,
+                 [&cancel] { return cancel.load(std::memory_order_relaxed) != StopReason::none; }});
+  try {
+    token = common_sampler_sample(request.sampler.get(), context_.get(), row);
+    common_sampler_accept(request.sampler.get(), token, /*is_generated=*/true);
+  } catch (const std::exception&) {
+    error = std::current_exception();
+  }
+  sampling_limit_ -= std::min(budget.cpu_time(), sampling_limit_);
+  request.sampler_bytes += budget.bytes();
+  if (budget.spent() != Spent::nothing) {
+    const BudgetPause pause;
+    throw budget_error("The grammar", budget.spent());
+  }
+  if (error) std::rethrow_exception(error);
+  return token;
 }
 
 // What this step was to put into the memory may be there in part, so it is taken out again.
@@ -238,8 +291,7 @@ std::optional<Ending> Engine::sample_row(Slot& slot, int row) {
     const Stopwatch watch(times_.sampling);
     const float* logits = llama_get_logits_ith(context_.get(), row);
     if (request.sampler) {
-      token = common_sampler_sample(request.sampler.get(), context_.get(), row);
-      common_sampler_accept(request.sampler.get(), token, /*is_generated=*/true);
+      token = choose(request, row);
     } else {
       token = likeliest(logits, llama_vocab_n_tokens(model_->vocab()));
     }
@@ -247,6 +299,9 @@ std::optional<Ending> Engine::sample_row(Slot& slot, int row) {
       generated.id = token;
       fill_logprobs(generated, *model_, logits, request.logprobs);
     }
+  } catch (const EngineError& error) {
+    const StopReason canceled = request.cancel->load();
+    return canceled != StopReason::none ? Ending(canceled) : Ending(error.code, error.what());
   } catch (const std::exception& error) {
     return Ending("INTERNAL", std::string("Sampling failed: ") + error.what());
   }

@@ -1,6 +1,7 @@
 #include "model.h"
 
 #include "abort_guard.h"
+#include "bounded.h"
 #include "common.h"
 #include "devices.h"
 #include "errors.h"
@@ -12,16 +13,18 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <future>
 #include <memory>
-#include <thread>
+#include <system_error>
 #include <vector>
 
 namespace rbee {
 
 namespace {
 
-constexpr std::chrono::seconds template_timeout{5};
+// For parsing a chat template and trying it out, which llama.cpp does with some forty short conversations.
+constexpr std::chrono::milliseconds template_cpu_time{3000};
+constexpr size_t max_template_bytes = 256 * 1024;
+constexpr ptrdiff_t template_bytes = 64 * 1024 * 1024; // of memory
 
 ggml_backend_dev_t find_device(const ModelOptions& options) {
   bool backend_exists = false;
@@ -122,40 +125,42 @@ void Model::load_chat_template(const std::string& instead) {
   const char* own = llama_model_chat_template(model_.get(), nullptr);
   std::string source = !instead.empty() ? instead : own != nullptr ? own : "";
   jinja_ = !is_known_template(source);
-  if (jinja_ && !is_parsable_template(source.c_str())) {
+  if (jinja_ && source.size() > max_template_bytes) {
     if (!instead.empty()) {
-      throw EngineError("INVALID_REQUEST", "The chat template is too large or nested too deep.");
+      throw EngineError("INVALID_REQUEST", "The chat template is too large.");
     }
-    log_line("the chat template is not used: it is too large or nested too deep");
+    log_line("the chat template is not used: it is too large");
     source.clear();
   }
   has_template_ = !source.empty();
   // Without any, llama.cpp's own ChatML.
   if (source.empty()) source = "chatml";
-  // Parsing runs the template to learn what it can, and a template is a program that need not end.
-  std::promise<common_chat_templates_ptr> parsed;
-  std::future<common_chat_templates_ptr> result = parsed.get_future();
-  std::thread([model = model_.get(), source, parsed = std::move(parsed)]() mutable {
-    try {
-      parsed.set_value(common_chat_templates_init(model, source));
-    } catch (...) {
-      parsed.set_exception(std::current_exception());
-    }
-  }).detach();
-  if (result.wait_for(template_timeout) == std::future_status::timeout) {
-    // The thread cannot be stopped and still reads the model; both go with the process.
-    static_cast<void>(model_.release());
-    throw EngineError("INVALID_MODEL", "The model's chat template does not come to an end.");
-  }
   try {
-    templates_ = result.get();
+    // Parsing runs the template to learn what it can, and a template is a program that need not end.
+    bounded("The chat template", {template_cpu_time, template_bytes},
+            [this, &source] { templates_ = common_chat_templates_init(model_.get(), source); });
   } catch (const std::exception& error) {
+    free_templates();
     if (!instead.empty()) {
       throw EngineError("INVALID_REQUEST", std::string("The chat template cannot be used: ") + error.what());
     }
     log_line(std::string("the chat template is not used: ") + error.what());
     has_template_ = false;
     templates_ = common_chat_templates_init(model_.get(), "chatml");
+  }
+}
+
+Model::~Model() {
+  free_templates();
+}
+
+// They are trees, freed by recursion.
+void Model::free_templates() {
+  if (!templates_) return;
+  try {
+    on_deep_stack([this] { templates_.reset(); });
+  } catch (const std::system_error&) {
+    static_cast<void>(templates_.release()); // rather than on a stack that may be too small
   }
 }
 

@@ -43,6 +43,9 @@ class Model {
   // DEVICE_NOT_FOUND, REQUEST_CANCELED.
   Model(const ModelOptions& options, const std::function<void(LoadProgress)>& progress,
         const std::atomic<bool>& cancel);
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
 
   const llama_model* get() const { return model_.get(); }
   llama_model* get() { return model_.get(); }
@@ -71,6 +74,7 @@ class Model {
 
  private:
   void load_chat_template(const std::string& instead);
+  void free_templates();
 
   bool on_gpu_;
   llama_model_ptr model_;

@@ -9,7 +9,4 @@ namespace rbee {
 // number of layers. Throws EngineError INVALID_MODEL.
 int check_model_file(const std::string& path);
 
-// Whether a chat template can be parsed on a thread with a small stack: the parser is recursive.
-bool is_parsable_template(const char* source);
-
 } // namespace rbee

@@ -1,5 +1,6 @@
 #include "request.h"
 
+#include "bounded.h"
 #include "errors.h"
 #include "grammar_check.h"
 #include "random_draws.h"
@@ -200,7 +201,8 @@ EngineError unusable(const std::string& what) {
 }
 
 // Brings prompt, text and counters to where the exported answer stood.
-void restore(Request& request, const Model& model, int context, RequestOptions& options) {
+void restore(Request& request, const Model& model, const RequestLimits& limits, RequestOptions& options) {
+  const int context = limits.context;
   SequenceState& state = *options.resume;
   if (state.prompt.empty()) {
     read_prompt(request, model, context, options);
@@ -239,9 +241,13 @@ void restore(Request& request, const Model& model, int context, RequestOptions& 
   }
   // What the texts cannot tell: their log probabilities.
   std::move(state.held.begin(), state.held.end(), request.held.begin());
+  // Without it the tokens are read again.
+  if (limits.state_format == nullptr || !limits.state_format->fits(state.kv, state.kv_tokens)) return;
   request.kv = std::move(state.kv);
   request.kv_tokens = state.kv_tokens;
 }
+
+constexpr std::chrono::milliseconds grammar_cpu_time{1000};
 
 // Brings the sampler to where the prompt, and of a resumed answer what it had generated, leaves it.
 void add_sampler(Request& request, const Model& model, const RequestOptions& options) {
@@ -256,6 +262,20 @@ void add_sampler(Request& request, const Model& model, const RequestOptions& opt
     } catch (const std::exception& error) {
       throw unusable(error.what());
     }
+  }
+}
+
+// The same for one that keeps to a grammar, within its bounds.
+void add_constrained_sampler(Request& request, const Model& model, const RequestOptions& options) {
+  const auto canceled = [&request] { return request.cancel->load() != StopReason::none; };
+  try {
+    request.constrained = true;
+    request.sampling_time = std::chrono::nanoseconds::max();
+    request.sampler_bytes = bounded("The grammar", {grammar_cpu_time, max_grammar_memory, canceled},
+                                    [&] { add_sampler(request, model, options); });
+  } catch (const EngineError&) {
+    // Then the engine thread ends it as such, before the first step.
+    if (!canceled()) throw;
   }
 }
 
@@ -292,11 +312,17 @@ std::unique_ptr<Request> prepare_request(const Model& model, const RequestLimits
     request->shown_tokens = single_tokens(model, read_constraint(options.constraint).preserved_tokens);
   }
   if (options.resume) {
-    restore(*request, model, limits.context, options);
+    restore(*request, model, limits, options);
   } else {
     read_prompt(*request, model, limits.context, options);
   }
-  if (!takes_likeliest(options)) add_sampler(*request, model, options);
+  const bool constrained =
+      !options.grammar.empty() || !options.json_schema.empty() || !options.constraint.empty();
+  if (constrained) {
+    add_constrained_sampler(*request, model, options);
+  } else if (!takes_likeliest(options)) {
+    add_sampler(*request, model, options);
+  }
   return request;
 }
 

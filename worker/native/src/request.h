@@ -7,9 +7,12 @@
 #include "sampling.h"
 #include "sequence_state.h"
 #include "speculation.h"
+#include "state_format.h"
 #include "text_stream.h"
 
 #include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -52,7 +55,11 @@ struct RequestLimits {
   int context;      // tokens of prompt and answer together
   int vocabulary;   // tokens that there are
   bool strict_able; // each slot has a cache of its own
+  const StateFormat* state_format; // null: states of others are not taken over
 };
+
+// Bytes that a grammar may come to hold: compiled, and in the course of an answer.
+constexpr ptrdiff_t max_grammar_memory = 64 * 1024 * 1024;
 
 // Shared between the engine thread and whoever may cancel. Set once, to the reason.
 using CancelFlag = std::atomic<StopReason>;
@@ -82,6 +89,9 @@ struct Request {
   // None where the likeliest token is always the next one: arranging all candidates of a large vocabulary for
   // that takes 0.1 to 1 ms a token.
   common_sampler_ptr sampler;
+  bool constrained = false;    // by a grammar, which takes time and memory
+  ptrdiff_t sampler_bytes = 0; // that it holds, if so
+  std::chrono::nanoseconds sampling_time{0}; // CPU time of its last step; unknown is as long as can be
   TextStream text;
   std::set<llama_token> shown_tokens; // special ones that are text of the answer all the same
   std::vector<llama_token> generated;
@@ -122,7 +132,8 @@ std::vector<llama_token> tokenize_all(const Model& model, const std::string& tex
                                       int context);
 
 // Renders, tokenises, checks against the context and builds the sampler. Takes as long as the prompt is long,
-// so not on a thread that others wait for. Throws EngineError INVALID_REQUEST.
+// so not on a thread that others wait for; at most a second of CPU time for a grammar. One that was canceled
+// meanwhile may lack its sampler. Throws EngineError INVALID_REQUEST.
 std::unique_ptr<Request> prepare_request(const Model& model, const RequestLimits& limits, Handle handle,
                                          std::shared_ptr<CancelFlag> cancel, RequestOptions options);
 

@@ -1,0 +1,49 @@
+// What engine_bounds feeds to the engine.
+#pragma once
+
+#include "sequence_state.h"
+
+#include <random>
+#include <string>
+#include <vector>
+
+namespace rbee::bounds {
+
+struct Random : std::mt19937 {
+  using std::mt19937::mt19937;
+
+  // From 0 to `count` - 1.
+  int below(int count) { return static_cast<int>((*this)() % static_cast<unsigned>(count)); }
+  bool chance(int percent) { return below(100) < percent; }
+};
+
+struct HostileText {
+  std::string name;
+  std::string text;
+  bool refused = false; // has to be
+};
+
+struct HostileState {
+  std::string name;
+  SequenceState state;
+};
+
+// A template that writes tools and thoughts, and a conversation that has both.
+extern const char* const tool_template;
+extern const char* const tool_conversation;
+
+std::vector<HostileText> hostile_grammars();
+std::vector<HostileText> hostile_schemas();
+std::vector<HostileText> hostile_constraints();
+std::vector<HostileText> hostile_templates();
+std::vector<HostileText> hostile_conversations();
+std::vector<HostileText> hostile_answers();
+// Of a good one: lengths, counts and values that contradict each other.
+std::vector<HostileState> hostile_states(const SequenceState& good);
+
+std::string random_grammar(Random& random);
+std::string random_schema(Random& random);
+std::string random_answer(Random& random);
+SequenceState random_state(Random& random, const SequenceState& good);
+
+} // namespace rbee::bounds
