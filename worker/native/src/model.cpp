@@ -22,7 +22,7 @@ namespace rbee {
 namespace {
 
 // For parsing a chat template and trying it out, which llama.cpp does with some forty short conversations.
-constexpr std::chrono::milliseconds template_cpu_time{3000};
+constexpr std::chrono::milliseconds template_cpu_time{1500};
 constexpr size_t max_template_bytes = 256 * 1024;
 constexpr ptrdiff_t template_bytes = 64 * 1024 * 1024; // of memory
 

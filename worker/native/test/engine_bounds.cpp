@@ -66,6 +66,7 @@ class Bounds {
   const Figures& figures() const { return figures_; }
 
   void run(int draws) {
+    ordinary();
     grammars(draws);
     schemas(draws);
     constraints();
@@ -192,6 +193,35 @@ class Bounds {
       const std::string& code = ended.at(handle).code;
       if (!code.empty() && code != "INVALID_REQUEST" && code != "INTERNAL") fail(code, of);
     }
+  }
+
+  void ordinary() {
+    for (const HostileText& text : ordinary_schemas()) {
+      RequestOptions options = plain(64);
+      options.json_schema = text.text;
+      timed_submit("ordinary schema", text.name, options);
+    }
+    const auto model = load(tool_template);
+    for (const int tools : {1, 10, 100}) {
+      RequestOptions options = plain(64);
+      const std::string name = std::to_string(tools) + " tools of 8 parameters";
+      if (!timed("ordinary tools, rendered", name, [&] {
+             const common_json rendered = common_json::parse(render_conversation(*model, many_tools(tools, 8)));
+             options.constraint = rendered.at("constraint").dump();
+           }).empty()) {
+        fail("the tools are refused", name);
+      }
+      timed_submit("ordinary tools, prepared", name, options);
+    }
+  }
+
+  // Of what has to be taken.
+  Handle timed_submit(const std::string& kind, const std::string& of, const RequestOptions& options) {
+    Handle handle = 0;
+    if (!timed(kind, of, [&] { handle = submit(options); }).empty()) fail("it is refused", of);
+    const auto ended = await({handle});
+    if (!ended.at(handle).code.empty()) fail("the answer failed: " + ended.at(handle).code, of);
+    return handle;
   }
 
   void grammars(int draws) {

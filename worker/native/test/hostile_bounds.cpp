@@ -86,6 +86,30 @@ void put(std::vector<uint8_t>& bytes, size_t at, Number value) {
 
 } // namespace
 
+std::vector<HostileText> ordinary_schemas() {
+  return {
+      {"a person", R"({"type":"object","properties":{"name":{"type":"string","minLength":1,"maxLength":200},"age":{"type":
+"integer","minimum":0,"maximum":150},"mail":{"type":"string","pattern":"^[a-z.]+@[a-z.]+$"},"tags":{"type":"array",
+"items":{"type":"string"},"maxItems":20}},"required":["name","age"]})"},
+      {"a tree", R"({"$defs":{"node":{"type":"object","properties":{"value":{},"children":{"type":"array","items":{"$ref":
+"#/$defs/node"}}},"required":["value","children"]}},"$ref":"#/$defs/node"})"},
+      {"1,000 values", enum_schema(1000)},
+      {"200 required properties", object_schema(200, "{\"type\":\"string\"}", true)},
+      {"50 optional properties", object_schema(50, "{\"type\":[\"string\",\"null\"]}")},
+      {"a key in a text", R"({"const":")" + times("x", 5000) + R"("})"},
+  };
+}
+
+std::string many_tools(int tools, int parameters) {
+  std::string request = R"({"messages":[{"role":"user","content":"Write."}],"tools":[)";
+  for (int i = 0; i < tools; i++) {
+    request += (i > 0 ? "," : "") + std::string(R"({"type":"function","function":{"name":"tool_)") + number(i) +
+               R"(","description":"Does one thing.","parameters":)" +
+               object_schema(parameters, R"({"type":"string","description":"Some text."})") + "}}";
+  }
+  return request + "]}";
+}
+
 std::vector<HostileText> hostile_grammars() {
   return {
       {"an optional class 1,000 times", "root ::= ([^\\x00]?){1000}"},
@@ -405,12 +429,19 @@ std::string random_schema(Random& random) {
 }
 
 std::string random_answer(Random& random) {
-  static const char* const parts[] = {"Once upon a time. ", "<think>", "</think>", "\n\n", "<tool_call>\n",
-                                      "{\"name\": \"write\", \"arguments\": {\"text\": \"abc \\\" \xF0\x9F\x90\x9D\"}}",
-                                      "\n</tool_call>", "<tool", "caf\xC3\xA9 ", "{\"name\": ", " < b"};
-  std::string answer = random.chance(30) ? "<think>I think" : "";
-  for (int i = random.below(40); i >= 0; i--) {
-    answer += times(parts[random.below(static_cast<int>(std::size(parts)))], random.chance(10) ? 300 : 1);
+  static const char* const parts[] = {"Once upon a time. ", "\n\n", "caf\xC3\xA9 ", " < b ", "\xF0\x9F\x90\x9D", "{\"a\": 1} "};
+  const auto text = [&] {
+    std::string all;
+    for (int i = random.below(6); i >= 0; i--) {
+      all += times(parts[random.below(static_cast<int>(std::size(parts)))], random.chance(20) ? 300 : 1);
+    }
+    return all;
+  };
+  std::string answer = random.chance(30) ? "<think>" + text() + "</think>" : "";
+  answer += "Well. " + text();
+  for (int i = random.below(4); i > 0; i--) {
+    answer += "<tool_call>\n{\"name\": \"write\", \"arguments\": {\"text\": \"" + times("lorem \\\" ", 1 + random.below(900)) +
+              "\"}}\n</tool_call>";
   }
   return answer;
 }

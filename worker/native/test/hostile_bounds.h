@@ -32,6 +32,10 @@ struct HostileState {
 extern const char* const tool_template;
 extern const char* const tool_conversation;
 
+// What people send, and has to be taken.
+std::vector<HostileText> ordinary_schemas();
+std::string many_tools(int tools, int parameters);
+
 std::vector<HostileText> hostile_grammars();
 std::vector<HostileText> hostile_schemas();
 std::vector<HostileText> hostile_constraints();
