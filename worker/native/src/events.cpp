@@ -51,7 +51,14 @@ void EventQueue::wake_if(bool urgent, std::unique_lock<std::mutex>& lock) {
   waking_ = true;
   last_wake_ = now;
   lock.unlock();
-  wake_();
+  try {
+    wake_();
+  } catch (...) {
+    // Whoever was not woken takes no batch, so the next news has to wake again.
+    lock.lock();
+    waking_ = false;
+    throw;
+  }
 }
 
 } // namespace rbee
