@@ -35,12 +35,12 @@ async function startForbiddenWorker(args: readonly string[], home: string): Prom
   const output = lines(child.stdout);
   const log = lines(child.stderr);
   let url: string | undefined;
-  for (let message; message !== "model loaded";) {
+  for (;;) {
     const { value, done } = await log.next();
     if (done) throw new Error("The worker ended before its model was loaded.");
     const line = JSON.parse(value);
-    message = line.message;
-    if (message === "listening") url = line.url;
+    if (line.message === "listening") url = line.url;
+    if (line.message === "model loaded") break;
   }
   const rest = Array.fromAsync(log);
   let over = false;
