@@ -1,7 +1,7 @@
 /** A5 and A6: bodies of many nodes, deep ones, and small ones that multiply. */
 import { FOREIGN_ROUTES, WORKER_ROUTES } from "../../protocol/routes.ts";
 import { type Draw, repeated } from "./draw.ts";
-import { jsonRequest, type RequestEntry } from "./entry.ts";
+import { type Ground, jsonRequest, type RequestEntry } from "./entry.ts";
 
 const MAX_BODY_CHARACTERS = 15_000_000;
 
@@ -124,9 +124,7 @@ export function bodyEntry(place: keyof typeof PLACES, name: string, make: () => 
   let made: string | undefined;
   return {
     act: "request",
-    ground: path === FOREIGN_ROUTES.embeddings.path || path === FOREIGN_ROUTES.rerank.path
-      ? "embeddings"
-      : "answers",
+    ground: groundOf(path),
     name: `${place}: ${name}`,
     path,
     right: "either",
@@ -144,7 +142,7 @@ const PRODUCTS: Readonly<
       draw: Draw,
     ) => Omit<RequestEntry, "act" | "body" | "ground" | "right"> & {
       json: () => unknown;
-      ground?: "embeddings";
+      ground?: Ground;
     }
   >
 > = {
@@ -221,7 +219,7 @@ const PRODUCTS: Readonly<
   }),
   documents: (draw) => ({
     name: "documents and a long query",
-    ground: "embeddings",
+    ground: "ranking",
     path: FOREIGN_ROUTES.rerank.path,
     json: () => ({
       query: repeated("word ", draw.size(5, 200_000)),
@@ -274,4 +272,9 @@ export function list(value: string, characters: number): string {
 /** `depth` levels around `inner`. */
 export function nested(open: string, close: string, depth: number, inner = ""): string {
   return open.repeat(depth) + inner + close.repeat(depth);
+}
+
+function groundOf(path: string): Ground {
+  if (path === FOREIGN_ROUTES.rerank.path) return "ranking";
+  return path === FOREIGN_ROUTES.embeddings.path ? "embeddings" : "answers";
 }

@@ -20,7 +20,7 @@ export const KINDS = {
 export type Kind = keyof typeof KINDS;
 
 /** Which worker a request is for. */
-export type Ground = "answers" | "embeddings" | "long answers";
+export type Ground = "answers" | "embeddings" | "ranking" | "long answers";
 
 /** What is right: an answer, a refusal that blames the caller, or one of the two. */
 export type Right = "answered" | "refused" | "either";

@@ -150,7 +150,7 @@ export const TEXT_WAYS: Readonly<Record<string, (text: string, name: string) => 
   rerank: (text, name) =>
     jsonRequest({
       name,
-      ground: "embeddings",
+      ground: "ranking",
       path: FOREIGN_ROUTES.rerank.path,
       json: () => ({ query: text.slice(0, 10_000), documents: quarters(text) }),
     }),
