@@ -32,7 +32,7 @@ const CORE_SECONDS_OF_PORTABLE_BUILD = 900;
 export interface BuildRequest extends BuildChoice {
   /** A target of CMakeLists.txt, or a program of llama.cpp (`llama-…`). */
   target: string;
-  /** Only with a target other than the addon. */
+  /** Not put in place either: an addon with it needs a process that has loaded the sanitizer. */
   sanitize?: Sanitizer;
   /** See {@linkcode CmakeRequest.portable}; it is not put in place here. */
   portable?: readonly Backend[];
@@ -75,8 +75,8 @@ export async function buildTarget(
 }
 
 /** Whether it is the engine that this checkout's workers load. */
-function isForThisCheckout({ target, portable }: BuildRequest): boolean {
-  return target === ADDON_TARGET && portable === undefined;
+function isForThisCheckout({ target, portable, sanitize }: BuildRequest): boolean {
+  return target === ADDON_TARGET && portable === undefined && sanitize === undefined;
 }
 
 interface Tools {

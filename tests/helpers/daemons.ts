@@ -55,13 +55,15 @@ export interface StartDaemonOptions {
   within?: readonly [string, ...string[]];
   /** An unpacked archive whose program it is, instead of the checkout's. */
   archive?: string;
+  /** Another checkout than this. */
+  root?: string;
 }
 
 /** Starts a daemon with the permissions it has in earnest. Does not wait until it is ready. */
 export function startDaemon(options: StartDaemonOptions): Daemon {
   const { archive, main } = options;
   const deno = archive === undefined ? Deno.execPath() : join(archive, "lib/deno");
-  const root = archive === undefined ? ROOT : join(archive, "lib");
+  const root = archive === undefined ? options.root ?? ROOT : join(archive, "lib");
   const [program, ...args] = [
     ...[...options.within ?? [], deno, "run", "-q", "--no-prompt", `-P=${options.permissions}`],
     ...options.v8Flags === undefined ? [] : [`--v8-flags=${options.v8Flags}`],

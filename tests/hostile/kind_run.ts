@@ -49,6 +49,8 @@ export interface HostileRun {
   patienceMs: number;
   /** More environment of the workers. */
   env?: Readonly<Record<string, string>>;
+  /** Another checkout whose workers they are. */
+  root?: string;
   /** Looks at what a worker wrote before it ended; each line is a problem. */
   findings?: (logs: string) => string[];
 }
@@ -166,8 +168,8 @@ export class KindRun {
   async #worker(ground: Ground): Promise<HostileWorker> {
     const running = this.#workers.get(ground);
     if (running !== undefined) return running;
-    const { folder, witness } = this.with_;
-    const worker = await startGround(ground, { folder, env: this.how.env });
+    const { witness } = this.with_;
+    const worker = await startGround(ground, this.#started());
     this.#workers.set(ground, worker);
     const answers = ground === "answers" || ground === "long answers";
     witness.label(`${this.kind}: before`);
@@ -225,8 +227,13 @@ export class KindRun {
     for (const finding of this.how.findings?.(worker.daemon.logs()) ?? []) this.#problem(finding);
   }
 
+  #started() {
+    const { env, root } = this.how;
+    return { folder: this.with_.folder, env, root };
+  }
+
   async #measurePlainModel(): Promise<void> {
-    await using worker = await startWith(STORIES, ["--slots", "2"], { ...this.with_, env: this.how.env });
+    await using worker = await startWith(STORIES, ["--slots", "2"], this.#started());
     this.#plainMegabytes = await megabytesOf(worker.pid);
   }
 
@@ -237,7 +244,7 @@ export class KindRun {
     await Deno.writeFile(path, entry.file());
     let worker: HostileWorker;
     try {
-      worker = await startWith(path, ["--slots", "2"], { ...this.with_, env: this.how.env });
+      worker = await startWith(path, ["--slots", "2"], this.#started());
     } catch (error) {
       if (error instanceof LoadRefused) return { what: "refused", code: `load ${error.code}`, ms: ms() };
       this.#lost++;
@@ -274,7 +281,7 @@ export class KindRun {
 
   async #tryClosing(entry: ClosingEntry): Promise<Outcome> {
     const startedMs = performance.now();
-    await using worker = await startWith(STORIES, ["--slots", "4"], { ...this.with_, env: this.how.env });
+    await using worker = await startWith(STORIES, ["--slots", "4"], this.#started());
     const sent = entry.requests.map(({ path, body }) =>
       post(worker, { path, body: body() }, { limitMs: CLOSE_LIMIT_MS, leaveAfterMs: entry.leaveAfterMs })
     );

@@ -31,6 +31,8 @@ export interface StartOptions {
   folder: string;
   /** More environment. */
   env?: Readonly<Record<string, string>>;
+  /** Another checkout than this. */
+  root?: string;
 }
 
 /** Starts the worker for a ground. */
@@ -76,6 +78,7 @@ export async function startWith(
   const daemon = startDaemon({
     main: "worker/main.ts",
     permissions: "worker",
+    root: options.root,
     args: ["--model", model, "--port", "0", ...args],
     env: { RBEE_HOME: home, RBEE_WORKER_API_KEY: key, ...options.env },
   });

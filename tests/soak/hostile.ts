@@ -7,7 +7,13 @@
 import { type FlagTable, readFlags } from "../../home/flags.ts";
 import { type Kind, KINDS } from "../hostile/entry.ts";
 import { type HostileRun, KindRun } from "../hostile/kind_run.ts";
+import { findingsIn, sanitizedCheckout } from "../hostile/sanitized.ts";
 import { Witness } from "../hostile/witness.ts";
+
+const PER_KIND = 200;
+const SANITIZED_PER_KIND = 20;
+/** How much slower, and larger, everything is that a sanitizer looks at. */
+const SANITIZED_BOUNDS = 20;
 
 const FLAGS = {
   "per-kind": {
@@ -15,8 +21,7 @@ const FLAGS = {
     value: "N",
     min: 0,
     max: 100_000,
-    default: 200,
-    help: "How many are made of each kind.",
+    help: "How many are made of each kind; 200, with --sanitize 20.",
   },
   seed: {
     type: "integer",
@@ -36,6 +41,10 @@ const FLAGS = {
     max: 1000,
     default: 1,
     help: "Factor of the bounds on time and memory.",
+  },
+  sanitize: {
+    type: "boolean",
+    help: "With an engine that the address sanitizer looks at; fewer, and with wider bounds.",
   },
   patience: {
     type: "integer",
@@ -60,26 +69,29 @@ if (import.meta.main) {
   const only = (flags.only ?? []) as Kind[];
   Deno.exit(
     await soakHostile({
-      perKind: flags["per-kind"],
+      perKind: flags["per-kind"] ?? (flags.sanitize ? SANITIZED_PER_KIND : PER_KIND),
       seed: flags.seed,
       // What a request costs a cluster is not to be seen at one worker.
       only: only.length > 0 ? only : (Object.keys(KINDS) as Kind[]).filter((kind) => kind !== "A4"),
       index: flags.index,
       scale: flags.scale,
-      bounds: flags.bounds,
-      patienceMs: flags.patience * 1000,
+      bounds: flags.bounds * (flags.sanitize ? SANITIZED_BOUNDS : 1),
+      patienceMs: flags.patience * 1000 * (flags.sanitize ? SANITIZED_BOUNDS : 1),
+      sanitize: flags.sanitize === true,
     }),
   );
 }
 
 /** Runs it; returns the exit status. */
-export async function soakHostile(run: HostileRun): Promise<number> {
+async function soakHostile(asked: HostileRun & { sanitize: boolean }): Promise<number> {
   const folder = await Deno.makeTempDir({ prefix: "rbee-hostile-" });
   using witness = new Witness();
   const startedMs = performance.now();
   let passed = 0;
   let failed = 0;
   try {
+    const sanitized = asked.sanitize ? await sanitizedCheckout(`${folder}/checkout`) : undefined;
+    const run = sanitized === undefined ? asked : { ...asked, ...sanitized, findings: findingsIn };
     for (const kind of run.only) {
       const result = await new KindRun(run, kind, { folder, witness }).run();
       passed += result.passed;
@@ -89,6 +101,6 @@ export async function soakHostile(run: HostileRun): Promise<number> {
     await Deno.remove(folder, { recursive: true });
   }
   const seconds = (performance.now() - startedMs) / 1000;
-  console.log(`${passed} passed, ${failed} failed (seed ${run.seed}, ${seconds.toFixed(0)} s)`);
+  console.log(`${passed} passed, ${failed} failed (seed ${asked.seed}, ${seconds.toFixed(0)} s)`);
   return failed === 0 ? 0 : 1;
 }
