@@ -15,6 +15,7 @@ import {
   slots,
   wrong,
 } from "./send.ts";
+import { readStream, streamOf } from "./neighbour.ts";
 import { type Figures, percentile, type Witness } from "./witness.ts";
 import { type HostileWorker, LoadRefused, startGround, startWith } from "./workers.ts";
 import { STORIES } from "../helpers/test_models.ts";
@@ -96,6 +97,7 @@ export class KindRun {
       }
       await this.#try(entryAt(this.kind, { ...this.how, index: i }), i);
     }
+    this.with_.witness.label(`${this.kind}: after`);
     const figures = await this.with_.witness.collect();
     for (const [ground, worker] of this.#workers) await this.#checkAndStop(ground, worker);
     this.#judge(figures);
@@ -161,7 +163,7 @@ export class KindRun {
     } catch {
       this.#freedMs.push(this.how.patienceMs);
       this.#problem(`${label}: the slot was not free ${this.how.patienceMs} ms after its caller had left`);
-      await this.#replace("answers", label);
+      await this.#replace("answers");
     }
   }
 
@@ -171,16 +173,15 @@ export class KindRun {
     const { witness } = this.with_;
     const worker = await startGround(ground, this.#started());
     this.#workers.set(ground, worker);
-    const answers = ground === "answers" || ground === "long answers";
-    witness.label(`${this.kind}: before`);
+    // Undisturbed, so that what disturbs it later can be seen; and what a first request takes is no growth.
+    const neighbour = ground === "answers" || ground === "long answers"
+      ? await undisturbed(worker)
+      : undefined;
     witness.watch({
-      ...{ url: worker.url, key: worker.key, pid: worker.pid, model: worker.model },
+      ...{ url: worker.url, key: worker.key, pid: worker.pid, neighbour },
       planMegabytes: await megabytesOf(worker.pid),
       mostMegabytes: MOST_MEGABYTES * this.how.bounds,
-      ...answers ? { neighbourTokens: NEIGHBOUR_TOKENS } : {},
     });
-    // Until the neighbour has its text.
-    if (answers) await delay(2_000 * this.how.bounds);
     return worker;
   }
 
@@ -194,7 +195,7 @@ export class KindRun {
     this.#problem(
       `${label}: the worker is ${ended === undefined ? "stuck" : `gone (${ended.signal ?? ended.code})`}`,
     );
-    await this.#replace(ground, label);
+    await this.#replace(ground);
   }
 
   /** Whether slots stay taken by nobody. */
@@ -203,7 +204,7 @@ export class KindRun {
     return await freedMs(worker, 1, this.how.patienceMs / 2).then(() => false, () => true);
   }
 
-  async #replace(ground: Ground, _label: string): Promise<void> {
+  async #replace(ground: Ground): Promise<void> {
     const worker = this.#workers.get(ground);
     if (worker === undefined) return;
     this.#lost++;
@@ -252,7 +253,7 @@ export class KindRun {
     }
     const { witness } = this.with_;
     witness.watch({
-      ...{ url: worker.url, key: worker.key, pid: worker.pid, model: path },
+      ...{ url: worker.url, key: worker.key, pid: worker.pid },
       planMegabytes: this.#plainMegabytes,
       mostMegabytes: MOST_MEGABYTES * this.how.bounds,
     });
@@ -350,6 +351,13 @@ export class KindRun {
       ].join("\n"),
     );
   }
+}
+
+async function undisturbed(worker: HostileWorker): Promise<{ tokens: number; text: string }> {
+  const tokens = NEIGHBOUR_TOKENS;
+  const read = readStream(await streamOf(worker, { tokens }) ?? "", tokens);
+  if ("lost" in read) throw new Error(`An undisturbed stream loses ${read.lost}`);
+  return { tokens, text: read.text };
 }
 
 /** Memory of a process that no file stands behind. */

@@ -5,14 +5,12 @@ export interface Watched {
   url: string;
   key: string;
   pid: number;
-  /** For telling texts apart. */
-  model: string;
   /** Memory that it may well have, in MB. */
   planMegabytes: number;
   /** With more it is killed. */
   mostMegabytes: number;
-  /** Length of a neighbour's streams; absent: none. */
-  neighbourTokens?: number;
+  /** A neighbour's streams: how long, and what they say undisturbed. Absent: there is none. */
+  neighbour?: { tokens: number; text: string };
 }
 
 /** What was seen since the last look. */

@@ -3,7 +3,7 @@
  * much memory the worker has. A thread of its own, because whoever makes the input is busy with that.
  */
 import { WORKER_ROUTES } from "../../protocol/routes.ts";
-import { NO_END } from "./send.ts";
+import { readStream, streamOf } from "./neighbour.ts";
 import type { Figures, Order, Report, Watched } from "./witness.ts";
 
 const PROBE_INTERVAL_MS = 20;
@@ -18,8 +18,8 @@ const port = self as unknown as {
   postMessage(report: Report): void;
 };
 const watching = new Map<number, AbortController>();
-/** Text of a neighbour's stream that nobody disturbed, by model and length. */
-const references = new Map<string, string>();
+/** Streams of neighbours on their way. */
+const open = new Set<Promise<unknown>>();
 let label = "";
 let figures = fresh();
 
@@ -39,8 +39,11 @@ port.onmessage = ({ data }) => {
       label = data.label;
       return;
     case "collect":
-      port.postMessage({ report: "figures", figures });
-      figures = fresh();
+      // What was disturbed has to come to its end, or nobody knows whether it does.
+      Promise.all(open).then(() => {
+        port.postMessage({ report: "figures", figures });
+        figures = fresh();
+      });
   }
 };
 
@@ -59,7 +62,7 @@ function fresh(): Figures {
 function watch(watched: Watched, signal: AbortSignal): void {
   probe(watched, signal);
   measure(watched, signal);
-  if (watched.neighbourTokens !== undefined) neighbour(watched, signal);
+  if (watched.neighbour !== undefined) neighbour(watched, signal);
 }
 
 /** Health at a steady pace: a probe that is late stands for those that could not be sent meanwhile. */
@@ -112,66 +115,31 @@ async function measure({ pid, planMegabytes, mostMegabytes }: Watched, signal: A
 
 /** Streams one after the other, each the same text. */
 async function neighbour(watched: Watched, signal: AbortSignal): Promise<void> {
-  const { url, key, neighbourTokens, model } = watched;
-  const body = JSON.stringify({
-    prompt: "Once upon a time",
-    max_tokens: neighbourTokens,
-    temperature: 0,
-    strict: true,
-    seed: 1,
-    logit_bias: NO_END,
-  });
+  const { tokens, text } = watched.neighbour!;
   while (!signal.aborted) {
-    let text = "";
     const startLabel = label;
-    try {
-      const response = await fetch(new URL(WORKER_ROUTES.inference.path, url), {
-        method: "POST",
-        headers: { "Authorization": `Bearer ${key}`, "Content-Type": "application/json" },
-        body,
-        signal,
-      });
-      if (response.status === 503) {
-        await response.body?.cancel();
-        await pause(PAUSE_MS, signal);
-        continue;
+    let lastMs = 0;
+    const onChunk = () => {
+      const nowMs = performance.now();
+      if (lastMs > 0 && nowMs - lastMs > figures.longestGap.ms) {
+        figures.longestGap = { ms: nowMs - lastMs, label };
       }
-      let lastMs = 0;
-      for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
-        const nowMs = performance.now();
-        if (lastMs > 0 && nowMs - lastMs > figures.longestGap.ms) {
-          figures.longestGap = { ms: nowMs - lastMs, label };
-        }
-        lastMs = nowMs;
-        text += chunk;
-      }
-    } catch (error) {
-      if (signal.aborted) return;
-      figures.lost.push(`${startLabel} … ${label}: ${String(error).slice(0, 200)}`);
-      await pause(PAUSE_MS, signal);
-      continue;
-    }
-    const problem = lostOf(text, `${model} ${neighbourTokens}`, neighbourTokens!);
-    if (problem === undefined) figures.streams++;
-    else figures.lost.push(`${startLabel} … ${label}: ${problem}`);
+      lastMs = nowMs;
+    };
+    const stream = streamOf(watched, { tokens, signal, onChunk }).then((stream) => {
+      if (stream === undefined) return undefined;
+      const read = readStream(stream, tokens);
+      if ("lost" in read) return read.lost;
+      return read.text === text ? true : "its text: it is another than undisturbed";
+    }, (error) => signal.aborted ? undefined : String(error).slice(0, 200));
+    open.add(stream);
+    const outcome = await stream;
+    open.delete(stream);
+    if (outcome === true) figures.streams++;
+    else if (outcome !== undefined) figures.lost.push(`${startLabel} … ${label}: ${outcome}`);
+    // Without a slot, or without a worker, there is nothing to hurry for.
+    if (outcome !== true) await pause(PAUSE_MS, signal);
   }
-}
-
-/** What a stream has lost; undefined: nothing. */
-function lostOf(stream: string, name: string, tokens: number): string | undefined {
-  const events = stream.split("\n\n").filter((event) => event.startsWith("data: {"))
-    .map((event) => JSON.parse(event.slice("data: ".length)));
-  const error = events.find((event) => event.error !== undefined)?.error;
-  if (error) return `${error.code}: ${error.message}`;
-  const made = events.filter((event) => event.token !== undefined);
-  if (made.length !== tokens || made.some(({ index }, i) => index !== i)) {
-    return `${made.length} of ${tokens} tokens`;
-  }
-  if (!stream.endsWith("data: [DONE]\n\n")) return "no end";
-  const text = made.map(({ token }) => token).join("");
-  const reference = references.get(name);
-  if (reference === undefined) references.set(name, text);
-  else if (text !== reference) return "another text than undisturbed";
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {

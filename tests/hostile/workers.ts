@@ -20,7 +20,6 @@ const EMBEDDER = "glove-6b-100d-bow-40k-Q8_0.gguf";
 export interface HostileWorker extends Target, AsyncDisposable {
   daemon: Daemon;
   pid: number;
-  model: string;
   /** Settles when it is over. */
   over: Promise<Deno.CommandStatus>;
 }
@@ -94,7 +93,7 @@ export async function startWith(
       if (state.state === "failed") throw new LoadRefused(state.error.code);
       return state.ready;
     }, LOAD_LIMIT_MS);
-    return { ...target, daemon, pid: daemon.pid, model, over: daemon.status, [Symbol.asyncDispose]: end };
+    return { ...target, daemon, pid: daemon.pid, over: daemon.status, [Symbol.asyncDispose]: end };
   } catch (error) {
     const ended = await Promise.race([daemon.status, Promise.resolve(undefined)]);
     await end();

@@ -44,9 +44,9 @@ async function megabytes(): Promise<number> {
           grounds.set(entry.ground, worker);
         }
         entry.body();
-        const { url, key, pid, model } = worker;
+        const { url, key, pid } = worker;
         witness.label(entry.name);
-        witness.watch({ url, key, pid, model, planMegabytes: 0, mostMegabytes: MOST_MEGABYTES });
+        witness.watch({ url, key, pid, planMegabytes: 0, mostMegabytes: MOST_MEGABYTES });
         await witness.collect();
         const outcome = await sendRequest(worker, entry, { limitMs: LIMIT_MS });
         const { slowestHealth, mostMegabytes } = await witness.collect();
