@@ -100,6 +100,8 @@ export class KindRun {
     this.with_.witness.label(`${this.kind}: after`);
     const figures = await this.with_.witness.collect();
     for (const [ground, worker] of this.#workers) await this.#checkAndStop(ground, worker);
+    // What was seen while they were stopped belongs to no kind.
+    await this.with_.witness.collect();
     this.#judge(figures);
     return { passed: this.#tried - this.#failed, failed: this.#problems.length };
   }

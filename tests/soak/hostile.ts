@@ -42,6 +42,7 @@ const FLAGS = {
     default: 1,
     help: "Factor of the bounds on time and memory.",
   },
+  checkout: { type: "text", value: "PATH", help: "Workers of another checkout, to compare." },
   sanitize: {
     type: "boolean",
     help: "With an engine that the address sanitizer looks at; fewer, and with wider bounds.",
@@ -78,6 +79,7 @@ if (import.meta.main) {
       bounds: flags.bounds * (flags.sanitize ? SANITIZED_BOUNDS : 1),
       patienceMs: flags.patience * 1000 * (flags.sanitize ? SANITIZED_BOUNDS : 1),
       sanitize: flags.sanitize === true,
+      root: flags.checkout,
     }),
   );
 }
