@@ -18,6 +18,8 @@ export const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 export const MAX_UNREAD_BYTES = 16 * 1024 * 1024;
 /** A comment line at least this often on every event stream. */
 export const KEEP_ALIVE_INTERVAL_MS = 10_000;
+/** Keep-alives in a row that the reader of an event stream may leave unread, with all before them: two minutes. */
+export const STALLED_KEEP_ALIVES_MAX = 12;
 /** Time to establish a connection. */
 export const CONNECT_TIMEOUT_MS = 5_000;
 /** Time for a control call to be answered. */
@@ -62,8 +64,9 @@ export const MAX_ANSWERS = 512;
 export const MAX_STOP_STRINGS = 16;
 /** The same with those that a chat template adds. */
 export const MAX_STOP_STRINGS_WITH_TEMPLATE = 64;
-/** Default ports. */
+/** Where a hive listens unless it is told otherwise. */
 export const DEFAULT_HIVE_PORT = 9200;
+/** Where a queen listens unless it is told otherwise. */
 export const DEFAULT_QUEEN_PORT = 8080;
 /** Pause between two heartbeats of a hive. */
 export const HEARTBEAT_INTERVAL_MS = 5_000;

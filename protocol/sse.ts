@@ -2,7 +2,12 @@
 import { ServerSentEventParseStream } from "@std/http";
 import { concatBytes } from "./bytes.ts";
 import { cancelOn } from "./cancel_on.ts";
-import { KEEP_ALIVE_INTERVAL_MS, MAX_EVENT_BYTES, MAX_UNREAD_BYTES } from "./limits.ts";
+import {
+  KEEP_ALIVE_INTERVAL_MS,
+  MAX_EVENT_BYTES,
+  MAX_UNREAD_BYTES,
+  STALLED_KEEP_ALIVES_MAX,
+} from "./limits.ts";
 
 /** The line that ends every stream which came to its own end. */
 export const DONE = "[DONE]";
@@ -61,8 +66,8 @@ export interface EventWriter {
 }
 
 /**
- * An event stream that is pushed to. A reader that leaves too much unread is cut off, as one that went away: what
- * happens on a machine has no end, and memory has one.
+ * An event stream that is pushed to. A reader that leaves too much unread, or takes nothing for too long, is cut off as
+ * one that went away: what happens on a machine has no end, and memory has one.
  */
 export function eventStream(
   start: (writer: EventWriter) => void,
@@ -78,13 +83,15 @@ export function eventStream(
   };
   return new ReadableStream<Uint8Array>({
     start(controller) {
+      const cut = (why: string) => {
+        stop();
+        controller.error(new Error(why));
+        options.onCancel?.();
+      };
       const write = (text: string) => {
         if (!open || text === "") return;
         controller.enqueue(encoder.encode(text));
-        if (controller.desiredSize! >= 0) return;
-        stop();
-        controller.error(new Error(`The reader left more than ${maxUnreadBytes} bytes unread.`));
-        options.onCancel?.();
+        if (controller.desiredSize! < 0) cut(`The reader left more than ${maxUnreadBytes} bytes unread.`);
       };
       const writer: EventWriter = {
         write,
@@ -101,7 +108,18 @@ export function eventStream(
           return open;
         },
       };
-      timer = setInterval(() => write(texts.keepAlive), keepAliveMs);
+      let unread = 0;
+      let stalled = 0;
+      timer = setInterval(() => {
+        const before = unread;
+        unread = maxUnreadBytes - controller.desiredSize!;
+        // A reader that takes nothing leaves ever more: every keep-alive adds to it.
+        stalled = before > 0 && unread > before ? stalled + 1 : 0;
+        if (stalled === STALLED_KEEP_ALIVES_MAX) {
+          return cut(`The reader has taken nothing for ${stalled} intervals of ${keepAliveMs} ms.`);
+        }
+        write(texts.keepAlive);
+      }, keepAliveMs);
       try {
         start(writer);
       } catch (error) {

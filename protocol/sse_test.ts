@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MAX_EVENT_BYTES } from "./limits.ts";
+import { MAX_EVENT_BYTES, STALLED_KEEP_ALIVES_MAX } from "./limits.ts";
 import { DONE_EVENT, eventStream, type EventWriter, formatEvent, readEvents, StreamCutError } from "./sse.ts";
 
 const encoder = new TextEncoder();
@@ -239,6 +239,21 @@ Deno.test("a reader that leaves too much unread is cut off, once, and one that r
     Error,
     "more than 50 bytes unread",
   );
+});
+
+Deno.test("a reader that takes nothing is cut off though little is unread, and one that reads now and then is not", async () => {
+  const cut = Promise.withResolvers<void>();
+  const { stream, writer } = openStream({ keepAliveMs: 1, onCancel: cut.resolve });
+  const reader = stream.getReader();
+  let chunks = 0;
+  while (chunks < 4 * STALLED_KEEP_ALIVES_MAX) {
+    await reader.read();
+    chunks++;
+  }
+  assert(writer.open);
+  await cut.promise;
+  assertEquals(writer.open, false);
+  await assertRejects(() => reader.read(), Error, "has taken nothing");
 });
 
 Deno.test("a stream read to its end tells of no cancel", async () => {

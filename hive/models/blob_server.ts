@@ -1,5 +1,6 @@
 /** Hands a file of the cache to another hive: whole, or the part that it asks for. */
 import { RbeeError } from "../../protocol/errors.ts";
+import { BLOB_STALL_TIMEOUT_MS } from "./limits.ts";
 
 const PIECE_BYTES = 1024 * 1024;
 const RANGE = /^bytes=(\d{1,15})-(\d{1,15})?$/;
@@ -52,26 +53,35 @@ export async function serveBlob(
 /** Closes the file at the end, and when nobody reads on. */
 function pieces(file: Deno.FsFile, range: { start: number; end: number }): ReadableStream<Uint8Array> {
   let at = range.start;
+  let stalled: ReturnType<typeof setTimeout> | undefined;
+  const close = () => {
+    clearTimeout(stalled);
+    file.close();
+  };
   return new ReadableStream({
     async start() {
       await file.seek(range.start, Deno.SeekMode.Start);
     },
     async pull(controller) {
+      clearTimeout(stalled);
       const piece = new Uint8Array(Math.min(PIECE_BYTES, range.end - at));
       const count = await file.read(piece);
       if (count === null) {
-        file.close();
+        close();
         return controller.error(new Error(`The file ends at byte ${at}.`));
       }
       at += count;
       controller.enqueue(piece.subarray(0, count));
       if (at === range.end) {
-        file.close();
+        close();
         controller.close();
+        return;
       }
+      stalled = setTimeout(() => {
+        close();
+        controller.error(new Error("The reader has taken nothing for too long."));
+      }, BLOB_STALL_TIMEOUT_MS);
     },
-    cancel() {
-      file.close();
-    },
+    cancel: close,
   }, { highWaterMark: 0 });
 }

@@ -105,3 +105,5 @@ export const MAX_DIMENSION = 2 ** 24;
 
 /** Hives that go on with a download one after the other, before it is left to whoever asks for it again. */
 export const MAX_RESUMED_DOWNLOAD = 5;
+/** Longest pause of another hive in reading a file that it is given. */
+export const BLOB_STALL_TIMEOUT_MS = 120_000;

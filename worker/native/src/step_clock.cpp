@@ -27,10 +27,16 @@ double ms_since(int64_t ns) {
 
 } // namespace
 
-// Rises at once and falls slowly: a step that is slower than the last ones is no reason to end the worker.
+// Rises faster than it falls, because a step that is slower than the last ones is no reason to end the worker. But a
+// single step that was held up by something else must not make the limit a minute long.
 void StepClock::Measure::learn(double measured) {
   constexpr double share = 0.25;
-  ms = guessed || measured > ms ? measured : ms + (measured - ms) * share;
+  constexpr double largest_rise = 2;
+  if (guessed) {
+    ms = measured;
+  } else {
+    ms = measured > ms ? std::min(measured, largest_rise * ms) : ms + (measured - ms) * share;
+  }
   guessed = false;
 }
 
