@@ -1,6 +1,6 @@
 /**
- * `deno task test:native [--sanitize] [--seconds N] [--seed N]`: the engine without JavaScript. Runs its unit tests and
- * a stress of random requests from several threads; with `--sanitize` under the address sanitizer (with the undefined
+ * `deno task test:native [--sanitize] [--seconds N] [--seed N]`: the engine without JavaScript. Runs its unit tests,
+ * a stress of random requests from several threads, and hostile inputs to all that is bounded; with `--sanitize` under the address sanitizer (with the undefined
  * behaviour sanitizer) and under the thread sanitizer. Ends with one line of counts; exit status 1 when anything was
  * wrong.
  */
@@ -111,7 +111,11 @@ async function testBuild(
     return await buildTarget(paths, request, { signal });
   };
   const stress = ["--seconds", String(seconds), "--seed", String(seed), ...models(paths.root)];
-  const programs = [[await build("engine_test")], [await build("engine_stress"), ...stress]];
+  const programs = [
+    [await build("engine_test")],
+    [await build("engine_stress"), ...stress],
+    [await build("engine_bounds"), "--seed", String(seed), `${paths.root}/${BUILTIN_MODEL}`],
+  ];
   const wrapper = sanitize === "thread" ? await fixedAddresses() : [];
   for (const program of programs) {
     const { code, output } = await runCommand([...wrapper, ...program], {

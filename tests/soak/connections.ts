@@ -110,7 +110,8 @@ async function listening(
     env: { RBEE_HOME: how.home, ...how.env },
     within: ["sh", "-c", `ulimit -n ${DESCRIPTORS}; exec "$0" "$@"`],
   });
-  const line = await daemon.logged("listening", ({ message }) => message === "listening");
+  const ready = part === "worker" ? "listening" : `${part} ready`;
+  const line = await daemon.logged(ready, ({ message }) => message === ready);
   if (part === "worker") await daemon.logged("model loaded", ({ message }) => message === "model loaded");
   const key = how.key ?? (await Deno.readTextFile(localKeyPath(how.home))).trim();
   return { name: part, daemon, port: Number(new URL(String(line.url)).port), key };

@@ -10,9 +10,9 @@
 
 namespace rbee {
 
-// Runs `work` within `limits`, on a thread of its own; waits for it. Throws what it throws, and EngineError for
-// what the limits end: INVALID_REQUEST, with `what` in its message, or REQUEST_CANCELED. Returns how many bytes
-// are held more than before.
+// Runs `work` within `limits`, on a thread of its own; waits for it. Throws what it throws, and EngineError
+// for what the limits end: INVALID_REQUEST, with `what` in its message, or REQUEST_CANCELED. Returns how many
+// bytes are held more than before.
 inline ptrdiff_t bounded(const std::string& what, BudgetLimits limits, const std::function<void()>& work) {
   Spent spent = Spent::nothing;
   ptrdiff_t bytes = 0;

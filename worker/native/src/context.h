@@ -81,8 +81,8 @@ class Context {
   std::vector<uint8_t> save_sequence(llama_seq_id sequence) const;
   // How a saved sequence looks; none: this model's cannot be checked, so it is not taken over.
   const std::optional<StateFormat>& state_format() const { return state_format_; }
-  // Fills an empty sequence with what was saved of one of `tokens` tokens and fits `state_format`. Returns false,
-  // and leaves anything in it, when there is no room.
+  // Fills an empty sequence with what was saved of one of `tokens` tokens and fits `state_format`. Returns
+  // false, and leaves anything in it, when there is no room.
   bool restore_sequence(llama_seq_id sequence, std::vector<uint8_t> saved, size_t tokens);
 
  private:
@@ -91,7 +91,7 @@ class Context {
   std::function<bool()> should_abort_;
   int slot_tokens_;
   int cells_;
-  uint32_t streams_ = 1;      // caches side by side, one for each slot or one for all
+  uint32_t streams_ = 1; // caches side by side, one for each slot or one for all
   std::optional<StateFormat> state_format_;
   bool plain_memory_ = false; // attention over everything, no sliding window, no recurrent state
   int capacity_;

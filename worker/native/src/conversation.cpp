@@ -11,8 +11,8 @@ namespace rbee {
 
 namespace {
 
-// A template is a program out of the model's file, and a conversation is whatever a client sends. Ordinary ones
-// take some milliseconds and ten times the conversation's bytes.
+// A template is a program out of the model's file, and a conversation is whatever a client sends. Ordinary
+// ones take some milliseconds and ten times the conversation's bytes.
 constexpr std::chrono::milliseconds render_cpu_time{1000};
 constexpr ptrdiff_t render_bytes = 64 * 1024 * 1024;
 constexpr ptrdiff_t render_bytes_per_byte = 32;
@@ -242,7 +242,8 @@ size_t ChatParser::readable(bool last) {
     next_read_ += std::max<size_t>(1, next_read_ / reads_per_doubling);
   }
   // Not in mid-character.
-  while (length > read_ && length < text_.size() && (static_cast<unsigned char>(text_[length]) & 0xC0) == 0x80) {
+  while (length > read_ && length < text_.size() &&
+         (static_cast<unsigned char>(text_[length]) & 0xC0) == 0x80) {
     length--;
   }
   return length;
@@ -264,7 +265,7 @@ std::string ChatParser::push(const std::string& text, bool last) {
   if (length == read_ && !last) return "[]";
   if (given_up_) throw unreadable("it takes too much to read.");
   read_ = length;
-  const Budget budget({read_cpu_time, read_bytes + read_bytes_per_byte * static_cast<ptrdiff_t>(length)});
+  Budget budget({read_cpu_time, read_bytes + read_bytes_per_byte * static_cast<ptrdiff_t>(length)});
   try {
     const common_chat_msg message = read(length == text_.size() ? text_ : text_.substr(0, length), !last);
     if (budget.spent() != Spent::nothing) throw BudgetExhausted();

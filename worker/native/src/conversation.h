@@ -25,8 +25,8 @@ struct ChatConstraint {
 
 // Renders a conversation, up to where the assistant speaks. `request` is JSON text with the fields of
 // NativeChatRequest in addon.ts, the result that of NativeChat. Takes at most a second of CPU time, less when
-// `canceled` (which may be empty) becomes true. Throws EngineError: INVALID_REQUEST for what the template refuses
-// or takes too long for, REQUEST_CANCELED.
+// `canceled` (which may be empty) becomes true. Throws EngineError: INVALID_REQUEST for what the template
+// refuses or takes too long for, REQUEST_CANCELED.
 std::string render_conversation(const Model& model, const std::string& request,
                                 std::function<bool()> canceled = {});
 
@@ -40,10 +40,10 @@ class ChatParser {
   explicit ChatParser(const std::string& spec);
 
   // Takes more text, `last` with the end of the answer. Returns what is new, as JSON text: an array of
-  // NativeChatDelta. llama.cpp reads an answer from its beginning, so it is read up to certain lengths only, each
-  // a 512th more than the one before: all pushes together take time in proportion to the answer's length. What is
-  // told after some text depends on that text alone, however it was cut. Throws EngineError INTERNAL for what
-  // cannot be read.
+  // NativeChatDelta. llama.cpp reads an answer from its beginning, so it is read up to certain lengths only,
+  // each a 512th more than the one before: all pushes together take time in proportion to the answer's
+  // length. What is told after some text depends on that text alone, however it was cut. Throws EngineError
+  // INTERNAL for what cannot be read.
   std::string push(const std::string& text, bool last);
 
  private:

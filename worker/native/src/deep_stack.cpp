@@ -40,8 +40,8 @@ const char* find_stack_floor() {
   const char here = 0;
   const char* lowest = nullptr;
 #ifdef __APPLE__
-  lowest =
-      static_cast<const char*>(pthread_get_stackaddr_np(pthread_self())) - pthread_get_stacksize_np(pthread_self());
+  lowest = static_cast<const char*>(pthread_get_stackaddr_np(pthread_self())) -
+           pthread_get_stacksize_np(pthread_self());
 #else
   pthread_attr_t attributes;
   if (pthread_getattr_np(pthread_self(), &attributes) == 0) {

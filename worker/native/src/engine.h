@@ -165,7 +165,8 @@ class Engine {
   EngineTimes times_;
   StepClock clock_;
   std::string stall_file_; // of tests; empty: none
-  std::chrono::nanoseconds sampling_limit_{0}; // of CPU time, what the answer in hand may still use in this step
+  // Of CPU time, what the answer in hand may still use in this step.
+  std::chrono::nanoseconds sampling_limit_{0};
 
   Batch batch_;
   // Flags of the requests in the step that is being computed; read by the abort callback on the same thread.

@@ -16,8 +16,8 @@ namespace rbee {
 namespace {
 
 // CPU time for what a grammar does between two tokens of one answer, and of all answers together, while their
-// neighbours wait. Ordinary ones take 1 to 30 ms, by the vocabulary. What the others have left over is never less
-// than the last.
+// neighbours wait. Ordinary ones take 1 to 30 ms, by the vocabulary. What the others have left over is never
+// less than the last.
 constexpr std::chrono::milliseconds answer_sampling_time{100};
 constexpr std::chrono::milliseconds step_sampling_time{250};
 constexpr std::chrono::milliseconds least_sampling_time{25};
@@ -191,8 +191,7 @@ void Engine::sample_all(Slots& slots) {
   });
   std::chrono::nanoseconds left = step_sampling_time;
   for (Slot* slot : slots) {
-    sampling_limit_ =
-        std::clamp<std::chrono::nanoseconds>(left, least_sampling_time, answer_sampling_time);
+    sampling_limit_ = std::clamp<std::chrono::nanoseconds>(left, least_sampling_time, answer_sampling_time);
     const std::chrono::nanoseconds limit = sampling_limit_;
     sample(*slot);
     left -= limit - sampling_limit_;
@@ -200,8 +199,8 @@ void Engine::sample_all(Slots& slots) {
   }
 }
 
-// Chooses the token that a row's logits ask for. Throws what the sampler throws, and EngineError when its grammar
-// takes too much.
+// Chooses the token that a row's logits ask for. Throws what the sampler throws, and EngineError when its
+// grammar takes too much.
 llama_token Engine::choose(Request& request, int row) {
   if (!request.constrained) {
     const llama_token token = common_sampler_sample(request.sampler.get(), context_.get(), row);

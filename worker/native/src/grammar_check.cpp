@@ -100,7 +100,8 @@ class GrammarReader {
   }
 
   void skip_space() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r')) {
+    while (at_ < text_.size() &&
+           (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r')) {
       at_++;
     }
   }
@@ -130,8 +131,8 @@ class GrammarReader {
     const std::string written = "{" + std::to_string(least) + "," + std::to_string(most) + "}";
     if (most < least) throw refused(what_ + " has the repetition " + written + ", whose maximum is less.");
     if (least > max_repetitions || most >= std::numeric_limits<uint32_t>::max()) {
-      throw refused(what_ + " has the repetition " + written + ", at most " + std::to_string(max_repetitions) +
-                    " are allowed.");
+      throw refused(what_ + " has the repetition " + written + ", at most " +
+                    std::to_string(max_repetitions) + " are allowed.");
     }
     const uint64_t repeated = item_ * std::max<uint64_t>(std::min(most, max_repetitions), 1);
     if (repeated > max_nested_repetitions) {
@@ -144,7 +145,7 @@ class GrammarReader {
   const std::string& text_;
   const std::string& what_;
   size_t at_ = 0;
-  uint64_t item_ = 1; // how often the last item repeats what is in it
+  uint64_t item_ = 1;               // how often the last item repeats what is in it
   std::vector<uint64_t> groups_{1}; // the same for the items of each open group, the most of them
 };
 
@@ -181,8 +182,8 @@ void check_grammar(const std::string& grammar, const std::string& what) {
   GrammarReader(grammar, what).check();
 }
 
-// The standard library's regular expressions recurse once a character and may try without end, so only those are
-// let in that llama.cpp writes itself.
+// The standard library's regular expressions recurse once a character and may try without end, so only those
+// are let in that llama.cpp writes itself.
 void check_trigger(const common_grammar_trigger& trigger) {
   static const std::set<std::string> patterns = {
       ">>>(?!all)",

@@ -52,9 +52,9 @@ struct RequestOptions {
 
 // What the engine can do for a request.
 struct RequestLimits {
-  int context;      // tokens of prompt and answer together
-  int vocabulary;   // tokens that there are
-  bool strict_able; // each slot has a cache of its own
+  int context;                     // tokens of prompt and answer together
+  int vocabulary;                  // tokens that there are
+  bool strict_able;                // each slot has a cache of its own
   const StateFormat* state_format; // null: states of others are not taken over
 };
 
@@ -89,8 +89,8 @@ struct Request {
   // None where the likeliest token is always the next one: arranging all candidates of a large vocabulary for
   // that takes 0.1 to 1 ms a token.
   common_sampler_ptr sampler;
-  bool constrained = false;    // by a grammar, which takes time and memory
-  ptrdiff_t sampler_bytes = 0; // that it holds, if so
+  bool constrained = false;                  // by a grammar, which takes time and memory
+  ptrdiff_t sampler_bytes = 0;               // that it holds, if so
   std::chrono::nanoseconds sampling_time{0}; // CPU time of its last step; unknown is as long as can be
   TextStream text;
   std::set<llama_token> shown_tokens; // special ones that are text of the answer all the same

@@ -110,10 +110,10 @@ std::optional<StateFormat> StateFormat::learn(const std::vector<uint8_t>& sample
     layer.type = static_cast<ggml_type>(number_at<int32_t>(layer.header, 0));
     if (layer.type < 0 || layer.type >= GGML_TYPE_COUNT) return std::nullopt;
     // Keys are written a cell after the other, values maybe a component after the other.
-    layer.cell_bytes = transposed && format.layers_.size() >= count
-                           ? uint64_t{number_at<uint32_t>(layer.header, word)} *
-                                 number_at<uint32_t>(layer.header, 2 * word)
-                           : number_at<uint64_t>(layer.header, word);
+    layer.cell_bytes =
+        transposed && format.layers_.size() >= count
+            ? uint64_t{number_at<uint32_t>(layer.header, word)} * number_at<uint32_t>(layer.header, 2 * word)
+            : number_at<uint64_t>(layer.header, word);
     if (reader.take(layer.cell_bytes) == nullptr) return std::nullopt;
     format.layers_.push_back(std::move(layer));
   }

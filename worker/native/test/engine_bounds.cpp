@@ -1,11 +1,11 @@
-// Hostile inputs to everything that a budget or a check bounds: grammars, schemas, constraints, chat templates,
-// conversations, answers and saved states. Each has to be refused or to come to its end, and to leave a neighbour's
-// answer as it is. Written by hand first, then drawn at random.
+// Hostile inputs to everything that a budget or a check bounds: grammars, schemas, constraints, chat
+// templates, conversations, answers and saved states. Each has to be refused or to come to its end, and to
+// leave a neighbour's answer as it is. Written by hand first, then drawn at random.
 //
 //   engine_bounds [--draws N] [--seed N] MODEL
 //
-// Prints what took longest and what held most memory; exit status 1 when something was wrong, 2 for a wrong command
-// line.
+// Prints what took longest and what held most memory; exit status 1 when something was wrong, 2 for a wrong
+// command line.
 #include "conversation.h"
 #include "devices.h"
 #include "engine.h"
@@ -13,7 +13,6 @@
 #include "grammar_check.h"
 #include "hostile_bounds.h"
 #include "native_log.h"
-
 
 #include <chrono>
 #include <condition_variable>
@@ -206,7 +205,8 @@ class Bounds {
       RequestOptions options = plain(64);
       const std::string name = std::to_string(tools) + " tools of 8 parameters";
       if (!timed("ordinary tools, rendered", name, [&] {
-             const common_json rendered = common_json::parse(render_conversation(*model, many_tools(tools, 8)));
+             const common_json rendered =
+                 common_json::parse(render_conversation(*model, many_tools(tools, 8)));
              options.constraint = rendered.at("constraint").dump();
            }).empty()) {
         fail("the tools are refused", name);
@@ -286,7 +286,8 @@ class Bounds {
   void conversations() {
     const auto model = load(
         "{% for m in messages %}{{ m.role }}{% for p in m.content.split(' ') %}{{ p | trim }}{% endfor %}"
-        "{{ m.content | replace('a', 'b') | upper }}{{ x | tojson }}{% if 'q' in m.content %}q{% endif %}{% endfor %}");
+        "{{ m.content | replace('a', 'b') | upper }}{{ x | tojson }}{% if 'q' in m.content %}q{% endif %}{% "
+        "endfor %}");
     for (const HostileText& text : hostile_conversations()) {
       timed("conversation", text.name, [&] { render_conversation(*model, text.text); });
     }
@@ -319,7 +320,8 @@ class Bounds {
   }
 
   // Deltas put together again.
-  static std::string message_of(const std::string& spec, const std::string& text, const std::vector<size_t>& cuts) {
+  static std::string message_of(const std::string& spec, const std::string& text,
+                                const std::vector<size_t>& cuts) {
     ChatParser parser(spec);
     std::string reasoning;
     std::string content;

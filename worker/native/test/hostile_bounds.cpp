@@ -8,14 +8,17 @@ namespace rbee::bounds {
 
 const char* const tool_template =
     "{%- for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{%- if m.role == 'assistant' and m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+    "{%- if m.role == 'assistant' and m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif "
+    "%}"
     "{{ m.content }}"
-    "{%- for call in m.tool_calls or [] %}<tool_call>\n{\"name\": \"{{ call.function.name }}\", \"arguments\": "
+    "{%- for call in m.tool_calls or [] %}<tool_call>\n{\"name\": \"{{ call.function.name }}\", "
+    "\"arguments\": "
     "{{ call.function.arguments | tojson }}}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
     "{%- if tools %}<tools>{% for t in tools %}{{ t | tojson }}{% endfor %}</tools>{% endif %}"
     "{%- if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-const char* const tool_conversation = R"({"messages":[{"role":"user","content":"Write."}],"tools":[{"type":"function",
+const char* const tool_conversation =
+    R"({"messages":[{"role":"user","content":"Write."}],"tools":[{"type":"function",
 "function":{"name":"write","parameters":{"type":"object","properties":{"text":{"type":"string"},"any":{}}}}}]})";
 
 namespace {
@@ -70,9 +73,9 @@ std::string message(const std::string& content, const std::string& more = "") {
 
 std::string constraint(const std::string& grammar, bool lazy, const std::string& triggers,
                        const std::string& prompt = "", const std::string& ends = "") {
-  return R"({"grammar":")" + grammar + R"(","lazy":)" + (lazy ? "true" : "false") + R"(,"triggers":[)" + triggers +
-         R"(],"preserved_tokens":[],"generation_prompt":")" + prompt + R"(","thinking_start":"","thinking_ends":[)" +
-         ends + "]}";
+  return R"({"grammar":")" + grammar + R"(","lazy":)" + (lazy ? "true" : "false") + R"(,"triggers":[)" +
+         triggers + R"(],"preserved_tokens":[],"generation_prompt":")" + prompt +
+         R"(","thinking_start":"","thinking_ends":[)" + ends + "]}";
 }
 
 std::string trigger(int type, const std::string& value) {
@@ -88,10 +91,12 @@ void put(std::vector<uint8_t>& bytes, size_t at, Number value) {
 
 std::vector<HostileText> ordinary_schemas() {
   return {
-      {"a person", R"({"type":"object","properties":{"name":{"type":"string","minLength":1,"maxLength":200},"age":{"type":
+      {"a person",
+       R"({"type":"object","properties":{"name":{"type":"string","minLength":1,"maxLength":200},"age":{"type":
 "integer","minimum":0,"maximum":150},"mail":{"type":"string","pattern":"^[a-z.]+@[a-z.]+$"},"tags":{"type":"array",
 "items":{"type":"string"},"maxItems":20}},"required":["name","age"]})"},
-      {"a tree", R"({"$defs":{"node":{"type":"object","properties":{"value":{},"children":{"type":"array","items":{"$ref":
+      {"a tree",
+       R"({"$defs":{"node":{"type":"object","properties":{"value":{},"children":{"type":"array","items":{"$ref":
 "#/$defs/node"}}},"required":["value","children"]}},"$ref":"#/$defs/node"})"},
       {"1,000 values", enum_schema(1000)},
       {"200 required properties", object_schema(200, "{\"type\":\"string\"}", true)},
@@ -103,8 +108,8 @@ std::vector<HostileText> ordinary_schemas() {
 std::string many_tools(int tools, int parameters) {
   std::string request = R"({"messages":[{"role":"user","content":"Write."}],"tools":[)";
   for (int i = 0; i < tools; i++) {
-    request += (i > 0 ? "," : "") + std::string(R"({"type":"function","function":{"name":"tool_)") + number(i) +
-               R"(","description":"Does one thing.","parameters":)" +
+    request += (i > 0 ? "," : "") + std::string(R"({"type":"function","function":{"name":"tool_)") +
+               number(i) + R"(","description":"Does one thing.","parameters":)" +
                object_schema(parameters, R"({"type":"string","description":"Some text."})") + "}}";
   }
   return request + "]}";
@@ -131,7 +136,8 @@ std::vector<HostileText> hostile_grammars() {
       {"100,000 alternatives", "root ::= " + times("\"a\" [b-z] | ", 100000) + "\"b\""},
       {"the same alternatives 100,000 times over", "root ::= (" + times("[a-zA-Z ]+ | ", 20000) + "\"b\")*"},
       {"left recursion", "root ::= root \"a\" | \"b\""},
-      {"left recursion behind what may be empty by way of others", "root ::= b root \"x\" | \"y\"\nb ::= c\nc ::= | \"z\""},
+      {"left recursion behind what may be empty by way of others",
+       "root ::= b root \"x\" | \"y\"\nb ::= c\nc ::= | \"z\""},
       {"no text at all", "root ::= b root\nb ::= c\nc ::= "},
       {"only itself", "root ::= root"},
       {"a character without a token", "root ::= \"\\U0010FFFF\""},
@@ -163,8 +169,8 @@ std::vector<HostileText> hostile_schemas() {
   std::string doubling = R"({"$defs":{"d0":{"type":"string"})";
   for (int i = 1; i < 40; i++) {
     const std::string before = R"({"$ref":"#/$defs/d)" + number(i - 1) + "\"}";
-    doubling += ",\"d" + number(i) + R"(":{"anyOf":[{"type":"object","properties":{"a":)" + before + ",\"b\":" + before +
-                "}}," + before + "]}";
+    doubling += ",\"d" + number(i) + R"(":{"anyOf":[{"type":"object","properties":{"a":)" + before +
+                ",\"b\":" + before + "}}," + before + "]}";
   }
   doubling += R"(},"$ref":"#/$defs/d39"})";
   std::string nested = "{\"type\":\"string\"}";
@@ -179,12 +185,14 @@ std::vector<HostileText> hostile_schemas() {
       {"a pattern that backtracks", R"({"type":"string","pattern":"^(a?){1000}$"})"},
       {"optional groups", R"({"type":"string","pattern":"^)" + times("(a|b)?", 500) + R"($"})"},
       {"a pattern of 100,000", R"({"type":"string","pattern":"^)" + times("ab*", 100000) + R"($"})"},
-      {"nested groups", R"({"type":"string","pattern":"^)" + times("(", 90) + "a" + times(")+", 90) + R"($"})"},
+      {"nested groups",
+       R"({"type":"string","pattern":"^)" + times("(", 90) + "a" + times(")+", 90) + R"($"})"},
       {"minLength 2 billion", R"({"type":"string","minLength":2000000000})"},
       {"maxLength 2,000", R"({"type":"string","maxLength":2000})"},
-      {"maxItems 2,000 of optional things", R"({"type":"array","maxItems":2000,"items":)" +
-                                               object_schema(20, "{\"type\":\"boolean\"}") + "}"},
-      {"all integers but one", R"({"type":"integer","minimum":-9223372036854775807,"maximum":9223372036854775806})"},
+      {"maxItems 2,000 of optional things",
+       R"({"type":"array","maxItems":2000,"items":)" + object_schema(20, "{\"type\":\"boolean\"}") + "}"},
+      {"all integers but one",
+       R"({"type":"integer","minimum":-9223372036854775807,"maximum":9223372036854775806})"},
       {"the least integer", R"({"type":"integer","minimum":-9223372036854775808,"maximum":5})"},
       {"maximum below minimum", R"({"type":"integer","minimum":5,"maximum":-5})"},
       {"100,000 values", enum_schema(100000)},
@@ -195,8 +203,10 @@ std::vector<HostileText> hostile_schemas() {
       {"all of 400", all_of},
       {"references that double", doubling},
       {"a reference to itself", R"({"$ref":"#"})"},
-      {"a circle of references", R"({"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"})"},
-      {"a list of itself", R"({"$defs":{"a":{"type":"array","items":{"$ref":"#/$defs/a"}}},"$ref":"#/$defs/a"})"},
+      {"a circle of references",
+       R"({"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"})"},
+      {"a list of itself",
+       R"({"$defs":{"a":{"type":"array","items":{"$ref":"#/$defs/a"}}},"$ref":"#/$defs/a"})"},
       {"60 lists within each other", nested},
       {"199 levels", times("{\"type\":\"array\",\"items\":", 99) + "{}" + times("}", 99)},
       {"100,000 levels", times("[", 100000) + times("]", 100000)},
@@ -228,26 +238,31 @@ std::vector<HostileText> hostile_templates() {
   const std::string ifs = times("{% if true %}", 8000) + "x" + times("{% endif %}", 8000);
   return {
       {"a thousand million turns", "{% for i in range(1000000000) %}x{% endfor %}"},
-      {"loops within loops",
-       times("{% for i in range(1000) %}", 6) + times("{% endfor %}", 6)},
-      {"a text that doubles", "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}"
-                               "{% endfor %}{{ ns.s }}"},
+      {"loops within loops", times("{% for i in range(1000) %}", 6) + times("{% endfor %}", 6)},
+      {"a text that doubles",
+       "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}"
+       "{% endfor %}{{ ns.s }}"},
       {"a text repeated", "{{ 'x' * 1000000000 }}"},
       {"nothing repeated", "{{ '' * 1000000000000 }}"},
-      {"a list that doubles", "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}"
-                               "{% endfor %}{{ ns.s | length }}"},
-      {"a list twice in itself", "{% set ns = namespace(s=['']) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}"
-                                  "{% endfor %}{{ ns.s }}{{ ns.s | tojson }}"},
-      {"a pair twice in itself", "{% set ns = namespace(s=(1, 2)) %}{% for i in range(60) %}{% set ns.s = (ns.s, ns.s) %}"
-                                  "{% endfor %}{{ ns.s == ns.s }}{{ {ns.s: ns.s} }}"},
+      {"a list that doubles",
+       "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}"
+       "{% endfor %}{{ ns.s | length }}"},
+      {"a list twice in itself",
+       "{% set ns = namespace(s=['']) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}"
+       "{% endfor %}{{ ns.s }}{{ ns.s | tojson }}"},
+      {"a pair twice in itself",
+       "{% set ns = namespace(s=(1, 2)) %}{% for i in range(60) %}{% set ns.s = (ns.s, ns.s) %}"
+       "{% endfor %}{{ ns.s == ns.s }}{{ {ns.s: ns.s} }}"},
       {"an object twice in itself", "{% set ns = namespace(s={'a': 1}) %}{% for i in range(60) %}"
-                                     "{% set ns.s = {'a': ns.s, 'b': ns.s} %}{% endfor %}{{ ns.s | tojson }}"},
+                                    "{% set ns.s = {'a': ns.s, 'b': ns.s} %}{% endfor %}{{ ns.s | tojson }}"},
       {"a list in itself", "{% set a = [1] %}{% set b = a.append(a) %}{{ a }}{{ a | tojson }}"},
-      {"a list 500,000 deep", "{% set ns = namespace(s=[]) %}{% for i in range(500000) %}{% set ns.s = [ns.s] %}"
-                               "{% endfor %}{{ ns.s | tojson }}"},
+      {"a list 500,000 deep",
+       "{% set ns = namespace(s=[]) %}{% for i in range(500000) %}{% set ns.s = [ns.s] %}"
+       "{% endfor %}{{ ns.s | tojson }}"},
       {"a macro that calls itself", "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}"},
-      {"a macro that calls itself twice", "{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}"
-                                           "{% endmacro %}{{ f(60) }}"},
+      {"a macro that calls itself twice",
+       "{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}"
+       "{% endmacro %}{{ f(60) }}"},
       {"8,000 conditions", ifs},
       {"20,000 parentheses", "{{ " + times("(", 20000) + "1" + times(")", 20000) + " }}"},
       {"20,000 lists", "{{ " + times("[", 20000) + times("]", 20000) + " }}"},
@@ -267,8 +282,9 @@ std::vector<HostileText> hostile_templates() {
       {"the same, replaced", "{{ ('a' * 1000000) | replace('a' * 500000 + 'b', 'c') | length }}"},
       {"the same, stripped", "{{ ('a' * 1000000).strip('b' * 1000000 + 'a') | length }}"},
       {"a text replaced by longer ones", "{{ ('a' * 1000000) | replace('a', 'a' * 1000) | length }}"},
-      {"a text of parts", "{% set ns = namespace(s='') %}{% for i in range(100000) %}{% set ns.s = ns.s ~ ' ' %}"
-                           "{% endfor %}{{ ns.s | trim }}"},
+      {"a text of parts",
+       "{% set ns = namespace(s='') %}{% for i in range(100000) %}{% set ns.s = ns.s ~ ' ' %}"
+       "{% endfor %}{{ ns.s | trim }}"},
       {"a long list sorted", "{{ range(200000) | sort(reverse=true) | length }}"},
       {"a long list searched", "{% for i in range(100000) %}{{ -1 in range(100000) }}{% endfor %}"},
       {"carriage returns", times("\r\n", 120000)},
@@ -285,10 +301,12 @@ std::vector<HostileText> hostile_conversations() {
       {"1 MB of words", message(times("a b ", 250000))},
       {"8 MB", message(times("lorem ipsum ", 700000))},
       {"10,000 messages", "{\"messages\":[" + times(R"({"role":"user","content":"a b"},)", 10000) +
-                               R"({"role":"user","content":"c"}]})"},
-      {"arguments 100,000 deep", message("a", ",\"template_arguments\":{\"x\":" + times("[", 100000) + times("]", 100000) + "}")},
+                              R"({"role":"user","content":"c"}]})"},
+      {"arguments 100,000 deep",
+       message("a", ",\"template_arguments\":{\"x\":" + times("[", 100000) + times("]", 100000) + "}")},
       {"long arguments", message("a", ",\"template_arguments\":{\"x\":[" + times("1,", 500000) + "1]}")},
-      {"long arguments of lists", message("a", ",\"template_arguments\":{\"x\":[" + times("[],", 300000) + "1]}")},
+      {"long arguments of lists",
+       message("a", ",\"template_arguments\":{\"x\":[" + times("[],", 300000) + "1]}")},
       {"JSON 100,000 deep", times("[", 100000)},
   };
 }
@@ -303,8 +321,10 @@ std::vector<HostileText> hostile_answers() {
       {"empty calls", times("<tool_call></tool_call>", 5000)},
       {"many calls", times(call + "a\"}}\n</tool_call>\n", 1000)},
       {"escapes", call + times("\\\\", 50000) + "\"}}"},
-      {"lists 50,000 deep", "<tool_call>\n{\"name\": \"write\", \"arguments\": {\"any\": " + times("[", 50000)},
-      {"objects 30,000 deep", "<tool_call>\n{\"name\": \"write\", \"arguments\": {\"any\": " + times("{\"a\":", 30000)},
+      {"lists 50,000 deep",
+       "<tool_call>\n{\"name\": \"write\", \"arguments\": {\"any\": " + times("[", 50000)},
+      {"objects 30,000 deep",
+       "<tool_call>\n{\"name\": \"write\", \"arguments\": {\"any\": " + times("{\"a\":", 30000)},
       {"bytes that are no text", times("\xFF\xC3\xE2\x82", 20000)},
       {"white space", times(" \n", 50000)},
   };
@@ -323,22 +343,27 @@ std::vector<HostileState> hostile_states(const SequenceState& good) {
   const size_t layout_at = positions_at + cell_bytes * good.kv_tokens;
   for (const uint32_t count : {0u, 1u, static_cast<uint32_t>(good.kv_tokens + 1), 0x7fffffffu, 0xffffffffu}) {
     add(std::to_string(count) + " cells", [&](SequenceState& state) { put(state.kv, cells_at, count); });
-    add(std::to_string(count) + " layers", [&](SequenceState& state) { put(state.kv, layout_at + 4, count); });
-    if (count != 1) add(std::to_string(count) + " caches", [&](SequenceState& state) { put(state.kv, streams_at, count); });
+    add(std::to_string(count) + " layers",
+        [&](SequenceState& state) { put(state.kv, layout_at + 4, count); });
+    if (count != 1)
+      add(std::to_string(count) + " caches", [&](SequenceState& state) { put(state.kv, streams_at, count); });
   }
   for (const int32_t position : {-1, 1, 0x7fffffff, std::numeric_limits<int32_t>::min()}) {
     add("first at position " + std::to_string(position),
         [&](SequenceState& state) { put(state.kv, positions_at, position); });
   }
   for (const uint32_t owners : {0u, 2u, 0xffffffffu}) {
-    add(std::to_string(owners) + " owners", [&](SequenceState& state) { put(state.kv, positions_at + 4, owners); });
+    add(std::to_string(owners) + " owners",
+        [&](SequenceState& state) { put(state.kv, positions_at + 4, owners); });
   }
   for (const int32_t type : {-1, 30, 0x7fffffff}) {
     add("type " + std::to_string(type), [&](SequenceState& state) { put(state.kv, layout_at + 8, type); });
   }
   add("rows without end", [&](SequenceState& state) { put(state.kv, layout_at + 12, ~uint64_t{0}); });
-  add("not a number", [&](SequenceState& state) { put(state.kv, layout_at + 20, std::numeric_limits<float>::quiet_NaN()); });
-  add("infinite", [&](SequenceState& state) { put(state.kv, layout_at + 20, std::numeric_limits<float>::infinity()); });
+  add("not a number",
+      [&](SequenceState& state) { put(state.kv, layout_at + 20, std::numeric_limits<float>::quiet_NaN()); });
+  add("infinite",
+      [&](SequenceState& state) { put(state.kv, layout_at + 20, std::numeric_limits<float>::infinity()); });
   add("transposed otherwise", [&](SequenceState& state) { state.kv[layout_at] ^= 1; });
   add("another mark", [&](SequenceState& state) { state.kv[0] ^= 1; });
   add("one byte more", [&](SequenceState& state) { state.kv.push_back(0); });
@@ -354,9 +379,9 @@ std::vector<HostileState> hostile_states(const SequenceState& good) {
 namespace {
 
 std::string random_item(Random& random, int depth) {
-  static const char* const items[] = {"\"a\"",   "[a-z]", "[^x]",       ".",       "\" \"",        "\"\\\"\"",
-                                      "[\\]]",   "\"th\"", "\"{2,1}\"",  "[{}()]",  "\"\\U0001F600\"", "[0-9]",
-                                      "\"\\\\\"", "r1",    "r2",         "r3",      "root",         "\"the \""};
+  static const char* const items[] = {
+      "\"a\"",  "[a-z]",           "[^x]",  ".",        "\" \"", "\"\\\"\"", "[\\]]", "\"th\"", "\"{2,1}\"",
+      "[{}()]", "\"\\U0001F600\"", "[0-9]", "\"\\\\\"", "r1",    "r2",       "r3",    "root",   "\"the \""};
   if (depth > 0 && random.chance(35)) {
     std::string group = "(";
     for (int i = random.below(4); i >= 0; i--) {
@@ -370,7 +395,8 @@ std::string random_item(Random& random, int depth) {
 } // namespace
 
 std::string random_grammar(Random& random) {
-  static const char* const repeats[] = {"", "", "", "?", "*", "+", "{3}", "{0,9}", "{2,}", "{200}", "{0,500}", "{1000}", "{7,3}"};
+  static const char* const repeats[] = {"",      "",     "",      "?",       "*",      "+",    "{3}",
+                                        "{0,9}", "{2,}", "{200}", "{0,500}", "{1000}", "{7,3}"};
   std::string grammar;
   for (const char* rule : {"root", "r1", "r2", "r3"}) {
     grammar += std::string(rule) + " ::= ";
@@ -388,7 +414,8 @@ namespace {
 
 std::string random_node(Random& random, int depth) {
   const auto numbers = [&random] {
-    static const char* const all[] = {"0", "1", "3", "40", "2000", "2001", "2147483647", "-1", "9223372036854775807", "1e300"};
+    static const char* const all[] = {
+        "0", "1", "3", "40", "2000", "2001", "2147483647", "-1", "9223372036854775807", "1e300"};
     return std::string(all[random.below(static_cast<int>(std::size(all)))]);
   };
   switch (random.below(depth > 0 ? 12 : 6)) {
@@ -413,7 +440,8 @@ std::string random_node(Random& random, int depth) {
   case 9:
     return R"({"allOf":[)" + random_node(random, depth - 1) + "," + random_node(random, depth - 1) + "]}";
   default:
-    return object_schema(1 + random.below(random.chance(10) ? 200 : 5), random_node(random, depth - 1), random.chance(50));
+    return object_schema(1 + random.below(random.chance(10) ? 200 : 5), random_node(random, depth - 1),
+                         random.chance(50));
   }
 }
 
@@ -429,7 +457,8 @@ std::string random_schema(Random& random) {
 }
 
 std::string random_answer(Random& random) {
-  static const char* const parts[] = {"Once upon a time. ", "\n\n", "caf\xC3\xA9 ", " < b ", "\xF0\x9F\x90\x9D", "{\"a\": 1} "};
+  static const char* const parts[] = {"Once upon a time. ", "\n\n",       "caf\xC3\xA9 ", " < b ",
+                                      "\xF0\x9F\x90\x9D",   "{\"a\": 1} "};
   const auto text = [&] {
     std::string all;
     for (int i = random.below(6); i >= 0; i--) {
@@ -440,8 +469,8 @@ std::string random_answer(Random& random) {
   std::string answer = random.chance(30) ? "<think>" + text() + "</think>" : "";
   answer += "Well. " + text();
   for (int i = random.below(4); i > 0; i--) {
-    answer += "<tool_call>\n{\"name\": \"write\", \"arguments\": {\"text\": \"" + times("lorem \\\" ", 1 + random.below(900)) +
-              "\"}}\n</tool_call>";
+    answer += "<tool_call>\n{\"name\": \"write\", \"arguments\": {\"text\": \"" +
+              times("lorem \\\" ", 1 + random.below(900)) + "\"}}\n</tool_call>";
   }
   return answer;
 }
