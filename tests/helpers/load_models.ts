@@ -2,6 +2,8 @@
 import { RbeeError } from "../../protocol/errors.ts";
 import { answer, loadEngine } from "./engine.ts";
 
+const { signal } = new AbortController();
+
 for (const path of Deno.args) {
   console.log(JSON.stringify({ path, outcome: await outcomeOf(path) }));
 }
@@ -13,7 +15,7 @@ async function outcomeOf(path: string): Promise<string> {
       const prompt = "Once upon a time";
       // One that does not look back only makes embeddings.
       if (engine.facts.pooling === undefined) await answer(engine, { prompt, max_tokens: 5, temperature: 0 });
-      else await engine.embed([engine.tokenize(prompt)], new AbortController().signal);
+      else await engine.embed([await engine.tokenize(prompt, { signal })], signal);
       return "generated";
     } finally {
       await engine.close();
