@@ -37,6 +37,8 @@ const MOST_LOST = 5;
 const ALIVE_LIMIT_MS = 5_000;
 const CLOSE_LIMIT_MS = 45_000;
 const SHOWN_PROBLEMS = 8;
+/** Characters of a log. */
+const LAST_WORDS = 300;
 
 /** What a run is to do. */
 export interface HostileRun {
@@ -194,9 +196,10 @@ export class KindRun {
       await alive(worker, ALIVE_LIMIT_MS * this.how.bounds) && !await this.#stuck(worker)
     ) return;
     const ended = await Promise.race([worker.over, delay(0).then(() => undefined)]);
-    this.#problem(
-      `${label}: the worker is ${ended === undefined ? "stuck" : `gone (${ended.signal ?? ended.code})`}`,
-    );
+    const how = ended === undefined
+      ? "stuck"
+      : `gone (${ended.signal ?? ended.code}): ${worker.daemon.logs().slice(-LAST_WORDS)}`;
+    this.#problem(`${label}: the worker is ${how}`);
     await this.#replace(ground);
   }
 

@@ -107,7 +107,8 @@ export async function startWith(
 
 /** The stories' model with a context that is said to be longer: what it writes there means nothing, and is the same. */
 export async function longStories(folder: string): Promise<string> {
-  const path = join(folder, "long-stories.gguf");
+  // A file of its own for each worker: what one has mapped is not written to again.
+  const path = await Deno.makeTempFile({ dir: folder, prefix: "long-stories-", suffix: ".gguf" });
   const bytes = await Deno.readFile(STORIES);
   const key = "llama.context_length";
   const text = new TextDecoder("latin1").decode(bytes.subarray(0, HEADER_BYTES));
