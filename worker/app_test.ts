@@ -325,6 +325,7 @@ for (const [name, route] of Object.entries<RouteSpec>(WORKER_ROUTES)) {
     const wrongMethod = route.method === "POST" ? "GET" : "POST";
     const tooLarge = {
       prompt: MAX_BODY_BYTES,
+      tokens: MAX_BODY_BYTES,
       relay: MAX_RELAY_BODY_BYTES,
       state: 0,
       control: MAX_CONTROL_BODY_BYTES,

@@ -81,7 +81,7 @@ for (
     let engine: Engine | undefined;
     try {
       engine = await loadEngine(STORIES, { chatTemplate: template });
-      await engine.renderChat({ messages });
+      await engine.renderChat({ messages }, new AbortController().signal);
     } catch (error) {
       assert(error instanceof RbeeError && error.code === "INVALID_REQUEST", String(error));
     } finally {
@@ -164,7 +164,7 @@ Deno.test("a long call is read as it grows, alike however it is cut", async () =
         type: "function",
         function: { name: "write", parameters: { type: "object", properties: { text: { type: "string" } } } },
       }],
-    } as never);
+    } as never, new AbortController().signal);
     const text = '<tool_call>\n{"name": "write", "arguments": {"text": "' + "lorem ipsum 🐝 ".repeat(2000) +
       '"}}\n</tool_call>';
     const [whole] = read(chat, [text]);

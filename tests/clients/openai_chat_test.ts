@@ -61,11 +61,17 @@ Deno.test("openai: chat completions", async (t) => {
       for (const { index, delta } of choices) streamed[index] += delta.content ?? "";
     }
     assertEquals(streamed, first);
-    const many = await assertRejects(
-      () => client.chat.completions.create({ ...ask, n: 9 }),
-      OpenAI.BadRequestError,
-    );
-    assertStringIncludes(many.message, "9 answers were asked for, this worker has 4 slots.");
+    // More than the worker has slots: the others wait for one.
+    const many = await client.chat.completions.create({ ...ask, n: 9 });
+    assertEquals(many.choices.map(({ index }) => index), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assertEquals(new Set(many.choices.map(({ message }) => message.content)).size, 1);
+    const ended: number[] = [];
+    for await (
+      const { choices } of await client.chat.completions.create({ ...ask, n: 9, stream: true })
+    ) {
+      for (const { index, finish_reason } of choices) if (finish_reason !== null) ended.push(index);
+    }
+    assertEquals(ended.sort(), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
   });
 
   await t.step("stop strings end it and don't show", async () => {

@@ -1,6 +1,7 @@
 /** Completions and embeddings as the npm package `openai` finds them, and what is around them. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import OpenAI from "openai";
+import { eventually } from "../helpers/eventually.ts";
 import { sharedModel } from "../helpers/test_models.ts";
 import { startWorker } from "../helpers/worker_process.ts";
 import { ASKED, call, clientOf, json } from "./openai_bed.ts";
@@ -37,6 +38,46 @@ Deno.test("openai: completions", async (t) => {
     assert(answers.choices[2].text !== text);
     const ids = await client.completions.create({ ...ask, prompt: tokens as number[], echo: true });
     assertStringIncludes(ids.choices[0].text, ask.prompt + text);
+  });
+
+  await t.step("more prompts than slots are answered in their order, one after the other", async () => {
+    const prompts = Array.from({ length: 11 }, (_, i) => `${ask.prompt} ${i}`);
+    const alone = [];
+    for (const prompt of prompts) {
+      alone.push((await client.completions.create({ ...ask, prompt })).choices[0].text);
+    }
+    const { choices, usage } = await client.completions.create({ ...ask, prompt: prompts });
+    assertEquals(choices.map(({ text }) => text), alone);
+    assertEquals(usage!.completion_tokens, 11 * 12);
+    const streamed = prompts.map(() => "");
+    for await (
+      const { choices } of await client.completions.create({ ...ask, prompt: prompts, stream: true })
+    ) {
+      for (const { index, text } of choices) streamed[index] += text;
+    }
+    assertEquals(streamed, alone);
+  });
+
+  await t.step("prompts times n is refused before anything is made of it", async () => {
+    const refused = await assertRejects(
+      () => client.completions.create({ ...ask, prompt: new Array(2000).fill("a"), n: 100 }),
+      OpenAI.BadRequestError,
+    );
+    assertStringIncludes(refused.message, "200000 answers");
+  });
+
+  await t.step("a caller who leaves while answers wait leaves no slot taken", async () => {
+    const left = new AbortController();
+    const stream = await client.completions.create(
+      { ...ask, prompt: new Array(30).fill(ask.prompt), max_tokens: 500, stream: true },
+      { signal: left.signal },
+    );
+    await stream[Symbol.asyncIterator]().next();
+    left.abort();
+    await eventually("all slots free", async () => {
+      const ready = await worker.client.ready();
+      return ready.ready && ready.state === "idle";
+    });
   });
 
   await t.step("log probabilities in their older shape", async () => {

@@ -169,11 +169,12 @@ class Answers {
   async start({ choice, requestId, work, rendered }: Start): Promise<Accepted> {
     const log = this.#context.log.child({ request_id: requestId });
     // Known once it is accepted; until then what comes is held back.
-    let reader: ChatReader | undefined;
+    const answer: { reader?: ChatReader } = {};
     const held: ((reader: ChatReader) => void)[] = [];
     const act = (tell: (reader: ChatReader) => void) => {
+      const { reader } = answer;
       if (reader === undefined) held.push(tell);
-      else this.#act(() => tell(reader!));
+      else this.#act(() => tell(reader));
     };
     this.#ids[choice] = requestId;
     const accepted = await this.#worker.run(work, {
@@ -193,15 +194,14 @@ class Answers {
         },
       },
     });
-    reader = readerFor(
+    const reader = answer.reader = readerFor(
       accepted.rendered ?? rendered,
       `${this.#context.relay?.id ?? requestId}${choice}`,
     );
-    const told = reader;
     if (accepted.sentTexts.length > 0) {
-      this.#tellFirst(() => this.#tellOld(choice, { reader: told, texts: accepted.sentTexts }));
+      this.#tellFirst(() => this.#tellOld(choice, { reader, texts: accepted.sentTexts }));
     }
-    for (const tell of held) this.#act(() => tell(told));
+    for (const tell of held) this.#act(() => tell(reader));
     return accepted;
   }
 
