@@ -10,7 +10,7 @@
 #include "devices.h"
 #include "engine.h"
 #include "errors.h"
-#include "grammar_check.h"
+#include "figures_bounds.h"
 #include "hostile_bounds.h"
 #include "native_log.h"
 
@@ -31,30 +31,6 @@ namespace {
 
 constexpr int slots = 2;
 constexpr int context = 512;
-
-// The longest of each kind, for people.
-class Figures {
- public:
-  void add(const std::string& kind, double ms, const std::string& of) {
-    Longest& longest = longest_[kind];
-    if (ms > longest.ms) longest = {ms, of.substr(0, 60)};
-    counts_[kind]++;
-  }
-  void print() const {
-    for (const auto& [kind, longest] : longest_) {
-      std::printf("%-34s %5d inputs, longest %7.1f ms: %s\n", kind.c_str(), counts_.at(kind), longest.ms,
-                  longest.of.c_str());
-    }
-  }
-
- private:
-  struct Longest {
-    double ms = -1;
-    std::string of;
-  };
-  std::map<std::string, Longest> longest_;
-  std::map<std::string, int> counts_;
-};
 
 class Bounds {
  public:

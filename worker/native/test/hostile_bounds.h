@@ -17,6 +17,12 @@ struct Random : std::mt19937 {
   bool chance(int percent) { return below(100) < percent; }
 };
 
+// The text as often as that.
+std::string times(const std::string& text, int count);
+std::string number(int value);
+// Of an object whose properties all look like `each`.
+std::string object_schema(int properties, const std::string& each, bool required = false);
+
 struct HostileText {
   std::string name;
   std::string text;
