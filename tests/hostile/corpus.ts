@@ -7,7 +7,8 @@ import { drawClosing, drawConnections, idleConnections } from "./connections.ts"
 import { drawKiller, drawLongAnswer, longAnswer } from "./conversations.ts";
 import { Draw } from "./draw.ts";
 import { type Entry, jsonRequest, type Kind, KINDS, type Right } from "./entry.ts";
-import { drawBounds, drawSlowGrammar, grammarRequest, schemaRequests } from "./grammars.ts";
+import { drawBounds, drawSlowGrammar, grammarRequest } from "./grammars.ts";
+import { schemaRequests } from "./schemas.ts";
 import { drawTemplate, drawVocabulary, templateEntry, tokenRenamed, vocabularyEntry } from "./models.ts";
 import { drawState, kvWord, triggerPattern } from "./states.ts";
 import { drawText, drawTextEntry, TEXT_WAYS } from "./texts.ts";
