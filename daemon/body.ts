@@ -14,7 +14,7 @@ export interface ReadBodyOptions<T> {
   maxValues: number;
   /** Longest time from now until its last byte. */
   timeoutMs: number;
-  /** Told of every piece before it is kept; throws what refuses it. */
+  /** Called with the size of each chunk before it is kept; may throw to refuse the body. */
   onBytes?: (bytes: number) => void;
 }
 

@@ -32,7 +32,7 @@ Deno.test("what all requests hold together stays within the budget, but for one 
   }));
 });
 
-Deno.test("a body is held until its answer is over, and a smaller limit of a caller's own is told", async () => {
+Deno.test("a body counts until its answer is over, and a caller's smaller limit holds", async () => {
   const app = createApp({
     apiKey: "owner-key",
     clients: (key) => key === "client-key" ? "ada" : undefined,

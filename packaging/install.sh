@@ -138,7 +138,7 @@ is_within() { case $(physical "$1")/ in "$(physical "$2")"/*) return 0 ;; *) ret
 check_target() {
   test -n "$name" || fail "rbee can't take the place of /."
   for used in "$home" "$bin" "$data" "$units" "${RBEE_HOME:-$home/.rbee}"; do
-    case $used in /*) ;; *) fail "\"$used\" is no absolute path: see HOME, XDG_DATA_HOME, XDG_CONFIG_HOME and RBEE_HOME." ;; esac
+    case $used in /*) ;; *) fail "\"$used\" is not an absolute path: check HOME, XDG_DATA_HOME, XDG_CONFIG_HOME and RBEE_HOME." ;; esac
     if is_within "$used" "$to"; then fail "rbee can't take the place of $to: $used is there. Choose another folder with --to."; fi
   done
   for program in $programs; do
@@ -250,7 +250,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 if test "$uninstall" = yes; then
-  test -n "$name" && is_rbee "$to" || fail "There is no rbee in $to, or other files with it; nothing was changed."
+  test -n "$name" && is_rbee "$to" || fail "$to does not hold rbee, or holds other files as well; nothing was changed."
   take_lock
   is_listed "$to" || write_list "$to" "$to/lib/$marker"
   for unit in rbee-hive queen-rbee; do

@@ -56,6 +56,8 @@ export const MAX_CONTENT_PARTS = 1_024;
 export const MAX_TOOL_CALLS = 256;
 /** Most prompts of one request, and most texts to embed. */
 export const MAX_PROMPTS = 2_048;
+/** Most characters that one ranking reads: its documents, and its query once for each. */
+export const MAX_RANKED_CHARS = 16 * 1024 * 1024;
 /** Most logit biases of one request. */
 export const MAX_BIASES = 4_096;
 /** Most answers of one request: its prompts times the answers to each. Those without a slot wait for one. */
@@ -64,9 +66,9 @@ export const MAX_ANSWERS = 512;
 export const MAX_STOP_STRINGS = 16;
 /** The same with those that a chat template adds. */
 export const MAX_STOP_STRINGS_WITH_TEMPLATE = 64;
-/** Where a hive listens unless it is told otherwise. */
+/** The port that a hive listens on by default. */
 export const DEFAULT_HIVE_PORT = 9200;
-/** Where a queen listens unless it is told otherwise. */
+/** The port that a queen listens on by default. */
 export const DEFAULT_QUEEN_PORT = 8080;
 /** Pause between two heartbeats of a hive. */
 export const HEARTBEAT_INTERVAL_MS = 5_000;

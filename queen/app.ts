@@ -127,7 +127,7 @@ export function createQueenApp(options: QueenAppOptions): App {
     clients: (key) => keys.identify(key),
     bodyLimitBytes: (caller) => caller === OWNER ? Infinity : parts.config.client_body_mb * 1e6,
     bodiesMaxBytes: BODIES_MAX_BYTES,
-    // Who asks for work is charged for a request that turns out to be a bad one, too.
+    // Bad requests count as well: they cost work before they are refused.
     admit: (caller, { body }) => body !== undefined && keys.admit(caller, now()),
     log: parts.log,
     routes: [

@@ -59,7 +59,7 @@ async function groupFolder(controllers = "cpu memory pids") {
 }
 
 Deno.test({
-  name: "a worker gets a group with its limit, and the kernel is told to end it first",
+  name: "a worker gets a group with its limit, and the kernel ends it first",
   ignore: !isLinux,
   async fn() {
     await using folder = await groupFolder();

@@ -50,7 +50,7 @@ Deno.test("lines of /proc are summed by process; what can't be read says nothing
 });
 
 Deno.test({
-  name: "memory that no file stands behind is told of processes that are there",
+  name: "anonymous memory is reported for processes that exist",
   ignore: !isLinux,
   async fn() {
     assertEquals([...await privateMemory([])], []);

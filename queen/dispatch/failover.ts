@@ -85,7 +85,7 @@ export interface FailoverOptions {
   log: Logger;
   /** Milliseconds, only ever forwards. */
   now: () => number;
-  /** Told of each answer that had to be gone on with elsewhere. */
+  /** Called when an answer moves to another worker. */
   onMoved?: () => void;
 }
 
@@ -311,7 +311,7 @@ function notAccepted(): RbeeError {
   );
 }
 
-/** Aborts after so long. */
+/** Aborts after `ms`. */
 function deadlineIn(
   ms: number,
   reason = () => new RbeeError("REQUEST_TIMEOUT", "The request's deadline has passed."),

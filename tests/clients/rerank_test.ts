@@ -27,6 +27,10 @@ Deno.test("documents come by their scores, each with where it stood", async () =
     const none = await call(worker, "/v1/rerank", { ...ask, documents: [] });
     assertEquals(none.status, 400);
     assertMatch((await none.json()).error.param, /documents/);
+    const product = { query: "x".repeat(100_000), documents: new Array(1000).fill("x") };
+    const large = await call(worker, "/v1/rerank", product);
+    assertEquals(large.status, 400);
+    assertMatch((await large.json()).error.message, /100001000 characters/);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -4,7 +4,14 @@ import { QueenClient } from "../../protocol/queen_client.ts";
 import type { SpawnResponse } from "../../protocol/hive_schemas.ts";
 import type { NodeInfo } from "../../protocol/queen_schemas.ts";
 import type { SpawnInput } from "../../protocol/spawn_request.ts";
-import { type Daemon, type RunningHive, startDaemon, startHive, type StartHiveOptions } from "./daemons.ts";
+import {
+  type Daemon,
+  type RunningHive,
+  startDaemon,
+  type StartDaemonOptions,
+  startHive,
+  type StartHiveOptions,
+} from "./daemons.ts";
 import { eventually } from "./eventually.ts";
 import { type TempHome, tempHome } from "./temp_home.ts";
 
@@ -29,16 +36,19 @@ export interface StartQueenOptions {
   env?: Readonly<Record<string, string>>;
   /** See {@linkcode StartDaemonOptions.archive}. */
   archive?: string;
+  /** See {@linkcode StartDaemonOptions.within}. */
+  within?: StartDaemonOptions["within"];
 }
 
 /** Starts a queen and waits until she is ready. */
 export async function startQueen(options: StartQueenOptions): Promise<RunningQueen> {
-  const { home, listen = "127.0.0.1:0", env = {}, archive } = options;
+  const { home, listen = "127.0.0.1:0", env = {}, archive, within } = options;
   const daemon = startDaemon({
     main: "queen/main.ts",
     permissions: "queen",
     v8Flags: QUEEN_V8_FLAGS,
     archive,
+    within,
     args: ["--listen", listen],
     env: { ...home.env, XDG_RUNTIME_DIR: `${home.path}/run`, RBEE_API_KEY: CLUSTER_KEY, ...env },
   });

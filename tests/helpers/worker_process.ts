@@ -1,6 +1,6 @@
 /** The real worker as a child process with a model of its own choice. */
 import { WorkerClient } from "../../protocol/worker_client.ts";
-import { type Daemon, startDaemon } from "./daemons.ts";
+import { type Daemon, startDaemon, type StartDaemonOptions } from "./daemons.ts";
 import { eventually } from "./eventually.ts";
 import { STORIES } from "./test_models.ts";
 
@@ -22,14 +22,16 @@ export async function startWorker(
     modelRef?: string;
     args?: readonly string[];
     env?: Readonly<Record<string, string>>;
+    within?: StartDaemonOptions["within"];
   } = {},
 ): Promise<WorkerProcess> {
-  const { model = STORIES, modelRef = "builtin:stories", args = [], env = {} } = options;
+  const { model = STORIES, modelRef = "builtin:stories", args = [], env = {}, within } = options;
   const key = crypto.randomUUID();
   const home = await Deno.makeTempDir({ prefix: "rbee-worker-" });
   const daemon = startDaemon({
     main: "worker/main.ts",
     permissions: "worker",
+    within,
     args: ["--model", model, "--model-ref", modelRef, "--port", "0", ...args],
     env: { RBEE_HOME: home, RBEE_WORKER_API_KEY: key, ...env },
   });

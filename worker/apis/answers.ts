@@ -205,7 +205,7 @@ class Answers {
     return accepted;
   }
 
-  /** Starts one after the other as slots get free. Never rejects: what goes wrong is told to the sink. */
+  /** Starts the waiting answers as slots become free. Never rejects: errors go to the sink. */
   async startWaiting(waiting: readonly Start[]): Promise<void> {
     try {
       for (const start of waiting) await this.#startWhenFree(start);

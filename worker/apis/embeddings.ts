@@ -1,6 +1,7 @@
 /** `POST /v1/embeddings` and `POST /v1/rerank`. */
 import type { Handler } from "../../daemon/serve.ts";
 import { RbeeError } from "../../protocol/errors.ts";
+import { MAX_RANKED_CHARS } from "../../protocol/limits.ts";
 import { EmbeddingsRequest, RerankRequest } from "../../protocol/openai_schemas.ts";
 import type { Engine } from "../engine.ts";
 import type { Worker } from "../worker.ts";
@@ -64,6 +65,7 @@ export function rerank(worker: Worker): Handler {
   return async (context) => {
     const { engine } = worker;
     const { query, documents, top_n } = await context.body(RerankRequest);
+    requireRankable(query, documents);
     const { signal } = context.request;
     const pairs = await inOrder(documents, (document) => tokenizePair(engine, { query, document }, signal));
     const scores = await worker.embed(pairs, signal);
@@ -110,6 +112,16 @@ async function tokenizePair(
     ...await plain(document),
     ...format.after,
   ]);
+}
+
+/** The query is read again with each document, so a small body can ask for much. */
+function requireRankable(query: string, documents: readonly string[]): void {
+  const chars = documents.reduce((sum, document) => sum + query.length + document.length, 0);
+  if (chars <= MAX_RANKED_CHARS) return;
+  const message = `ask for ${chars} characters with the query before each; the limit is ${MAX_RANKED_CHARS}`;
+  throw new RbeeError("INVALID_REQUEST", `The documents ${message}. Send fewer, or a shorter query.`, {
+    details: { errors: [{ field: "documents", constraint: "too_big", message }] },
+  });
 }
 
 /** Texts as vectors, with how many tokens they had. */

@@ -25,7 +25,7 @@ inline EngineError present_error() {
   } catch (const std::exception& error) {
     return {"INTERNAL", error.what()};
   } catch (...) {
-    return {"INTERNAL", "The engine threw something that is no error."};
+    return {"INTERNAL", "The engine threw a value that is not an exception."};
   }
 }
 

@@ -96,6 +96,12 @@ EngineError prompt_too_long(const std::string& tokens, int context) {
               " with the answer. Shorten the prompt or start the worker with a larger context."};
 }
 
+// Of a text that nothing follows.
+EngineError input_too_long(const std::string& tokens, int context) {
+  return {"INVALID_REQUEST", "The input has " + tokens + " tokens, too large for the context of " +
+                                 std::to_string(context) + ". Shorten it."};
+}
+
 int checked_max_tokens(const RequestOptions& options, int prompt_tokens, int context) {
   if (prompt_tokens >= context) {
     throw prompt_too_long(std::to_string(prompt_tokens), context);
@@ -127,8 +133,9 @@ void check_bytes(const std::string& text, int context) {
                                            std::to_string(most) + " are tokenised at once.");
 }
 
-// Refuses what cannot fit by its beginning.
-void check_length(const Model& model, const std::string& text, int context) {
+// Refuses what cannot fit by its beginning, with what `too_long` says.
+void check_length(const Model& model, const std::string& text, int context,
+                  EngineError (*too_long)(const std::string&, int)) {
   constexpr size_t quick_bytes_per_token = 16;
   if (text.size() <= context * quick_bytes_per_token) return;
   size_t cut = (static_cast<size_t>(context) + 1) * longest_token_bytes(model.vocab());
@@ -140,7 +147,7 @@ void check_length(const Model& model, const std::string& text, int context) {
       model.tokenize(text.substr(0, cut), /*add_special=*/true, /*parse_special=*/true).size();
   // Some vocabularies drop what they don't know, so that bytes alone prove nothing.
   if (tokens > static_cast<size_t>(context)) {
-    throw prompt_too_long("more than " + std::to_string(tokens), context);
+    throw too_long("more than " + std::to_string(tokens), context);
   }
   check_bytes(text, context);
 }
@@ -178,7 +185,7 @@ bool known_tokens(const Model& model, const std::vector<llama_token>& tokens) {
 void read_prompt(Request& request, const Model& model, int context, const RequestOptions& options) {
   request.prompt = options.prompt_tokens;
   if (request.prompt.empty()) {
-    check_length(model, options.prompt, context);
+    check_length(model, options.prompt, context, prompt_too_long);
     request.prompt = model.tokenize(options.prompt, /*add_special=*/true, /*parse_special=*/true);
   }
   if (request.prompt.empty()) {
@@ -283,9 +290,9 @@ void add_constrained_sampler(Request& request, const Model& model, const Request
 
 std::vector<llama_token> tokenize_within(const Model& model, const std::string& text, TextRules rules,
                                          int limit) {
-  check_length(model, text, limit);
+  check_length(model, text, limit, input_too_long);
   std::vector<llama_token> tokens = model.tokenize(text, rules.add_special, rules.parse_special);
-  if (tokens.size() > static_cast<size_t>(limit)) throw prompt_too_long(std::to_string(tokens.size()), limit);
+  if (tokens.size() > static_cast<size_t>(limit)) throw input_too_long(std::to_string(tokens.size()), limit);
   return tokens;
 }
 
