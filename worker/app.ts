@@ -20,6 +20,7 @@ import { type AnswerHandler, relay } from "./apis/relay.ts";
 import { foreignRoutes, relayedHandlers } from "./apis/routes.ts";
 import { answerInference } from "./inference.ts";
 import type { WorkerMetrics } from "./metrics.ts";
+import { resumableWork } from "./exported_answer.ts";
 import type { Worker } from "./worker.ts";
 
 /** Options of {@linkcode createWorkerApp}. */
@@ -60,14 +61,14 @@ export function createWorkerApp(options: WorkerAppOptions): App {
 
   const resume: Handler = async (context) => {
     if (worker.notReady) throw worker.notReady;
-    const work = await worker.resumable(await context.bytes());
+    const work = await resumableWork(await context.bytes(), worker);
     return await answerInference(worker, { work, stream: true }, context);
   };
 
   const loadingProgress: Handler = () => {
     let stop = () => {};
     const stream = eventStream((writer) => {
-      stop = worker.followLoading((event) => {
+      stop = worker.loading.follow((event) => {
         writer.send(event);
         if (event.stage !== "loading_to_vram") {
           writer.end();

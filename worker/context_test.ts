@@ -3,7 +3,8 @@ import { RbeeError } from "../protocol/errors.ts";
 import type { InferenceInput } from "../protocol/worker_requests.ts";
 import { type Answer, answer, loadEngine } from "../tests/helpers/engine.ts";
 import { sharedModel, STORIES } from "../tests/helpers/test_models.ts";
-import { CACHE_TYPES, type Engine, type EngineOptions } from "./engine.ts";
+import type { Engine } from "./engine.ts";
+import { CACHE_TYPES, type EngineOptions } from "./engine_options.ts";
 
 const stories260k = sharedModel("stories260K-F32.gguf");
 const rwkv = sharedModel("tiny-rwkv-7v0-834K-F32.gguf");

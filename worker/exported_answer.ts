@@ -152,3 +152,22 @@ export function generationOptions(work: Work): GenerationOptions {
   const names = Object.keys(GenerationOptions.shape) as (keyof GenerationOptions)[];
   return GenerationOptions.parse(Object.fromEntries(names.map((name) => [name, work[name]])));
 }
+
+/**
+ * What {@linkcode encodeAnswer} gave, as work for a worker of the same model.
+ *
+ * @throws {RbeeError} `INVALID_REQUEST` for another model's answer and for what is not an answer.
+ */
+export async function resumableWork(
+  bytes: Uint8Array<ArrayBuffer>,
+  worker: { modelRef: string; fingerprint: () => Promise<string> },
+): Promise<Work> {
+  const { model, options, sequence } = await decodeAnswer(bytes);
+  if (model !== await worker.fingerprint()) {
+    throw new RbeeError(
+      "INVALID_REQUEST",
+      `The exported answer is of another model than ${worker.modelRef}, which this worker has loaded.`,
+    );
+  }
+  return { ...options, resume: sequence };
+}

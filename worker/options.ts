@@ -1,7 +1,7 @@
 /** The worker's command line and the secrets it gets by environment. */
 import { type FlagTable, readFlags } from "../home/flags.ts";
 import { BackendName, MAX_CTX_SIZE, MAX_SLOTS } from "../protocol/spawn_request.ts";
-import { CACHE_TYPES, type CacheType } from "./engine.ts";
+import { CACHE_TYPES, type CacheType } from "./engine_options.ts";
 
 const FLASH_ATTENTION = ["auto", "on", "off"] as const;
 const SANDBOXES = ["auto", "off"] as const;

@@ -3,7 +3,7 @@ import { RbeeError } from "../protocol/errors.ts";
 import type { InferenceInput } from "../protocol/worker_requests.ts";
 import { type Answer, answer, loadEngine } from "../tests/helpers/engine.ts";
 import { sharedModel, STORIES } from "../tests/helpers/test_models.ts";
-import type { EngineOptions } from "./engine.ts";
+import type { EngineOptions } from "./engine_options.ts";
 
 const stories260k = sharedModel("stories260K-F32.gguf");
 const stories260kSmall = sharedModel("stories260K-Q4_0.gguf");

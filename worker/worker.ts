@@ -24,8 +24,9 @@ import type {
 import { WORKER_ROUTES } from "../protocol/routes.ts";
 import type { Engine, Generation, GenerationSink } from "./engine.ts";
 import { heartbeatOf, memoryOf, timesOf } from "./engine_figures.ts";
-import { decodeAnswer, encodeAnswer, generationOptions } from "./exported_answer.ts";
+import { encodeAnswer, generationOptions } from "./exported_answer.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
+import { LoadingProgress } from "./loading_progress.ts";
 import type { WorkerMetrics } from "./metrics.ts";
 import { type SelfTest, startSelfTest } from "./self_check.ts";
 import { type Accepted, boundBy, type Work } from "./work.ts";
@@ -66,16 +67,16 @@ export class Worker {
   readonly modelRef: string;
   /** Tells the model's file from any other. */
   readonly fingerprint: () => Promise<string>;
+  /** How its load goes. */
+  readonly loading = new LoadingProgress();
   readonly #metrics: WorkerMetrics;
   readonly #log: Logger;
   readonly #confine: (() => Sandbox) | undefined;
   readonly #stopLoading = new AbortController();
   readonly #running = new Map<string, Running>();
-  readonly #progress = new Set<(event: LoadingEvent) => void>();
   readonly #drained = Promise.withResolvers<void>();
   readonly #shutdownAsked = Promise.withResolvers<void>();
   #state: State = { name: "loading" };
-  #lastProgress: LoadingEvent = { stage: "loading_to_vram", layers_loaded: 0, layers_total: 0, vram_mb: 0 };
   #sandbox: Sandbox | undefined;
   #idleSinceMs = performance.now();
   #selfTest: SelfTest | undefined;
@@ -107,7 +108,7 @@ export class Worker {
     const startedMs = performance.now();
     try {
       const engine = await loadEngine({
-        onProgress: (event) => this.#publish(event),
+        onProgress: (event) => this.loading.publish(event),
         signal: this.#stopLoading.signal,
       });
       if (this.#state.name === "draining") {
@@ -120,13 +121,13 @@ export class Worker {
       const tookMs = this.#idleSinceMs - startedMs;
       this.#metrics.loaded(tookMs);
       this.#log.info("model loaded", { duration_ms: Math.round(tookMs), ...engine.facts });
-      this.#publish({ stage: "ready" });
+      this.loading.publish({ stage: "ready" });
     } catch (thrown) {
       const error = toRbeeError(thrown);
       if (this.#state.name === "draining") return undefined;
       this.#state = { name: "failed", error };
       this.#log.error("model cannot be loaded", { error });
-      this.#publish({ stage: "error", error: error.toBody(newCorrelationId()) });
+      this.loading.publish({ stage: "error", error: error.toBody(newCorrelationId()) });
       return error;
     }
   }
@@ -212,13 +213,6 @@ export class Worker {
   /** Slots for the metrics; zeros without a model. */
   slots(): { total: number; busy: number } {
     return { total: this.#loaded?.slots ?? 0, busy: this.#busy };
-  }
-
-  /** Tells of the load: the present state at once, then every change. Returns how to stop listening. */
-  followLoading(listener: (event: LoadingEvent) => void): () => void {
-    this.#progress.add(listener);
-    listener(this.#lastProgress);
-    return () => this.#progress.delete(listener);
   }
 
   /**
@@ -348,22 +342,6 @@ export class Worker {
   }
 
   /**
-   * What {@linkcode export} gave, as work for {@linkcode run}.
-   *
-   * @throws {RbeeError} `INVALID_REQUEST` for another model's answer and for what is none.
-   */
-  async resumable(bytes: Uint8Array<ArrayBuffer>): Promise<Work> {
-    const { model, options, sequence } = await decodeAnswer(bytes);
-    if (model !== await this.fingerprint()) {
-      throw new RbeeError(
-        "INVALID_REQUEST",
-        `The exported answer is of another model than ${this.modelRef}, which this worker has loaded.`,
-      );
-    }
-    return { ...options, resume: sequence };
-  }
-
-  /**
    * Asks for the shutdown. With `ifIdleMs` only when nothing ran for that long: check and decision are one step, so
    * no request can slip in between.
    *
@@ -415,10 +393,5 @@ export class Worker {
     if (this.#state.name === "draining") return;
     this.#stopLoading.abort();
     this.#state = { name: "draining", engine: this.#state.name === "ready" ? this.#state.engine : undefined };
-  }
-
-  #publish(event: LoadingEvent): void {
-    this.#lastProgress = event;
-    for (const listener of this.#progress) listener(event);
   }
 }

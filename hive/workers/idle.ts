@@ -1,7 +1,9 @@
 /** The idle timer of one worker. The hive sees no requests, so it asks: the worker itself decides, in one step. */
+import type { Logger } from "../../daemon/log.ts";
 import { type Clock, deadline, sleep } from "../../daemon/clock.ts";
 import { IDLE_RECHECK_MIN_MS, IDLE_RETRY_MS, SHUTDOWN_ACK_TIMEOUT_MS } from "../limits.ts";
 import type { WorkerApi } from "./connection.ts";
+import type { WorkerRecord } from "./registry.ts";
 
 /** Options of {@linkcode leaveWhenIdle}. */
 export interface LeaveWhenIdleOptions {
@@ -33,5 +35,39 @@ export async function leaveWhenIdle(api: WorkerApi, options: LeaveWhenIdleOption
       signal.throwIfAborted();
       waitMs = IDLE_RETRY_MS;
     }
+  }
+}
+
+/** Has one worker leave when it has been idle for as long as its record says. */
+export class IdleWatch {
+  readonly #options: { record: WorkerRecord; clock: Clock; log: Logger };
+  readonly #onLeave: (reason: "idle") => void;
+  #scope = new AbortController();
+
+  /** `onLeave` is called once the worker has agreed to leave. */
+  constructor(
+    options: { record: WorkerRecord; clock: Clock; log: Logger },
+    onLeave: (reason: "idle") => void,
+  ) {
+    this.#options = options;
+    this.#onLeave = onLeave;
+  }
+
+  /** Starts anew; nothing has run for `idleMs` as far as is known. */
+  arm(api: WorkerApi, idleMs: number): void {
+    const { record: { idleTimeoutSeconds }, clock, log } = this.#options;
+    this.disarm();
+    if (idleTimeoutSeconds === 0) return;
+    this.#scope = new AbortController();
+    const timeoutMs = idleTimeoutSeconds * 1000;
+    leaveWhenIdle(api, { signal: this.#scope.signal, clock, timeoutMs, idleMs }).then(() => {
+      log.info("worker was idle and leaves", { idle_timeout_seconds: idleTimeoutSeconds });
+      this.#onLeave("idle");
+    }, () => {});
+  }
+
+  /** Waits no longer. */
+  disarm(): void {
+    this.#scope.abort();
   }
 }

@@ -118,3 +118,10 @@ function chooseBackend(request: SpawnRequest, devices: readonly Device[]): Backe
     { details: { available } },
   );
 }
+
+/** What a request says of how long a worker stays, if anything: a pinned one forever unless the request says how long. */
+export function wishedIdleTimeout(
+  { pin, idle_timeout }: Pick<SpawnRequest, "pin" | "idle_timeout">,
+): number | undefined {
+  return idle_timeout ?? (pin ? 0 : undefined);
+}

@@ -42,6 +42,9 @@ export type PulseLost =
   /** The engine's thread has ended, for this reason. */
   | { kind: "over"; why: string };
 
+/** What each of them is called as the cause of a worker's end. */
+export const PULSE_CAUSES = { stuck: "stuck", silent: "frozen", over: "degraded" } as const;
+
 /** Nothing is held against the worker. */
 export const STEADY: Pulse = { silent: 0, stuck: 0, stepMs: 0 };
 

@@ -1,7 +1,12 @@
 /** The stop ladder (SPEC §6): ask, SIGTERM, SIGKILL. */
 import type { Logger } from "../../daemon/log.ts";
 import { type Clock, deadline, settlesWithin } from "../../daemon/clock.ts";
-import { SHUTDOWN_ACK_TIMEOUT_MS, STOP_BUSY_TIMEOUT_MS, STOP_TIMEOUT_MS } from "../limits.ts";
+import {
+  DRAIN_MOMENT_MS,
+  SHUTDOWN_ACK_TIMEOUT_MS,
+  STOP_BUSY_TIMEOUT_MS,
+  STOP_TIMEOUT_MS,
+} from "../limits.ts";
 import type { WorkerApi } from "./connection.ts";
 import type { WorkerProcess } from "./process.ts";
 
@@ -41,6 +46,16 @@ export async function awaitExit(
     return;
   }
   options.log.warn("worker killed: it did not leave in time", { grace_ms: graceMs });
+  await process.kill("SIGKILL");
+  await process.exited;
+}
+
+/** Kills it after a moment in which others may hear that it goes, and waits until it is over. */
+export async function killSoon(
+  process: WorkerProcess,
+  options: Pick<StopOptions, "hurry" | "clock">,
+): Promise<void> {
+  await settlesWithin(process.exited, { clock: options.clock, ms: DRAIN_MOMENT_MS, signal: options.hurry });
   await process.kill("SIGKILL");
   await process.exited;
 }

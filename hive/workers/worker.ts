@@ -7,7 +7,6 @@ import { MAX_FAILURE_CHARS, type ReportedWorker } from "../../protocol/queen_sch
 import type { ReadyResponse } from "../../protocol/worker_schemas.ts";
 import { type Clock, deadline, settlesWithin } from "../../daemon/clock.ts";
 import {
-  DRAIN_MOMENT_MS,
   FAILED_EXIT_TIMEOUT_MS,
   FAILED_KEPT_MS,
   LAST_WORDS_TIMEOUT_MS,
@@ -17,11 +16,10 @@ import {
 import type { WorkerApi } from "./connection.ts";
 import { WorkerFigures } from "./figures.ts";
 import { watchHealth } from "./health.ts";
-import { leaveWhenIdle } from "./idle.ts";
+import { IdleWatch } from "./idle.ts";
 import { type LoadProgress, watchLoad } from "./load_watch.ts";
-import { loadedPlanMb, looksOver, type MemoryPlan, privateLimitMb, wholeLimitMb } from "./memory_limit.ts";
 import type { ExitStatus, WorkerProcess } from "./process.ts";
-import { type PulseLost, watchPulse } from "./pulse.ts";
+import { PULSE_CAUSES, watchPulse } from "./pulse.ts";
 import type { WorkerRecord } from "./registry.ts";
 import {
   diedWhileLoading,
@@ -32,8 +30,9 @@ import {
   tookTooMuchMemory,
 } from "./start_errors.ts";
 import { isUsable, nextState, type WorkerHappening } from "./state.ts";
-import { awaitExit, stopProcess } from "./stop.ts";
+import { awaitExit, killSoon, stopProcess } from "./stop.ts";
 import { watchGeneration } from "./watchdog.ts";
+import { WorkerMemoryLimit } from "./worker_memory.ts";
 import type { ExitCause, LeaveReason, WorkerOptions } from "./worker_options.ts";
 
 /** A worker from the start of its process to its end. */
@@ -52,7 +51,7 @@ export class Worker {
   /** Ends every call and every timer of the worker. */
   readonly #scope = new AbortController();
   readonly #hurry = new AbortController();
-  #idleScope = new AbortController();
+  readonly #idle: IdleWatch;
   #cancelLimit = () => {};
   #state: WorkerState = "starting";
   #api: WorkerApi | undefined;
@@ -64,10 +63,7 @@ export class Worker {
   #load: Promise<void> = Promise.resolve();
   #progress: LoadProgress | undefined;
   #stopping: Promise<void> | undefined;
-  /** Looks in a row that found it over its limit of memory. */
-  #looksOver = 0;
-  /** Settles when the kernel knows that limit. */
-  readonly #grouped: Promise<void>;
+  readonly #memory: WorkerMemoryLimit;
 
   /** Takes over the process. Next comes {@linkcode acceptCallback} or {@linkcode resume}. */
   constructor(options: WorkerOptions) {
@@ -79,10 +75,8 @@ export class Worker {
     this.figures = new WorkerFigures(options.record, options.clock);
     this.started = this.#start.promise;
     this.started.catch(() => {});
-    const { id, pid } = options.record;
-    this.#grouped = Promise.resolve(
-      options.groups?.enter({ id, pid, limitMb: wholeLimitMb(this.#memoryPlan) }),
-    );
+    this.#memory = new WorkerMemoryLimit(options, this.figures);
+    this.#idle = new IdleWatch(options, (reason) => this.#leaving(reason, { busy: false }));
     this.#process.exited.then((status) => this.#onExit(status));
     this.#limit(options.callbackTimeoutMs, () => this.#callbackMissing());
   }
@@ -127,7 +121,7 @@ export class Worker {
   setIdleTimeout(seconds: number): void {
     this.record.idleTimeoutSeconds = seconds;
     // Asking at once costs nothing: the worker knows for how long it has been idle.
-    if (this.#state === "idle" || this.#state === "busy") this.#armIdle(seconds * 1000);
+    if (this.#state === "idle" || this.#state === "busy") this.#idle.arm(this.#api!, seconds * 1000);
   }
 
   /** Asks the worker how it is, with `blocks` also what its slots hold; without an answer the last known stands. */
@@ -144,12 +138,10 @@ export class Worker {
   /** It holds so much memory that no file stands behind. Too much of it is its end. */
   sawMemory(privateMb: number): void {
     if (this.#over || this.#cause === "memory") return;
-    if (this.record.planMb === 0 && this.figures.isMeasured) this.#learnMemoryPlan(privateMb);
-    const plan = this.#memoryPlan;
-    const limitMb = privateLimitMb(plan);
-    const { over, tooMuch } = looksOver(this.#looksOver, { privateMb, limitMb, marginMb: plan.marginMb });
-    this.#looksOver = over;
+    const { learned, tooMuch } = this.#memory.saw(privateMb);
+    if (learned) this.#options.onEvent({ kind: "limited", worker: this });
     if (!tooMuch) return;
+    const { limitMb } = this.#memory;
     if (!this.usable) {
       // It is on its way out, and may finish its answers only within its limit.
       this.#log.error("worker killed: it took too much memory", { private_mb: privateMb, limit_mb: limitMb });
@@ -164,7 +156,7 @@ export class Worker {
   /** As the wire has it and as last known. */
   info(): WorkerInfo {
     const info = this.figures.info(this.#state);
-    const memory = { ...info.memory!, limit_mb: privateLimitMb(this.#memoryPlan) };
+    const memory = { ...info.memory!, limit_mb: this.#memory.limitMb };
     return { ...info, memory, error: this.#error?.toBody("") };
   }
 
@@ -207,22 +199,6 @@ export class Worker {
   /** Takes a failed worker off the list. */
   forget(): void {
     if (this.#move("forgotten")) this.#release();
-  }
-
-  get #memoryPlan(): MemoryPlan {
-    const { backend, requiredMb, planMb } = this.record;
-    return {
-      ...{ backend, requiredMb, planMb },
-      mappedMb: this.figures.mappedMb,
-      marginMb: this.#options.memoryMarginMb,
-    };
-  }
-
-  #learnMemoryPlan(privateMb: number): void {
-    const { record, figures: { slotKvMb } } = this;
-    record.planMb = loadedPlanMb(this.#memoryPlan, { privateMb, slotKvMb });
-    void this.#grouped.then(() => this.#options.groups?.limit(record.id, wholeLimitMb(this.#memoryPlan)));
-    this.#options.onEvent({ kind: "limited", worker: this });
   }
 
   #connected(url: string): void {
@@ -268,16 +244,14 @@ export class Worker {
     this.#cancelLimit();
     this.figures.loaded(idleMs);
     this.#move("became_idle");
-    this.#armIdle(idleMs);
+    this.#idle.arm(this.#api!, idleMs);
     watchGeneration(this.#api!, { signal: this.#scope.signal, clock: this.#clock, log: this.#log })
       .then((why) => this.#degraded(why), () => {});
-    if (this.#options.pulse) this.#watchPulse();
+    if (this.#options.pulse) {
+      watchPulse(this.#api!, { signal: this.#scope.signal, clock: this.#clock, log: this.#log })
+        .then((lost) => this.#giveUp(hasLostPulse(this.record, lost), PULSE_CAUSES[lost.kind]), () => {});
+    }
     this.#log.info("worker ready");
-  }
-
-  #watchPulse(): void {
-    watchPulse(this.#api!, { signal: this.#scope.signal, clock: this.#clock, log: this.#log })
-      .then((lost) => this.#pulseLost(lost), () => {});
   }
 
   #learn(ready: ReadyResponse): void {
@@ -287,22 +261,6 @@ export class Worker {
     if (this.#state === "loading") this.#loaded(ready.idle_ms);
     this.#move(ready.state === "idle" ? "became_idle" : "became_busy");
     if (this.figures.learn(ready)) this.#options.onEvent({ kind: "measured", worker: this });
-  }
-
-  #armIdle(idleMs: number): void {
-    this.#idleScope.abort();
-    this.#idleScope = new AbortController();
-    const timeoutMs = this.record.idleTimeoutSeconds * 1000;
-    if (timeoutMs === 0) return;
-    leaveWhenIdle(this.#api!, {
-      signal: AbortSignal.any([this.#idleScope.signal, this.#scope.signal]),
-      clock: this.#clock,
-      timeoutMs,
-      idleMs,
-    }).then(() => {
-      this.#log.info("worker was idle and leaves", { idle_timeout_seconds: timeoutMs / 1000 });
-      this.#leaving("idle", { busy: false });
-    }, () => {});
   }
 
   /** It has said that it is going to leave. */
@@ -364,26 +322,14 @@ export class Worker {
     this.#stopUnasked();
   }
 
-  #pulseLost(lost: PulseLost): void {
-    const cause = { stuck: "stuck", silent: "frozen", over: "degraded" } as const;
-    this.#giveUp(hasLostPulse(this.record, lost), cause[lost.kind]);
-  }
-
   /** Kills it, after a moment in which queens hear that nothing new may go there. */
   #giveUp(error: RbeeError, cause: ExitCause): void {
     if (!this.usable) return;
     this.#cause ??= cause;
     this.#start.reject(error);
     this.#fail(error, cause);
-    this.#stopping ??= this.#killSoon();
+    this.#stopping ??= killSoon(this.#process, { clock: this.#clock, hurry: this.#hurry.signal });
     this.#stopUnasked();
-  }
-
-  async #killSoon(): Promise<void> {
-    const options = { clock: this.#clock, ms: DRAIN_MOMENT_MS, signal: this.#hurry.signal };
-    await settlesWithin(this.#process.exited, options);
-    await this.#process.kill("SIGKILL");
-    await this.#process.exited;
   }
 
   #healthLost(): void {
@@ -406,7 +352,10 @@ export class Worker {
       // What it said last may still be on its way through the socket.
       await settlesWithin(this.#load, { clock: this.#clock, ms: LAST_WORDS_TIMEOUT_MS });
     }
-    await this.#leaveGroup(status);
+    if (await this.#memory.leave(status, { known: this.#cause !== undefined })) {
+      this.#fail(tookTooMuchMemory(this.record, { limitMb: this.#memory.wholeLimitMb }), "memory");
+      this.#cause = "memory";
+    }
     if (this.#detached) return;
     const during = this.#state;
     const cause = this.#cause ?? (status.signal === null ? "died" : "signal");
@@ -426,25 +375,12 @@ export class Worker {
     }
   }
 
-  /** What the kernel did to it is known by its group alone. */
-  async #leaveGroup(status: ExitStatus): Promise<void> {
-    const { groups } = this.#options;
-    if (groups === undefined) return;
-    await this.#grouped;
-    const { id } = this.record;
-    if (status.code === null && this.#cause === undefined && await groups.hasKilled(id)) {
-      this.#fail(tookTooMuchMemory(this.record, { limitMb: wholeLimitMb(this.#memoryPlan) }), "memory");
-      this.#cause = "memory";
-    }
-    void groups.remove(id);
-  }
-
   #move(happening: WorkerHappening): boolean {
     const from = this.#state;
     const to = nextState(from, happening);
     if (to === undefined) return false;
     this.#state = to;
-    if (!isUsable(to)) this.#idleScope.abort();
+    if (!isUsable(to)) this.#idle.disarm();
     if (from !== to) this.#options.onEvent({ kind: "state", worker: this, from, to });
     return true;
   }
@@ -457,7 +393,7 @@ export class Worker {
 
   #release(): void {
     this.#cancelLimit();
-    this.#idleScope.abort();
+    this.#idle.disarm();
     this.#scope.abort();
   }
 }

@@ -15,12 +15,13 @@ import { CLOSE_PATIENCE_MS, EVICTION_ROUNDS_MAX, FAILED_KEPT_MAX, LOAD_HISTORY_S
 import type { GgufFacts } from "../models/gguf.ts";
 import type { MemoryEstimate } from "../models/memory_estimate.ts";
 import type { Quantisation } from "../models/model_files.ts";
+import { fileBehind } from "../models/disk.ts";
 import { findAgain } from "./adopt.ts";
 import { type Connect, connectHttp } from "./connection.ts";
 import type { Verdict } from "./eviction.ts";
 import { launchWorker } from "./launch.ts";
 import { checkMemory, type MemoryDecision, noRoomMade } from "./memory_check.ts";
-import { planSpawn, type PresentModel, type SpawnPlan } from "./preflight.ts";
+import { planSpawn, type PresentModel, type SpawnPlan, wishedIdleTimeout } from "./preflight.ts";
 import { type Processes, SYSTEM_PROCESSES, type WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";
 import { RegistryWriter } from "./registry_writer.ts";
@@ -393,21 +394,5 @@ export class Workers {
       actualMb: figures.takenMb,
       nowUnix: unixSeconds(this.#clock),
     });
-  }
-}
-
-/** What a request says of how long a worker stays, if anything: a pinned one for ever, unless it is told how long. */
-function wishedIdleTimeout(
-  { pin, idle_timeout }: Pick<SpawnRequest, "pin" | "idle_timeout">,
-): number | undefined {
-  return idle_timeout ?? (pin ? 0 : undefined);
-}
-
-/** Links followed; the path itself when nothing is there. */
-function fileBehind(path: string): string {
-  try {
-    return Deno.realPathSync(path);
-  } catch {
-    return path;
   }
 }

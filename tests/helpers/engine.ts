@@ -1,7 +1,8 @@
 /** The real engine in this process, for tests and benchmarks that are about tokens, not about HTTP. */
 import { type InferenceInput, InferenceRequest } from "../../protocol/worker_requests.ts";
 import type { InferenceStats, TokenEvent } from "../../protocol/worker_schemas.ts";
-import { Engine, type EngineOptions, type Generation } from "../../worker/engine.ts";
+import { Engine, type Generation } from "../../worker/engine.ts";
+import type { EngineOptions } from "../../worker/engine_options.ts";
 import type { Work } from "../../worker/work.ts";
 
 const DEFAULTS: Omit<EngineOptions, "model"> = {

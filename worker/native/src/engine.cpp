@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <iterator>
 #include <utility>
@@ -169,7 +168,7 @@ void Engine::run() {
     ending = Ending("INTERNAL", "The engine failed for an unknown reason.");
   }
   if (!ending.error_message.empty()) {
-    std::fprintf(stderr, "%s\n", ending.error_message.c_str());
+    log_line(ending.error_message);
     const std::lock_guard<std::mutex> lock(mutex_);
     failure_ = ending.error_message;
   }

@@ -27,8 +27,8 @@ double ms_since(int64_t ns) {
 
 } // namespace
 
-// Rises faster than it falls, because a step that is slower than the last ones is no reason to end the worker. But a
-// single step that was held up by something else must not make the limit a minute long.
+// Rises faster than it falls, because a step that is slower than the last ones is no reason to end the
+// worker. But a single step that was held up by something else must not make the limit a minute long.
 void StepClock::Measure::learn(double measured) {
   constexpr double share = 0.25;
   constexpr double largest_rise = 2;
