@@ -334,27 +334,33 @@ export class KindRun {
     const outcomes = [...this.#outcomes].sort(([, a], [, b]) => b - a).map(([what, count]) =>
       `${count} ${what}`
     );
-    console.log(
-      [
-        `${this.kind} ${
-          KINDS[this.kind]
-        }: ${this.#tried} tried, ${this.#failed} wrong, ${this.#lost} workers lost`,
-        `  ${outcomes.join(", ")}`,
-        `  health p99 ${p99.toFixed(1)} ms, longest ${
+    const lines = [
+      `${this.kind} ${
+        KINDS[this.kind]
+      }: ${this.#tried} tried, ${this.#failed} wrong, ${this.#lost} workers lost`,
+      outcomes.join(", "),
+      `slowest answer ${this.#slowest.ms.toFixed(0)} ms (${this.#slowest.label})`,
+    ];
+    if (figures.healthMs.length > 0) {
+      lines.push(
+        `health: p99 ${p99.toFixed(1)} ms of ${figures.healthMs.length}, longest ${
           slowestHealth.ms.toFixed(0)
-        } ms (${slowestHealth.label}), ${figures.healthMs.length} probes`,
-        `  neighbour: ${figures.streams} streams of ${NEIGHBOUR_TOKENS} tokens whole, ${figures.lost.length} not, longest gap ${
-          longestGap.ms.toFixed(0)
-        } ms (${longestGap.label})`,
-        `  memory at most ${mostMegabytes.megabytes.toFixed(0)} MB, ${
+        } ms (${slowestHealth.label})`,
+        `memory: at most ${mostMegabytes.megabytes.toFixed(0)} MB, ${
           mostMegabytes.above.toFixed(0)
         } MB above plan (${mostMegabytes.label})`,
-        `  slot free after cancel: ${
-          freed === undefined ? "never canceled" : `at most ${freed.toFixed(0)} ms of ${this.#freedMs.length}`
-        }`,
-        `  slowest answer ${this.#slowest.ms.toFixed(0)} ms (${this.#slowest.label})`,
-      ].join("\n"),
-    );
+      );
+    }
+    if (figures.streams + figures.lost.length > 0) {
+      lines.push(
+        `neighbour: ${figures.streams} streams of ${NEIGHBOUR_TOKENS} tokens came whole, ${figures.lost.length} did not, ` +
+          `longest gap ${longestGap.ms.toFixed(0)} ms (${longestGap.label})`,
+      );
+    }
+    if (freed !== undefined) {
+      lines.push(`cancel: ${this.#freedMs.length}, a slot was free after ${freed.toFixed(0)} ms at most`);
+    }
+    console.log(lines.join("\n  "));
   }
 }
 

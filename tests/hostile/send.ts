@@ -23,7 +23,7 @@ export interface Outcome {
 
 /** How to send. */
 export interface Sending {
-  /** An answer that is not there by then never comes. */
+  /** An answer of which nothing comes for so long never ends. */
   limitMs: number;
   /** The caller leaves after so long. */
   leaveAfterMs?: number;
@@ -52,7 +52,12 @@ export async function post(
   const startedMs = performance.now();
   const ms = () => performance.now() - startedMs;
   const leave = new AbortController();
-  const limit = AbortSignal.timeout(sending.limitMs);
+  const stuck = new AbortController();
+  let late = setTimeout(() => stuck.abort(), sending.limitMs);
+  const cameSome = () => {
+    clearTimeout(late);
+    late = setTimeout(() => stuck.abort(), sending.limitMs);
+  };
   const ended = new AbortController();
   const requestId = sending.byDelete && path === WORKER_ROUTES.inference.path && typeof body === "string" &&
       body.startsWith('{"prompt"')
@@ -75,11 +80,11 @@ export async function post(
         "Content-Type": typeof body === "string" ? "application/json" : "application/octet-stream",
       },
       body: requestId === undefined ? body : `{"request_id":"${requestId}",${(body as string).slice(1)}`,
-      signal: AbortSignal.any([leave.signal, limit, ...sending.signal ? [sending.signal] : []]),
+      signal: AbortSignal.any([leave.signal, stuck.signal, ...sending.signal ? [sending.signal] : []]),
     });
-    return { ...await read(response), ms: ms() };
+    return { ...await read(response, cameSome), ms: ms() };
   } catch (error) {
-    if (limit.aborted) return { what: "stuck", ms: ms() };
+    if (stuck.signal.aborted) return { what: "stuck", ms: ms() };
     if (leave.signal.aborted || sending.signal?.aborted) return { what: "left", ms: ms() };
     const large = body.length > LARGE_BODY_BYTES;
     return {
@@ -88,13 +93,14 @@ export async function post(
       ms: ms(),
     };
   } finally {
+    clearTimeout(late);
     ended.abort();
     await leaving;
   }
 }
 
 /** Reads an answer to its end. One whose status was fine may still end with an error. */
-async function read(response: Response): Promise<Omit<Outcome, "ms">> {
+async function read(response: Response, cameSome: () => void): Promise<Omit<Outcome, "ms">> {
   if (!response.ok) return refusal(await response.text(), response.status);
   let last = "";
   let failure: string | undefined;
@@ -105,6 +111,7 @@ async function read(response: Response): Promise<Omit<Outcome, "ms">> {
   };
   const streamed = /event-stream|ndjson/.test(response.headers.get("Content-Type") ?? "");
   for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+    cameSome();
     if (!streamed) continue;
     const text = last + chunk;
     const end = text.lastIndexOf("\n") + 1;
