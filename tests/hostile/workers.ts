@@ -3,6 +3,7 @@ import { join } from "@std/path";
 import { ReadyResponse } from "../../protocol/worker_schemas.ts";
 import { WORKER_ROUTES } from "../../protocol/routes.ts";
 import { type Daemon, startDaemon } from "../helpers/daemons.ts";
+import { chatTemplate } from "../helpers/chat_templates.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { writeRankerGguf } from "../helpers/gguf_ranker.ts";
 import { findModel, STORIES } from "../helpers/test_models.ts";
@@ -14,6 +15,8 @@ const LOAD_LIMIT_MS = 60_000;
 /** The context length stands early in the file. */
 const HEADER_BYTES = 65_536;
 const LONG_CONTEXT = 65_536;
+/** A template that knows tools. */
+const WITH_TOOLS = "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use";
 const EMBEDDER = "glove-6b-100d-bow-40k-Q8_0.gguf";
 
 /** A worker that has loaded its model. */
@@ -46,7 +49,7 @@ export async function startGround(ground: Ground, options: StartOptions): Promis
     case "long answers":
       return await startWith(
         await longStories(options.folder),
-        ["--slots", "2", "--ctx-size", "36864"],
+        ["--slots", "2", "--ctx-size", "36864", "--chat-template", chatTemplate(WITH_TOOLS)],
         options,
       );
     case "embeddings": {

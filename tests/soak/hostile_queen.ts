@@ -104,6 +104,7 @@ async function soak(
     const outcomes = new Map<string, number>();
     let most = { lost: 0, name: "nothing" };
     let lostInAll = 0;
+    const costs: number[] = [];
     let sent = 0;
     let wrongOnes = 0;
     for (let index = 0; sent < run.perKind && index < foundCount(kind) + 10 * run.perKind; index++) {
@@ -118,6 +119,7 @@ async function soak(
       await delay(SETTLE_MS);
       const lost = deaths(cluster) - before;
       lostInAll += lost;
+      if (lost > 0) costs.push(lost);
       if (lost > most.lost) most = { lost, name: `${index} ${entry.name}` };
       const told = outcome.code === undefined ? outcome.what : `${outcome.what} ${outcome.code}`;
       outcomes.set(told, (outcomes.get(told) ?? 0) + 1);
@@ -132,9 +134,9 @@ async function soak(
     failed += wrongOnes;
     passed += sent - wrongOnes;
     console.log(
-      `${kind} ${
-        KINDS[kind]
-      }: ${sent} sent, ${lostInAll} workers lost, at most ${most.lost} by one (${most.name}); ` +
+      `${kind} ${KINDS[kind]}: ${sent} sent, ${lostInAll} workers lost (${
+        costs.join(", ")
+      }), at most ${most.lost} by one (${most.name}); ` +
         [...outcomes].map(([what, count]) => `${count} ${what}`).join(", "),
     );
   }
