@@ -170,7 +170,7 @@ Deno.test("install.sh changes nothing where it is not understood, or where someb
   }
   const help = worked(await install("--help"));
   assertStringIncludes(help.stdout, "--uninstall");
-  assertStringIncludes((await install("--uninstall")).stderr, "There is no rbee");
+  assertStringIncludes((await install("--uninstall")).stderr, "does not hold rbee");
   const theirs = join(someone.at, ".local/bin/rbee-keeper");
   await Deno.mkdir(dirname(theirs), { recursive: true });
   await Deno.writeTextFile(theirs, "theirs");

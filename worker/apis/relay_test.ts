@@ -89,20 +89,20 @@ const SCHEMA = {
 const ASKED: Record<string, Asked> = {
   "a prompt": {
     path: "/v1/inference",
-    request: { prompt: "Once upon a time", max_tokens: 24, ...SEEDED, stop: ["\n\n", " zebra"] },
+    request: { prompt: "Once upon a time", max_tokens: 80, ...SEEDED, stop: ["\n\n", " zebra"] },
   },
   "a prompt with log probabilities": {
     path: "/v1/inference",
-    request: { prompt: "Once upon a time", max_tokens: 12, ...SEEDED, logprobs: 2 },
+    request: { prompt: "Once upon a time", max_tokens: 80, ...SEEDED, logprobs: 2 },
   },
   "a whole answer to a prompt": {
     path: "/v1/inference",
-    request: { prompt: "Once upon a time", max_tokens: 24, ...SEEDED, stream: false },
+    request: { prompt: "Once upon a time", max_tokens: 80, ...SEEDED, stream: false },
   },
   "a chat": {
     path: "/v1/chat/completions",
     request: {
-      ...{ messages: MESSAGES, max_tokens: 16, stream: true, n: 2, ...SEEDED },
+      ...{ messages: MESSAGES, max_tokens: 80, stream: true, n: 2, ...SEEDED },
       stream_options: { include_usage: true },
     },
   },
@@ -115,19 +115,19 @@ const ASKED: Record<string, Asked> = {
   },
   "a whole chat": {
     path: "/v1/chat/completions",
-    request: { messages: MESSAGES, max_tokens: 16, ...SEEDED },
+    request: { messages: MESSAGES, max_tokens: 80, ...SEEDED },
   },
   "a completion with an echo and log probabilities": {
     path: "/v1/completions",
-    request: { prompt: "Once", echo: true, max_tokens: 12, stream: true, logprobs: 1, ...SEEDED },
+    request: { prompt: "Once", echo: true, max_tokens: 60, stream: true, logprobs: 1, ...SEEDED },
   },
   "a response": {
     path: "/v1/responses",
-    request: { input: "Write a short story.", max_output_tokens: 16, stream: true, temperature: 0 },
+    request: { input: "Write a short story.", max_output_tokens: 80, stream: true, temperature: 0 },
   },
   "a message": {
     path: "/v1/messages",
-    request: { messages: MESSAGES, max_tokens: 16, stream: true, temperature: 0, model: "builtin:stories" },
+    request: { messages: MESSAGES, max_tokens: 80, stream: true, temperature: 0, model: "builtin:stories" },
   },
 };
 
