@@ -126,6 +126,7 @@ export class Failover {
     const signal = AbortSignal.any([how.signal, deadline.signal]);
     let charges: Charges = { strikes: request.strikes ?? 0, losses: 0 };
     let lost: Lost | undefined;
+    let failure: string | undefined;
     for (let attempts = 0; attempts < ATTEMPTS_MAX;) {
       const suspect = charges.strikes > 0;
       const lease = await this.#lease(request, { again: lost !== undefined, suspect, signal, how });
@@ -144,6 +145,7 @@ export class Failover {
         signal.throwIfAborted();
         if (!(error instanceof Lost)) throw error;
         lost = error;
+        failure = lease.worker.failure;
         // Others had taken the slot: that says nothing about the worker or the request.
         if (isBusy(error)) continue;
         attempts++;
@@ -176,7 +178,7 @@ export class Failover {
     }
     throw new RbeeError(
       "WORKER_CRASHED",
-      "The workers that had this request were lost, one after the other.",
+      failure ?? "The workers that had this request were lost, one after the other.",
       { cause: lost?.cause, details: toldIn(request) },
     );
   }
