@@ -7,7 +7,7 @@ import type { Worker } from "../worker.ts";
 import { chatRequestOf } from "./conversation.ts";
 
 /** Ids that are written at once: other requests are served between two such parts. */
-const IDS_PER_PART = 4096;
+const IDS_PER_PART = 8192;
 
 /** Text to ids; with pieces, each with its text, or its bytes where that is no text by itself. */
 export function tokenize(worker: Worker): Handler {
@@ -19,27 +19,39 @@ export function tokenize(worker: Worker): Handler {
       parseSpecial: parse_special,
       signal,
     });
-    return tokensResponse(ids, with_pieces ? (id) => pieceOf(id, engine) : (id) => id);
+    return tokensResponse(ids, with_pieces ? pieceWriter(engine) : (part) => part.join(","));
   };
 }
 
-/** `{"tokens": [...]}`, written as it is read. */
-function tokensResponse(ids: Int32Array, itemOf: (id: number) => unknown): Response {
+/** `{"tokens": [...]}`, written as it is read. `write` gives the items of a part, separated by commas. */
+function tokensResponse(ids: Int32Array, write: (part: Int32Array) => string): Response {
   const encoder = new TextEncoder();
   let told = 0;
   const body = new ReadableStream<Uint8Array>({
     start: (controller) => controller.enqueue(encoder.encode('{"tokens":[')),
-    pull(controller) {
+    async pull(controller) {
+      // A reader that is fast would otherwise keep everybody else waiting until the last part.
+      if (told > 0) await new Promise((resolve) => setTimeout(resolve));
       const part = ids.subarray(told, told + IDS_PER_PART);
-      const items = Array.from(part, (id) => JSON.stringify(itemOf(id)));
       const separator = told === 0 || part.length === 0 ? "" : ",";
       told += part.length;
       const end = told === ids.length;
-      controller.enqueue(encoder.encode(`${separator}${items.join(",")}${end ? "]}" : ""}`));
+      controller.enqueue(encoder.encode(`${separator}${write(part)}${end ? "]}" : ""}`));
       if (end) controller.close();
     },
   });
   return new Response(body, { headers: { "Content-Type": "application/json" } });
+}
+
+/** Writes ids with their pieces. A text repeats its tokens, so each piece is made once. */
+function pieceWriter(engine: Engine): (part: Int32Array) => string {
+  const written = new Map<number, string>();
+  return (part) =>
+    Array.from(part, (id) => {
+      let item = written.get(id);
+      if (item === undefined) written.set(id, item = JSON.stringify(pieceOf(id, engine)));
+      return item;
+    }).join(",");
 }
 
 function pieceOf(id: number, engine: Engine): { id: number; piece: string | number[] } {
