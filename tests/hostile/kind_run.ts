@@ -184,7 +184,7 @@ export class KindRun {
     witness.watch({
       ...{ url: worker.url, key: worker.key, pid: worker.pid, neighbour },
       planMegabytes: await megabytesOf(worker.pid),
-      mostMegabytes: MOST_MEGABYTES * this.how.bounds,
+      mostMegabytes: MOST_MEGABYTES,
     });
     return worker;
   }
@@ -260,7 +260,7 @@ export class KindRun {
     witness.watch({
       ...{ url: worker.url, key: worker.key, pid: worker.pid },
       planMegabytes: this.#plainMegabytes,
-      mostMegabytes: MOST_MEGABYTES * this.how.bounds,
+      mostMegabytes: MOST_MEGABYTES,
     });
     try {
       let worst: Outcome = { what: "answered", ms: ms() };
