@@ -21,6 +21,12 @@ const TURNED_AWAY: ReadonlySet<string> = new Set<ErrorCode>([
   "INVALID_API_KEY",
 ]);
 
+/**
+ * Keeps no connections. `fetch` sends a request again by itself when a connection that it kept breaks: the request would
+ * run twice, and one that killed its worker would end in a refused connection, as if it had never been sent.
+ */
+const CONNECTS_ANEW = Deno.createHttpClient({ poolMaxIdlePerHost: 0 });
+
 /** Whether a code says only that this worker does not take the request now. */
 export function isTurnedAway(code: string): boolean {
   return TURNED_AWAY.has(code);
@@ -226,6 +232,7 @@ export class Failover {
         body: JSON.stringify(body),
         signal,
         redirect: "manual",
+        client: CONNECTS_ANEW,
       });
     } catch (error) {
       run.throwIfAborted();

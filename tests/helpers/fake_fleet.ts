@@ -156,11 +156,16 @@ export class FakeFleet implements AsyncDisposable {
     for await (const connection of worker.listener) {
       worker.connections.add(connection);
       // Whoever hangs up ends an answer in its middle.
-      this.#answer(worker, connection).catch(() => {}).finally(() => {
+      this.#answerAll(worker, connection).catch(() => {}).finally(() => {
         worker.connections.delete(connection);
         close(connection);
       });
     }
+  }
+
+  /** As a real worker: a connection is used again, so `fetch` keeps it. */
+  async #answerAll(worker: FleetWorker, connection: Deno.TcpConn): Promise<void> {
+    for (;;) await this.#answer(worker, connection);
   }
 
   async #answer(worker: FleetWorker, connection: Deno.TcpConn): Promise<void> {
@@ -169,17 +174,19 @@ export class FakeFleet implements AsyncDisposable {
     const write = (text: string | Uint8Array) => writeAll(connection, text);
     if (/\bhangs\b/.test(body)) return await this.#open.promise;
     if (path === WORKER_ROUTES.relay.path) {
-      await write(`HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/event-stream\r\n\r\n`);
-      return await this.#generate(JSON.parse(body), { worker, write });
+      await write(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n`);
+      const writeChunk = (text: string) => write(`${text.length.toString(16)}\r\n${text}\r\n`);
+      await this.#generate(JSON.parse(body), { worker, write: writeChunk });
+      return await writeChunk("");
     }
     if (/\bkills-at-|\b66600\b/.test(body)) return await this.kill(worker.id);
     if (/\bhuge\b/.test(body)) {
       await write(`HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n`);
       for (let sent = 0; sent <= MAX_ANSWER_BYTES; sent += CHUNK.length) await write(CHUNK);
-      return;
+      return close(connection);
     }
     const answer = JSON.stringify({ answered: path });
-    await write(`HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: ${answer.length}\r\n\r\n${answer}`);
+    await write(`HTTP/1.1 200 OK\r\nContent-Length: ${answer.length}\r\n\r\n${answer}`);
   }
 
   async #generate(
