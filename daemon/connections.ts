@@ -7,7 +7,7 @@ import {
   ACCEPT_RETRY_DELAY_MS,
   CONNECTION_SWEEP_INTERVAL_MS,
   CONNECTIONS_MAX,
-  DESCRIPTORS_ASSUMED,
+  CONNECTIONS_MAX_FIRST,
   DESCRIPTORS_RESERVED,
   HEADER_TIMEOUT_MS,
   IDLE_CONNECTION_TIMEOUT_MS,
@@ -58,22 +58,29 @@ function goesBefore(a: ConnectionFacts, b: ConnectionFacts): boolean {
 }
 
 /**
- * How many connections a process may hold that may open so many descriptors: an answer may need a second one, to a
- * worker or a file, and some are kept for the daemon's own files and calls.
+ * How many connections may be held, when `open` are open and so many descriptors can be opened besides: an answer may
+ * need a second one, to a worker or a file, which those that are open may not have yet; and some are kept for the
+ * daemon's own files and calls.
  */
-export function connectionsMaxFor(descriptorsMax: number): number {
-  return Math.max(8, Math.min(CONNECTIONS_MAX, Math.floor((descriptorsMax - DESCRIPTORS_RESERVED) / 2)));
+export function connectionsMaxFor(descriptorsFree: number, open = 0): number {
+  const more = Math.max(0, Math.floor((descriptorsFree - open - DESCRIPTORS_RESERVED) / 2));
+  return Math.max(8, Math.min(CONNECTIONS_MAX, open + more));
 }
 
-/** How many descriptors this process may open, as Linux tells it. */
-function descriptorsMax(): number {
+/**
+ * How many descriptors can still be opened; counts to `most` at most. They are opened for a moment: Deno reads the limit
+ * itself (`/proc/self/limits`) for nobody but a program with every permission, and ends the process when its own code
+ * runs out of descriptors, so that the limit can't be learnt by hitting it later.
+ */
+function descriptorsFree(most: number): number {
+  const files: Deno.FsFile[] = [];
   try {
-    const limit = /^Max open files\s+(\d+)/m.exec(Deno.readTextFileSync("/proc/self/limits"))?.[1];
-    if (limit !== undefined) return Number(limit);
+    while (files.length < most) files.push(Deno.openSync("/dev/null"));
   } catch {
-    // Not Linux.
+    // That was the last one.
   }
-  return DESCRIPTORS_ASSUMED;
+  for (const file of files) file.close();
+  return files.length;
 }
 
 /** What Deno gives the one answer that it asks for. */
@@ -156,7 +163,8 @@ export class Connections {
   readonly #options: ConnectionsOptions;
   readonly #listener: Deno.TcpListener;
   readonly #serve = serveOnConnection();
-  readonly #max: number;
+  #max: number;
+  #maxIsFinal: boolean;
   readonly #limits: ConnectionLimits;
   readonly #open = new Set<Connection>();
   readonly #accepting: Promise<void>;
@@ -168,7 +176,9 @@ export class Connections {
   constructor(listener: Deno.TcpListener, options: ConnectionsOptions) {
     this.#listener = listener;
     this.#options = options;
-    this.#max = options.connectionsMax ?? connectionsMaxFor(descriptorsMax());
+    this.#max = options.connectionsMax ?? 0;
+    this.#maxIsFinal = options.connectionsMax !== undefined;
+    this.#raiseMax();
     this.#limits = options.limits ?? {
       headerTimeoutMs: HEADER_TIMEOUT_MS,
       idleTimeoutMs: IDLE_CONNECTION_TIMEOUT_MS,
@@ -213,6 +223,7 @@ export class Connections {
         await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_DELAY_MS));
         continue;
       }
+      if (this.#open.size >= this.#max) this.#raiseMax();
       if (this.#open.size >= this.#max) {
         this.#limitReached("connections are at their limit", { connections: this.#max });
         const dropped = connectionToDrop(this.#open);
@@ -225,6 +236,17 @@ export class Connections {
       }
       this.#take(accepted);
     }
+  }
+
+  /** Doubles the limit, if there are descriptors for that: looking for all of them at once would delay every start. */
+  #raiseMax(): void {
+    if (this.#maxIsFinal) return;
+    const open = this.#open.size;
+    const wanted = Math.min(CONNECTIONS_MAX, Math.max(CONNECTIONS_MAX_FIRST, 2 * open));
+    const most = 2 * wanted - open + DESCRIPTORS_RESERVED;
+    const free = descriptorsFree(most);
+    this.#max = Math.max(this.#max, connectionsMaxFor(free, open));
+    this.#maxIsFinal = free < most || this.#max >= CONNECTIONS_MAX;
   }
 
   #take(accepted: Deno.TcpConn): void {

@@ -82,9 +82,14 @@ Deno.test("room is made by whoever never asked, then by whoever is idle for long
   }));
 });
 
-Deno.test("connections take less than half of the descriptors, whatever the limit is", () => {
+Deno.test("connections take less than half of the descriptors, whatever the limit is and whenever it is looked for", () => {
   assertEquals([connectionsMaxFor(200), connectionsMaxFor(1024)], [68, 480]);
   assertEquals([connectionsMaxFor(16), connectionsMaxFor(1e6)], [8, 8192]);
+  fc.assert(fc.property(fc.nat(20_000), fc.nat(8_000), (free, open) => {
+    const max = connectionsMaxFor(free, open);
+    // Those that are open may each want one more, those that come two.
+    return max <= Math.max(8, open) || open + 2 * (max - open) + 64 <= free;
+  }));
 });
 
 Deno.test("a connection that sends nothing, or half a header, is closed; one that was answered stays", async () => {

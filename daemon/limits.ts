@@ -10,10 +10,10 @@ export const BODIES_MAX_BYTES = 128 * 1024 * 1024;
 export const SERVER_DRAIN_TIMEOUT_MS = 2_000;
 /** Most connections at a time, where the process may open enough descriptors for them. */
 export const CONNECTIONS_MAX = 8_192;
+/** As many as a daemon looks for descriptors for when it starts; for twice as many each time that they are in use. */
+export const CONNECTIONS_MAX_FIRST = 32;
 /** Descriptors that connections leave to files, and to calls to other daemons. */
 export const DESCRIPTORS_RESERVED = 64;
-/** How many descriptors a process may open where the system does not say: macOS's default. */
-export const DESCRIPTORS_ASSUMED = 256;
 /** From a new connection to the end of its first request's header. */
 export const HEADER_TIMEOUT_MS = 15_000;
 /** From one answer to the next request's header. Longer than the 90 s for which `fetch` keeps idle connections. */

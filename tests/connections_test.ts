@@ -39,6 +39,19 @@ Deno.test("a queen goes on answering when there are more connections than descri
   await answersThroughout(queen, CLUSTER_KEY);
 });
 
+Deno.test("a queen holds as many connections as it has descriptors for", async () => {
+  await using home = await tempHome();
+  await using queen = await startQueen({ home, within: withDescriptors(4 * CONNECTIONS) });
+  using held = await flood(queen.url, CONNECTIONS);
+  assertEquals(held.opened, CONNECTIONS);
+  const answer = await fetch(`${queen.url}/v1/health`, {
+    headers: { Authorization: `Bearer ${CLUSTER_KEY}` },
+  });
+  await answer.body?.cancel();
+  assertEquals(answer.status, 200);
+  assertEquals(queen.logLines().filter(({ message }) => message === "connections are at their limit"), []);
+});
+
 Deno.test("a worker goes on answering when there are more connections than descriptors", async () => {
   await using worker = await startWorker({ within: withDescriptors(DESCRIPTORS) });
   await answersThroughout(worker, worker.key);

@@ -75,7 +75,9 @@ for (const [path, ask] of Object.entries(WAYS)) {
   Deno.test(`a request to ${path} that kills its workers costs two of three, and others go on being served`, () =>
     withFleet(async ({ queen, fleet }) => {
       // Connections to all workers are there already: losing one must not pass for a worker that was gone before.
-      await Promise.all(Array.from({ length: 12 }, async () => await codeOf(await queen.call(path, ask("harmless")))));
+      await Promise.all(
+        Array.from({ length: 12 }, async () => await codeOf(await queen.call(path, ask("harmless")))),
+      );
       const before = fleet.seen.length;
       const poisoned = await queen.call(path, ask("kills-at-0"), ADA);
       assertEquals([poisoned.status, await codeOf(poisoned)], [502, "REQUEST_POISONED"]);
