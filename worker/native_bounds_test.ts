@@ -61,6 +61,17 @@ for (
     }));
 }
 
+for (const grammar of ["root ::= [z-a]+", 'root ::= "Once" [z-a]', "root ::= <[2147483648]>"]) {
+  Deno.test(`a grammar that no token satisfies ends its answer as the caller's mistake: ${grammar}`, () =>
+    withEngine(async (engine) => {
+      const error = await assertRejects(
+        () => answer(engine, { prompt: "x", grammar, max_tokens: 20 }),
+        RbeeError,
+      );
+      assertEquals([error.code, engine.slotsAvailable], ["INVALID_REQUEST", engine.slots], error.message);
+    }));
+}
+
 Deno.test("what a literal, a class or a comment says is no repetition", () =>
   withEngine(async (engine) => {
     const grammar = 'root ::= "{2,1}" [{2,1}] # "{2,1}\n';

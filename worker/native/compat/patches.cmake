@@ -65,6 +65,7 @@ endfunction()
 # A trigger was looked for in all of the answer at each token, by recursion once a character.
 # The parser prints a refused grammar as it came. What is made before an exception is lost for good.
 set(budget_header [=[#include "budget.h"
+#include "grammar_dead_end.h"
 #include "llama-grammar.h"]=])
 rbee_patched_copy(src/llama-grammar.cpp
   [=[#include "llama-grammar.h"]=] "${budget_header}"
@@ -119,7 +120,9 @@ rbee_patched_copy(src/llama-grammar.cpp
   "                if (std::find(stacks_new.begin(), stacks_new.end(), surviving_stack) == stacks_new.end()) {"
   [=[                rbee::Budget::spend(4 * stacks_new.size());
                 if (std::find(stacks_new.begin(), stacks_new.end(), surviving_stack) == stacks_new.end()) {]=]
-  [=[GGML_ABORT("fatal error");]=] [=[throw std::runtime_error("the grammar allows no such text");]=]
+  [=[GGML_ABORT("fatal error");]=] [=[throw rbee::GrammarDeadEnd("the grammar does not allow the end");]=]
+  [=[throw std::runtime_error("Unexpected empty grammar stack]=]
+  [=[throw rbee::GrammarDeadEnd("Unexpected empty grammar stack]=]
   [=[                            size_t num_trigger_tokens) {
     llama_grammar_parser parser(vocab);]=] [=[                            size_t num_trigger_tokens) try {
     llama_grammar_parser parser(vocab);]=]

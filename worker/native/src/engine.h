@@ -52,7 +52,8 @@ class Engine {
   int context() const { return context_.slot_tokens(); }
   RequestLimits limits() const {
     const std::optional<StateFormat>& format = context_.state_format();
-    return {context(), llama_vocab_n_tokens(model_->vocab()), !options_.kv_unified, format ? &*format : nullptr};
+    return {context(), llama_vocab_n_tokens(model_->vocab()), !options_.kv_unified,
+            format ? &*format : nullptr};
   }
   MemoryUse memory() const;
   const EngineTimes& times() const { return times_; }

@@ -1,6 +1,7 @@
 // What the engine does in one step: choose the tokens, compute them, sample, hand over.
 #include "budget_error.h"
 #include "engine.h"
+#include "grammar_dead_end.h"
 #include "logprobs.h"
 #include "native_log.h"
 
@@ -224,7 +225,11 @@ llama_token Engine::choose(Request& request, int row) {
     const BudgetPause pause;
     throw budget_error("The grammar", budget.spent());
   }
-  if (error) std::rethrow_exception(error);
+  try {
+    if (error) std::rethrow_exception(error);
+  } catch (const GrammarDeadEnd&) {
+    throw EngineError("INVALID_REQUEST", "The grammar allows none of the model's tokens here, nor the end.");
+  }
   return token;
 }
 

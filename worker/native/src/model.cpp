@@ -207,6 +207,8 @@ std::vector<llama_token> Model::tokenize(const std::string& text, bool add_speci
     return common_tokenize(vocab(), text, add_special, parse_special);
   } catch (const TextTooHard& error) {
     throw EngineError("INVALID_REQUEST", error.what());
+  } catch (const std::out_of_range&) {
+    throw EngineError("INVALID_REQUEST", "The model's vocabulary has no token for a part of the text.");
   }
 }
 
