@@ -2,7 +2,7 @@
 import type * as z from "zod";
 import { concatBytes } from "../protocol/bytes.ts";
 import { invalidRequest, RbeeError } from "../protocol/errors.ts";
-import { requireBoundedJson } from "./json_bounds.ts";
+import { JsonCounter } from "./json_bounds.ts";
 
 /** Options of {@linkcode readBody}. */
 export interface ReadBodyOptions<T> {
@@ -19,25 +19,47 @@ export interface ReadBodyOptions<T> {
 }
 
 /**
- * Reads a JSON body and checks it. An empty body counts as `{}`.
+ * Reads a JSON body and checks it. An empty body counts as `{}`. Counted and decoded as it comes, so that a large one
+ * does not keep others waiting at its end.
  *
  * @throws {RbeeError} `INVALID_REQUEST`, `PAYLOAD_TOO_LARGE`, `REQUEST_TIMEOUT` when it takes too long,
  * `REQUEST_CANCELED` when its sender went away.
  */
 export async function readBody<T>(request: Request, options: ReadBodyOptions<T>): Promise<T> {
-  const bytes = await readBytes(request, options);
-  requireBoundedJson(bytes, options);
-  let json: unknown;
+  const counter = new JsonCounter(options);
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let text = "";
+  const decode = (chunk?: Uint8Array<ArrayBuffer>) => {
+    try {
+      text += decoder.decode(chunk, { stream: chunk !== undefined });
+    } catch {
+      throw noJson("no valid UTF-8");
+    }
+  };
+  await readChunks(request, {
+    ...options,
+    onChunk: (chunk) => {
+      counter.push(chunk);
+      decode(chunk);
+    },
+  });
+  decode();
+  return checkedBody(jsonOf(text), options.schema);
+}
+
+function jsonOf(text: string): unknown {
+  if (!/\S/.test(text)) return {};
   try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    json = text.trim() === "" ? {} : JSON.parse(text);
-  } catch (error) {
-    const why = error instanceof SyntaxError ? "no valid JSON" : "no valid UTF-8";
-    throw new RbeeError("INVALID_REQUEST", `The body is ${why}.`, {
-      details: { errors: [{ field: "", constraint: "json", message: `is ${why}` }] },
-    });
+    return JSON.parse(text);
+  } catch {
+    throw noJson("no valid JSON");
   }
-  return checkedBody(json, options.schema);
+}
+
+function noJson(why: string): RbeeError {
+  return new RbeeError("INVALID_REQUEST", `The body is ${why}.`, {
+    details: { errors: [{ field: "", constraint: "json", message: `is ${why}` }] },
+  });
 }
 
 /**
@@ -51,20 +73,32 @@ export function checkedBody<T>(json: unknown, schema: z.ZodType<T>): T {
   throw invalidRequest(result.error);
 }
 
+/** Within what a body is read. */
+interface ReadLimits {
+  maxBytes: number;
+  timeoutMs: number;
+  onBytes?: (bytes: number) => void;
+}
+
 /**
  * Reads a body as it stands.
  *
  * @throws {RbeeError} `PAYLOAD_TOO_LARGE`, `REQUEST_TIMEOUT`, `REQUEST_CANCELED`, as {@linkcode readBody}.
  */
-export async function readBytes(
+export async function readBytes(request: Request, limits: ReadLimits): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  await readChunks(request, { ...limits, onChunk: (chunk) => void chunks.push(chunk) });
+  return concatBytes(chunks);
+}
+
+async function readChunks(
   request: Request,
-  limits: { maxBytes: number; timeoutMs: number; onBytes?: (bytes: number) => void },
-): Promise<Uint8Array<ArrayBuffer>> {
-  const { maxBytes, timeoutMs, onBytes } = limits;
-  if (request.body === null) return new Uint8Array();
+  how: ReadLimits & { onChunk: (chunk: Uint8Array<ArrayBuffer>) => void },
+): Promise<void> {
+  const { maxBytes, timeoutMs, onBytes, onChunk } = how;
+  if (request.body === null) return;
   const declared = Number(request.headers.get("Content-Length") ?? 0);
   const reader = request.body.getReader();
-  const chunks: Uint8Array<ArrayBuffer>[] = [];
   let total = 0;
   let late = false;
   // Whatever ends the reading early, the rest of the body is let go of; that it may be gone already is no matter.
@@ -74,12 +108,13 @@ export async function readBytes(
     letGo();
   }, timeoutMs);
   try {
-    while (declared <= maxBytes && total <= maxBytes) {
+    while (declared <= maxBytes) {
       const { done, value } = await reader.read();
       if (done) break;
       total += value.length;
+      if (total > maxBytes) break;
       onBytes?.(value.length);
-      chunks.push(value);
+      onChunk(value);
     }
   } catch (cause) {
     if (cause instanceof RbeeError) {
@@ -99,5 +134,4 @@ export async function readBytes(
       details: { limit_bytes: maxBytes },
     });
   }
-  return concatBytes(chunks);
 }

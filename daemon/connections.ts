@@ -12,6 +12,7 @@ import {
   HEADER_TIMEOUT_MS,
   IDLE_CONNECTION_TIMEOUT_MS,
   LIMIT_LOG_INTERVAL_MS,
+  REQUESTS_PER_TURN,
 } from "./limits.ts";
 import type { Logger } from "./log.ts";
 
@@ -156,6 +157,34 @@ class Connection implements ConnectionFacts {
   answering = 0;
   requests = 0;
   changedMs = performance.now();
+  /** In which it asked last, see {@linkcode Turns}. */
+  turn = 0;
+}
+
+/**
+ * Turns of the event loop. A connection may send thousands of requests at once, and those that are there already would all
+ * be answered before anybody else's is read.
+ */
+class Turns {
+  #now = 1;
+  #requests = 0;
+  #next: Promise<void> | undefined;
+
+  /** Resolves when a connection's request may be answered; undefined: now. */
+  take(connection: Connection): Promise<void> | undefined {
+    const again = connection.turn === this.#now;
+    connection.turn = this.#now;
+    const next = this.#next ??= new Promise((resolve) => setTimeout(resolve)).then(() => this.#turn());
+    this.#requests++;
+    if (!again || this.#requests <= REQUESTS_PER_TURN) return undefined;
+    return next.then(() => this.take(connection));
+  }
+
+  #turn(): void {
+    this.#now++;
+    this.#requests = 0;
+    this.#next = undefined;
+  }
 }
 
 /** Accepts what comes to one listener, until {@linkcode close}. */
@@ -169,6 +198,7 @@ export class Connections {
   readonly #open = new Set<Connection>();
   readonly #accepting: Promise<void>;
   readonly #sweep: ReturnType<typeof setInterval>;
+  readonly #turns = new Turns();
   #lastLoggedMs = -Infinity;
   #closed = false;
 
@@ -271,7 +301,7 @@ export class Connections {
     connection.server.finished.then(gone, gone);
   }
 
-  #answer(connection: Connection, asked: { request: Request; info: ServeInfo }): Promise<Response> {
+  async #answer(connection: Connection, asked: { request: Request; info: ServeInfo }): Promise<Response> {
     connection.requests++;
     connection.answering++;
     connection.changedMs = performance.now();
@@ -280,7 +310,9 @@ export class Connections {
       connection.changedMs = performance.now();
     };
     asked.info.completed.then(over, over);
-    return this.#options.answer(asked.request, asked.info);
+    const turn = this.#turns.take(connection);
+    if (turn !== undefined) await turn;
+    return await this.#options.answer(asked.request, asked.info);
   }
 
   #dropOverdue(): void {

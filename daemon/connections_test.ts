@@ -149,3 +149,28 @@ Deno.test("at the limit a connection at work is not dropped", async () => {
   answers.resolve(new Response("done"));
   assert((await answer).startsWith("HTTP/1.1 200"));
 });
+
+Deno.test("who asks once is answered before connections that sent thousands of requests at once", async () => {
+  let answered = 0;
+  const answer = () => {
+    answered++;
+    return Promise.resolve(new Response("hello"));
+  };
+  await using server = serve({ answer });
+  const floods = [];
+  for (let i = 0; i < 20; i++) floods.push(await server.connect(REQUEST.repeat(5_000)));
+  const reading = floods.map((flood) => readAll(flood));
+  using asking = await server.connect("");
+  await eventually("the flood", () => answered > 100);
+  const before = answered;
+  await asking.write(new TextEncoder().encode(REQUEST));
+  assert((await heard(asking)).startsWith("HTTP/1.1 200"));
+  assert(answered - before < 2_000, `${answered - before} came first`);
+  for (const flood of floods) flood.close();
+  await Promise.all(reading);
+});
+
+async function readAll(connection: Deno.TcpConn): Promise<void> {
+  const buffer = new Uint8Array(65_536);
+  while (await connection.read(buffer).catch(() => null) !== null);
+}

@@ -1,15 +1,22 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
 import { RbeeError } from "../protocol/errors.ts";
-import { type JsonBounds, requireBoundedJson } from "./json_bounds.ts";
+import { type JsonBounds, JsonCounter } from "./json_bounds.ts";
 
 const encoder = new TextEncoder();
-const check = (text: string, bounds: Partial<JsonBounds> = {}) =>
-  requireBoundedJson(encoder.encode(text), { maxValues: 100, ...bounds });
-const violated = (text: string, bounds: Partial<JsonBounds> = {}) => {
+/** Bounds of a test, and how many bytes a piece of the text has. */
+type Check = Partial<JsonBounds> & { pieceBytes?: number };
+
+function check(text: string, { pieceBytes = Infinity, ...bounds }: Check = {}): void {
+  const counter = new JsonCounter({ maxValues: 100, ...bounds });
+  const bytes = encoder.encode(text);
+  for (let at = 0; at < bytes.length; at += pieceBytes) counter.push(bytes.subarray(at, at + pieceBytes));
+}
+
+function violated(text: string, bounds: Check = {}): string {
   const error = assertThrows(() => check(text, bounds), RbeeError);
   return (error.details.errors as { constraint: string }[])[0].constraint;
-};
+}
 
 /** What the check bounds, counted in the values themselves. */
 function measures(value: unknown): { values: number; depth: number; members: number } {
@@ -22,7 +29,7 @@ function measures(value: unknown): { values: number; depth: number; members: num
   };
 }
 
-Deno.test("any JSON passes exactly when it is within the bounds, whatever its texts hold", () => {
+Deno.test("any JSON passes exactly when it is within the bounds, whatever its texts hold and however it is cut", () => {
   const text = fc.oneof(fc.string(), fc.constantFrom('"', '\\"', "\\\\", '[[{",:', "\\", "]}"));
   const json = fc.letrec((tie) => ({
     value: fc.oneof(
@@ -36,14 +43,19 @@ Deno.test("any JSON passes exactly when it is within the bounds, whatever its te
     list: fc.array(tie("value"), { maxLength: 5 }),
     object: fc.dictionary(text, tie("value"), { maxKeys: 5 }),
   })).value;
-  fc.assert(fc.property(json, fc.boolean(), (value, spaced) => {
+  const cut = fc.option(fc.integer({ min: 1, max: 20 }), { nil: undefined });
+  fc.assert(fc.property(json, fc.boolean(), cut, (value, spaced, pieceBytes) => {
     const source = JSON.stringify(value, null, spaced ? 1 : 0);
     const { values, depth, members } = measures(value);
     // Empty lists and objects count one more than they hold.
-    check(source, { maxValues: 2 * values, maxDepth: Math.max(1, depth), maxMembers: Math.max(1, members) });
-    if (depth > 1) assertEquals(violated(source, { maxValues: 1e6, maxDepth: depth - 1 }), "depth");
-    if (members > 1) assertEquals(violated(source, { maxValues: 1e6, maxMembers: members - 1 }), "members");
-    if (values > 2) assertEquals(violated(source, { maxValues: Math.ceil(values / 2) - 1 }), "values");
+    const most = { maxDepth: Math.max(1, depth), maxMembers: Math.max(1, members) };
+    check(source, { pieceBytes, maxValues: 2 * values, ...most });
+    const all = { pieceBytes, maxValues: 1e6 };
+    if (depth > 1) assertEquals(violated(source, { ...all, maxDepth: depth - 1 }), "depth");
+    if (members > 1) assertEquals(violated(source, { ...all, maxMembers: members - 1 }), "members");
+    if (values > 2) {
+      assertEquals(violated(source, { ...all, maxValues: Math.ceil(values / 2) - 1 }), "values");
+    }
   }));
 });
 

@@ -22,5 +22,7 @@ export const IDLE_CONNECTION_TIMEOUT_MS = 120_000;
 export const CONNECTION_SWEEP_INTERVAL_MS = 1_000;
 /** Pause after an accept that failed. */
 export const ACCEPT_RETRY_DELAY_MS = 100;
+/** In one turn of the event loop, before connections that have had one answered wait for the next turn. */
+export const REQUESTS_PER_TURN = 32;
 /** Shortest time between two log lines that say the same of a limit. */
 export const LIMIT_LOG_INTERVAL_MS = 10_000;

@@ -60,6 +60,8 @@ export const MAX_PROMPTS = 2_048;
 export const MAX_RANKED_CHARS = 16 * 1024 * 1024;
 /** Most logit biases of one request. */
 export const MAX_BIASES = 4_096;
+/** Tokens that all biases of a request stand for. */
+export const MAX_BIASED_TOKENS = 10_000;
 /** Most answers of one request: its prompts times the answers to each. Those without a slot wait for one. */
 export const MAX_ANSWERS = 512;
 /** Most stop strings of one request. */

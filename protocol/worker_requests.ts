@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { deeperThan } from "./json_depth.ts";
-import { MAX_JSON_SCHEMA_DEPTH, MAX_STOP_STRINGS, MAX_STOP_STRINGS_WITH_TEMPLATE } from "./limits.ts";
+import { MAX_BIASED_TOKENS, MAX_JSON_SCHEMA_DEPTH, MAX_STOP_STRINGS, MAX_STOP_STRINGS_WITH_TEMPLATE } from "./limits.ts";
 
 /** Ids that callers choose or read: safe in URLs, file names and logs. */
 export const RequestId = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "must be 1 to 64 letters, digits, - or _");
@@ -52,7 +52,7 @@ export const GenerationOptions = z.strictObject({
   /** Added to the logits of tokens before anything else. */
   logit_bias: z.array(
     z.strictObject({ token: z.int().min(0).max(0x7fff_ffff), bias: z.number().min(-1000).max(1000) }),
-  ).max(10_000).default([]),
+  ).max(MAX_BIASED_TOKENS).default([]),
   /** How many alternatives to report with each token's log probability; absent: none at all. */
   logprobs: z.int().min(0).max(20).optional(),
   /**

@@ -4,11 +4,14 @@
  * that. The model is told by a fingerprint of its file.
  */
 import * as z from "zod";
+import { JsonCounter } from "../daemon/json_bounds.ts";
 import { concatBytes } from "../protocol/bytes.ts";
 import { RbeeError } from "../protocol/errors.ts";
+import { MAX_JSON_VALUES } from "../protocol/limits.ts";
 import { VERSION } from "../protocol/version.ts";
 import { GenerationOptions, MAX_SEED } from "../protocol/worker_requests.ts";
 import { TokenLogprob } from "../protocol/worker_schemas.ts";
+import type { Engine } from "./engine.ts";
 import type { NativeSequence } from "./native/addon.ts";
 import type { Work } from "./work.ts";
 
@@ -16,7 +19,9 @@ const MAGIC = new TextEncoder().encode("RBEESEQ\n");
 const FORMAT_VERSION = 1;
 const HASH_BYTES = 32;
 const FIXED_BYTES = MAGIC.length + 8;
-const MAX_HEADER_BYTES = 64 * 1024 * 1024;
+const MAX_HEADER_BYTES = 16 * 1024 * 1024;
+/** Of a header, counted without a pause for others. */
+const PART_BYTES = 1024 * 1024;
 
 const Tokens = z.array(z.int().min(0).max(0x7fff_ffff)).max(16 * 1024 * 1024);
 const Header = z.strictObject({
@@ -73,11 +78,14 @@ export async function encodeAnswer(answer: ExportedAnswer): Promise<Uint8Array<A
 }
 
 /**
- * From bytes, checked.
+ * From bytes, checked; `context` is the most tokens that the worker can take up.
  *
- * @throws {RbeeError} `INVALID_REQUEST` for what is no exported answer, is damaged, or of another format.
+ * @throws {RbeeError} `INVALID_REQUEST` for what is no exported answer, is damaged, too large, or of another format.
  */
-export async function decodeAnswer(bytes: Uint8Array<ArrayBuffer>): Promise<ExportedAnswer> {
+export async function decodeAnswer(
+  bytes: Uint8Array<ArrayBuffer>,
+  context: number,
+): Promise<ExportedAnswer> {
   const end = bytes.length - HASH_BYTES;
   if (end < FIXED_BYTES || MAGIC.some((byte, i) => bytes[i] !== byte)) {
     throw unusable("These bytes are no exported answer.");
@@ -92,7 +100,7 @@ export async function decodeAnswer(bytes: Uint8Array<ArrayBuffer>): Promise<Expo
   if (hash.some((byte, i) => bytes[end + i] !== byte) || headerEnd > Math.min(end, MAX_HEADER_BYTES)) {
     throw unusable("It was damaged on its way: the checksum differs.");
   }
-  const parsed = Header.safeParse(parseJson(bytes.subarray(FIXED_BYTES, headerEnd)));
+  const parsed = Header.safeParse(await readHeader(bytes.subarray(FIXED_BYTES, headerEnd), context));
   if (!parsed.success) {
     throw unusable(`Its header is not as it should be: ${parsed.error.issues[0].message}.`);
   }
@@ -135,7 +143,12 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayB
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
 }
 
-function parseJson(bytes: Uint8Array): unknown {
+async function readHeader(bytes: Uint8Array, context: number): Promise<unknown> {
+  const counter = new JsonCounter({ maxValues: MAX_JSON_VALUES + context });
+  for (let at = 0; at < bytes.length; at += PART_BYTES) {
+    if (at > 0) await new Promise((resolve) => setTimeout(resolve));
+    counter.push(bytes.subarray(at, at + PART_BYTES));
+  }
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
@@ -160,9 +173,9 @@ export function generationOptions(work: Work): GenerationOptions {
  */
 export async function resumableWork(
   bytes: Uint8Array<ArrayBuffer>,
-  worker: { modelRef: string; fingerprint: () => Promise<string> },
+  worker: { modelRef: string; fingerprint: () => Promise<string>; engine: Pick<Engine, "facts"> },
 ): Promise<Work> {
-  const { model, options, sequence } = await decodeAnswer(bytes);
+  const { model, options, sequence } = await decodeAnswer(bytes, worker.engine.facts.context);
   if (model !== await worker.fingerprint()) {
     throw new RbeeError(
       "INVALID_REQUEST",

@@ -1,6 +1,7 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
 import { RbeeError } from "../protocol/errors.ts";
+import { MAX_JSON_VALUES } from "../protocol/limits.ts";
 import { GenerationOptions, type InferenceInput, InferenceRequest } from "../protocol/worker_requests.ts";
 import { type Answer, answer, complete, loadEngine } from "../tests/helpers/engine.ts";
 import { sharedModel, STORIES } from "../tests/helpers/test_models.ts";
@@ -59,6 +60,7 @@ async function moved(input: InferenceInput, sequence: NativeSequence) {
   const options = GenerationOptions.strip().parse(InferenceRequest.parse(input));
   const { options: read, sequence: resume } = await decodeAnswer(
     await encodeAnswer({ model: "m", options, sequence }),
+    CONTEXT,
   );
   return { ...read, resume };
 }
@@ -184,6 +186,9 @@ Deno.test("what contradicts itself is refused, and the engine lives on", () =>
     assertEquals(again.tokens.length, 5);
   }));
 
+/** More than any answer here has. */
+const CONTEXT = 100_000;
+
 const SOME: ExportedAnswer = {
   model: "f".repeat(64),
   options: GenerationOptions.parse({ stop: ["x"], json_schema: { type: "object" } }),
@@ -200,13 +205,21 @@ const SOME: ExportedAnswer = {
 };
 
 Deno.test("an exported answer survives its way as bytes", async () => {
-  assertEquals(await decodeAnswer(await encodeAnswer(SOME)), SOME);
+  assertEquals(await decodeAnswer(await encodeAnswer(SOME), CONTEXT), SOME);
+});
+
+Deno.test("an answer of more tokens than a context has is refused before it is read", async () => {
+  const prompt = new Int32Array(MAX_JSON_VALUES + CONTEXT).fill(7);
+  const bytes = await encodeAnswer({ ...SOME, sequence: { ...SOME.sequence, prompt } });
+  const error = await assertRejects(() => decodeAnswer(bytes, CONTEXT), RbeeError);
+  assertEquals(error.code, "INVALID_REQUEST");
+  assertStringIncludes(error.message, "values");
 });
 
 Deno.test("every damaged, cut or foreign byte is noticed", async () => {
   const bytes = await encodeAnswer(SOME);
   const refused = async (changed: Uint8Array<ArrayBuffer>) => {
-    const error = await assertRejects(() => decodeAnswer(changed), RbeeError);
+    const error = await assertRejects(() => decodeAnswer(changed, CONTEXT), RbeeError);
     assertEquals(error.code, "INVALID_REQUEST");
   };
   await fc.assert(

@@ -1,4 +1,4 @@
-/** The limit on one worker's memory: what it is, whether it is kept, and what the kernel is told of it. */
+/** One worker's memory limit: its size, whether the worker keeps to it, and the kernel's own limit (cgroup v2). */
 import type { MemoryGroups } from "./memory_groups.ts";
 import { loadedPlanMb, looksOver, type MemoryPlan, privateLimitMb, wholeLimitMb } from "./memory_limit.ts";
 import type { WorkerFigures } from "./figures.ts";

@@ -30,6 +30,21 @@ Deno.test("openai: what goes wrong is the client's own exception", async (t) => 
     );
   });
 
+  await t.step("more than the engine takes, though each field is as it should be", async () => {
+    const words = "once upon a time ".repeat(20);
+    const tried = [
+      { stop: ["x".repeat(100_000)] },
+      { logit_bias: Array.from({ length: 500 }, (_, i) => [words + i, 1]) },
+    ];
+    for (const request of tried) {
+      const error = await assertRejects(
+        () => client.completions.create({ model: "any", prompt: "Once", ...request } as never),
+        OpenAI.BadRequestError,
+      );
+      assertEquals(error.code, "INVALID_REQUEST");
+    }
+  });
+
   await t.step("JSON nested deeper than recursive code should follow", async () => {
     const deep = `${"[".repeat(50_000)}${"]".repeat(50_000)}`;
     const called = (args: string) => [

@@ -81,7 +81,7 @@ interface FleetWorker {
 
 /** Workers of one machine, which tells a queen of them. */
 export class FakeFleet implements AsyncDisposable {
-  /** Who is told of them. */
+  /** The queen that they report to. */
   queen: FleetQueen;
   /** Requests that reached a worker, by the worker. */
   readonly seen: { worker: string; text: string }[] = [];

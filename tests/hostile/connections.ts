@@ -112,7 +112,7 @@ export function idleConnections(count: number): ConnectionsEntry {
 
 const STORY = "Once upon a time, there was a little girl named Lily. ";
 
-/** What a worker is busy with when it is told to leave. */
+/** Work in progress when a worker gets SIGTERM. */
 const BUSINESS: Readonly<Record<string, (draw: Draw) => { path: string; json: unknown }>> = {
   long_prompt: (draw) => ({
     path: PATH,

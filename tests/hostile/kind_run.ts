@@ -177,7 +177,7 @@ export class KindRun {
     const { witness } = this.with_;
     const worker = await startGround(ground, this.#started());
     this.#workers.set(ground, worker);
-    // Undisturbed, so that what disturbs it later can be seen; and what a first request takes is no growth.
+    // The baseline: nothing disturbs the neighbour yet, and memory that a first request takes does not count as growth.
     const neighbour = ground === "answers" || ground === "long answers"
       ? await undisturbed(worker)
       : undefined;

@@ -32,7 +32,7 @@ export async function sanitizedCheckout(folder: string): Promise<SanitizedChecko
     root: folder,
     env: {
       LD_PRELOAD: (await Promise.all(["libasan.so", "libubsan.so"].map(library))).join(":"),
-      // V8 has a handler of its own for faults, and what it keeps to its end is no leak.
+      // V8 handles faults itself, and memory that it keeps until exit is not a leak.
       ASAN_OPTIONS:
         "detect_leaks=0:handle_segv=1:allow_user_segv_handler=1:quarantine_size_mb=32:abort_on_error=0",
       UBSAN_OPTIONS: "print_stacktrace=1",

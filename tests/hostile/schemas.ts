@@ -73,7 +73,7 @@ export const SLOW_SCHEMAS: Readonly<Record<string, Maker<Schema>>> = {
   }),
   deep_objects: (draw) => deep(draw.size(2, 120), (inner) => ({ type: "object", properties: { a: inner } })),
   deep_arrays: (draw) => deep(draw.size(2, 120), (inner) => ({ type: "array", items: inner })),
-  deep_choices: (draw) => deep(draw.size(2, 30), (inner) => ({ anyOf: [inner, inner] })),
+  deep_choices: (draw) => deep(draw.size(2, 20), (inner) => ({ anyOf: [inner, inner] })),
   all_of: (draw) => ({
     allOf: draw.list(draw.size(2, 300), (i) => ({ type: "object", properties: properties(1 + i % 7) })),
   }),

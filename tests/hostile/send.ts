@@ -23,9 +23,9 @@ export interface Outcome {
 
 /** How to send. */
 export interface Sending {
-  /** An answer of which nothing comes for so long never ends. */
+  /** An answer that sends nothing for this long counts as stuck. */
   limitMs: number;
-  /** The caller leaves after so long. */
+  /** The client disconnects after this time. */
   leaveAfterMs?: number;
   /** It leaves by `DELETE`, where the route has one, and not by closing the connection. */
   byDelete?: boolean;
@@ -35,7 +35,7 @@ export interface Sending {
 /** A body above this may be refused before it was read; the caller then sees a connection that is cut off. */
 const LARGE_BODY_BYTES = 256 * 1024;
 const MESSAGE_CHARACTERS = 120;
-/** Codes of the catalogue that say that there is no room now. */
+/** Error codes that mean "no capacity now". */
 const NO_ROOM = new Set(["ALL_SLOTS_BUSY", "QUEUE_FULL", "RATE_LIMITED"]);
 
 /** Sends one request. Never throws. */

@@ -28,7 +28,7 @@ export interface Figures {
   killed: string[];
 }
 
-/** What the thread is told. */
+/** Messages to the thread. */
 export type Order =
   | { order: "watch"; watched: Watched }
   | { order: "leave"; pid: number }

@@ -22,7 +22,7 @@ export interface News {
   old?: boolean;
 }
 
-/** Who is told of the answers. After `failed` nothing comes. */
+/** Receives the answers. Nothing follows `failed`. */
 export interface AnswersSink {
   /** See {@linkcode News}. */
   news(choice: number, news: News): void;
@@ -120,7 +120,7 @@ function isBusy(error: unknown): boolean {
   return error instanceof RbeeError && error.code === "ALL_SLOTS_BUSY";
 }
 
-/** Settles the seed of an answer that has to wait, so that whoever relays it can be told of it. */
+/** Chooses the seed of an answer that has to wait, so that a relay can be given it. */
 function withSeed(work: Work): Work & { seed: number } {
   const begun = "begun" in work ? work.begun?.seed : undefined;
   return {

@@ -1,15 +1,20 @@
 /** From how other interfaces ask for an answer to how the engine is asked. */
 import type * as z from "zod";
+import { checkedBody } from "../../daemon/body.ts";
+import { MAX_BIASED_TOKENS } from "../../protocol/limits.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { LogitBias, OpenAiSampling } from "../../protocol/openai_schemas.ts";
 import { GenerationOptions, MAX_SEED } from "../../protocol/worker_requests.ts";
 import type { Engine } from "../engine.ts";
-import { inOrder } from "./prompts.ts";
 
 /** A bias that no token survives. */
 const NEVER = -1000;
 
-/** The options of one request; what it does not say is as in `/v1/inference`. */
+/**
+ * The options of one request; what it does not say is as in `/v1/inference`.
+ *
+ * @throws {RbeeError} `INVALID_REQUEST`, also for what only that route bounds.
+ */
 export async function generationOptionsOf(
   request: OpenAiSampling,
   engine: Engine,
@@ -17,7 +22,7 @@ export async function generationOptionsOf(
 ): Promise<GenerationOptions> {
   const { json_schema, grammar, logit_bias } = request;
   if (json_schema && grammar) throw new RbeeError("INVALID_REQUEST", "Give either grammar or json_schema.");
-  return GenerationOptions.parse({
+  const options: z.input<typeof GenerationOptions> = {
     temperature: request.temperature ?? undefined,
     top_p: request.top_p ?? undefined,
     top_k: request.top_k === undefined || request.top_k === null ? undefined : Math.max(0, request.top_k),
@@ -30,7 +35,8 @@ export async function generationOptionsOf(
     json_schema: json_schema ?? undefined,
     grammar: grammar || undefined,
     logit_bias: logit_bias ? await biases(logit_bias, engine, signal) : undefined,
-  });
+  };
+  return checkedBody(options, GenerationOptions);
 }
 
 /** Clients number seeds as they like; every other than a negative one names one here. */
@@ -57,11 +63,14 @@ async function biases(
   signal: AbortSignal,
 ): Promise<GenerationOptions["logit_bias"]> {
   const pairs = Array.isArray(asked) ? asked : Object.entries(asked);
-  const biases = await inOrder(pairs, async ([what, amount]) => {
+  const biases: { token: number; bias: number }[] = [];
+  for (const [what, amount] of pairs) {
     const bias = amount === false ? NEVER : Math.max(NEVER, Math.min(-NEVER, amount));
-    return Array.from(await tokensNamed(what, engine, signal), (token) => ({ token, bias }));
-  });
-  return biases.flat();
+    for (const token of await tokensNamed(what, engine, signal)) biases.push({ token, bias });
+    if (biases.length <= MAX_BIASED_TOKENS) continue;
+    throw new RbeeError("INVALID_REQUEST", `logit_bias names more than ${MAX_BIASED_TOKENS} tokens.`);
+  }
+  return biases;
 }
 
 async function tokensNamed(
