@@ -4,6 +4,9 @@ import { concatBytes } from "../protocol/bytes.ts";
 import { invalidRequest, RbeeError } from "../protocol/errors.ts";
 import { JsonCounter } from "./json_bounds.ts";
 
+/** Of one body, before others have their turn. */
+const BYTES_PER_TURN = 512 * 1024;
+
 /** Options of {@linkcode readBody}. */
 export interface ReadBodyOptions<T> {
   /** What the body must be. */
@@ -100,6 +103,7 @@ async function readChunks(
   const declared = Number(request.headers.get("Content-Length") ?? 0);
   const reader = request.body.getReader();
   let total = 0;
+  let sinceTurn = 0;
   let late = false;
   // Whatever ends the reading early, the rest of the body is let go of; that it may be gone already is no matter.
   const letGo = () => void reader.cancel().catch(() => {});
@@ -115,6 +119,11 @@ async function readChunks(
       if (total > maxBytes) break;
       onBytes?.(value.length);
       onChunk(value);
+      // What has arrived already comes chunk after chunk without a turn of the event loop in between.
+      sinceTurn += value.length;
+      if (sinceTurn < BYTES_PER_TURN) continue;
+      sinceTurn = 0;
+      await new Promise((resolve) => setTimeout(resolve));
     }
   } catch (cause) {
     if (cause instanceof RbeeError) {

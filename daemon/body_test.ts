@@ -177,21 +177,22 @@ Deno.test("the app allows prompts 16 MiB and everything else 1 MiB, and passes i
     await body(z.unknown());
     return new Response("read");
   };
-  const app = createApp({
-    apiKey: "x",
-    log,
-    bodyTimeoutMs: 20,
-    routes: [
-      { spec: { method: "POST", path: "/prompt", auth: "none", body: "prompt" }, handle },
-      { spec: { method: "POST", path: "/control", auth: "none" }, handle },
-    ],
-  });
-  const status = async (path: string, body: BodyInit) =>
-    (await app(new Request(`http://host${path}`, { method: "POST", body }))).status;
+  const appWith = (bodyTimeoutMs?: number) =>
+    createApp({
+      apiKey: "x",
+      log,
+      bodyTimeoutMs,
+      routes: [
+        { spec: { method: "POST", path: "/prompt", auth: "none", body: "prompt" }, handle },
+        { spec: { method: "POST", path: "/control", auth: "none" }, handle },
+      ],
+    });
+  const status = async (path: string, body: BodyInit, bodyTimeoutMs?: number) =>
+    (await appWith(bodyTimeoutMs)(new Request(`http://host${path}`, { method: "POST", body }))).status;
   const json = (bytes: number) => `"${"x".repeat(bytes - 2)}"`;
   assertEquals(await status("/control", json(MAX_CONTROL_BODY_BYTES)), 200);
   assertEquals(await status("/control", json(MAX_CONTROL_BODY_BYTES + 1)), 413);
   assertEquals(await status("/prompt", json(MAX_BODY_BYTES)), 200);
   assertEquals(await status("/prompt", json(MAX_BODY_BYTES + 1)), 413);
-  assertEquals(await status("/control", new ReadableStream()), 408);
+  assertEquals(await status("/control", new ReadableStream(), 20), 408);
 });

@@ -5,8 +5,8 @@ import { Arguments, ContentPart, JsonObject, OpenAiSampling } from "./openai_sch
 
 const Texts = z.union([z.string(), z.array(ContentPart).max(MAX_CONTENT_PARTS)]);
 
-/** One item of an input. */
-export const InputItem = z.union([
+/** One item of an input. Told apart by their type: trying each for thousands of wrong items takes long. */
+export const InputItem = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("function_call"),
     call_id: z.string(),

@@ -4,7 +4,12 @@
  */
 import * as z from "zod";
 import { deeperThan } from "./json_depth.ts";
-import { MAX_BIASED_TOKENS, MAX_JSON_SCHEMA_DEPTH, MAX_STOP_STRINGS, MAX_STOP_STRINGS_WITH_TEMPLATE } from "./limits.ts";
+import {
+  MAX_BIASED_TOKENS,
+  MAX_JSON_SCHEMA_DEPTH,
+  MAX_STOP_STRINGS,
+  MAX_STOP_STRINGS_WITH_TEMPLATE,
+} from "./limits.ts";
 
 /** Ids that callers choose or read: safe in URLs, file names and logs. */
 export const RequestId = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "must be 1 to 64 letters, digits, - or _");
