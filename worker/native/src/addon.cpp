@@ -10,6 +10,7 @@
 #include "addon_work.h"
 #include "devices.h"
 #include "native_log.h"
+#include "process_memory.h"
 
 #include <napi.h>
 
@@ -358,6 +359,7 @@ static Napi::Value list_devices_for_js(const Napi::CallbackInfo& info) {
 
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   return rbee::guarded(env, [&] {
+    rbee::return_freed_memory();
     rbee::install_log();
     rbee::load_backends();
     exports.Set("Engine", rbee::EngineWrap::define(env));

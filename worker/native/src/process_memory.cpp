@@ -3,6 +3,7 @@
 #ifdef __APPLE__
 #include <mach/mach.h>
 #else
+#include <malloc.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -26,6 +27,13 @@ size_t private_bytes() {
   size_t shared = 0;
   if (!(statm >> size >> resident >> shared) || resident < shared) return 0;
   return (resident - shared) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+#endif
+}
+
+void return_freed_memory() {
+#ifdef __GLIBC__
+  constexpr int large_bytes = 256 * 1024;
+  static_cast<void>(mallopt(M_MMAP_THRESHOLD, large_bytes));
 #endif
 }
 

@@ -10,4 +10,8 @@ namespace rbee {
 // system does not tell.
 size_t private_bytes();
 
+// Makes what is freed in large pieces the system's again. Left alone, glibc raises the size from which it
+// does so up to 32 MB (mallopt(3), M_MMAP_THRESHOLD), and keeps the rest of every large request.
+void return_freed_memory();
+
 } // namespace rbee
