@@ -24,6 +24,8 @@ export const ERROR_STATUS = {
   LOADING_TIMEOUT: 408,
   VERSION_MISMATCH: 409,
   MODEL_IN_USE: 409,
+  /** Another hive that is there reports to the queen under the same name. */
+  NODE_NAME_TAKEN: 409,
   PAYLOAD_TOO_LARGE: 413,
   RATE_LIMITED: 429,
   QUEUE_FULL: 429,

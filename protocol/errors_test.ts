@@ -53,7 +53,7 @@ Deno.test("SPEC §4: every code has the status of the table", () => {
     ],
     405: ["METHOD_NOT_ALLOWED"],
     408: ["REQUEST_TIMEOUT", "LOADING_TIMEOUT", "CONNECTION_TIMEOUT"],
-    409: ["VERSION_MISMATCH", "MODEL_IN_USE"],
+    409: ["VERSION_MISMATCH", "MODEL_IN_USE", "NODE_NAME_TAKEN"],
     413: ["PAYLOAD_TOO_LARGE"],
     429: ["RATE_LIMITED", "QUEUE_FULL"],
     499: ["REQUEST_CANCELED"],

@@ -61,6 +61,8 @@ export interface EventWriter {
   send(data: unknown): void;
   /** Sends the last event and closes. */
   end(): void;
+  /** Resolves once no more than so many bytes are unread, or nobody reads any more. */
+  taken(unreadBytes: number): Promise<void>;
   /** Whether the reader is still there and `end` was not called. */
   readonly open: boolean;
 }
@@ -77,9 +79,16 @@ export function eventStream(
   const texts = options.texts ?? { end: DONE_EVENT, keepAlive: ":\n\n" };
   let timer: ReturnType<typeof setInterval> | undefined;
   let open = true;
+  let waiting: { unreadBytes: number; resolve: () => void }[] = [];
+  const letGo = (unreadBytes: number) => {
+    if (waiting.length === 0) return;
+    for (const waiter of waiting) if (unreadBytes <= waiter.unreadBytes) waiter.resolve();
+    waiting = waiting.filter((waiter) => unreadBytes > waiter.unreadBytes);
+  };
   const stop = () => {
     open = false;
     clearInterval(timer);
+    letGo(0);
   };
   return new ReadableStream<Uint8Array>({
     start(controller) {
@@ -104,6 +113,10 @@ export function eventStream(
           stop();
           controller.close();
         },
+        async taken(unreadBytes) {
+          if (!open || maxUnreadBytes - controller.desiredSize! <= unreadBytes) return;
+          await new Promise<void>((resolve) => waiting.push({ unreadBytes, resolve }));
+        },
         get open() {
           return open;
         },
@@ -126,6 +139,9 @@ export function eventStream(
         stop();
         throw error;
       }
+    },
+    pull(controller) {
+      letGo(maxUnreadBytes - controller.desiredSize!);
     },
     cancel() {
       stop();

@@ -13,13 +13,14 @@ import {
   NodeRequest,
   TaskRequest,
 } from "../protocol/queen_schemas.ts";
-import { QUEEN_ROUTES } from "../protocol/routes.ts";
+import { OPEN_HEALTH_ROUTES, QUEEN_ROUTES } from "../protocol/routes.ts";
 import { eventStream, type EventWriter } from "../protocol/sse.ts";
 import type { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
 import type { RemoteNodes } from "./remote_nodes.ts";
 import { explain } from "./placement/explain.ts";
-import { BODIES_MAX_BYTES } from "./limits.ts";
+import type { ClusterNode } from "./cluster/cluster_node.ts";
+import { BODIES_MAX_BYTES, RIVAL_TIMEOUT_MS, UNREAD_EVENTS_BYTES } from "./limits.ts";
 import { frontDoorRoutes } from "./dispatch/front_door.ts";
 import type { Tasks } from "./dispatch/tasks.ts";
 
@@ -43,7 +44,10 @@ export function createQueenApp(options: QueenAppOptions): App {
   const { cluster, scheduler, loads, keys, metrics, now, offenders } = parts;
 
   const heartbeat: Handler = async ({ body }) => {
-    const news = cluster.report(await body(Heartbeat), now());
+    const report = await body(Heartbeat);
+    const rival = cluster.rivalOf(report);
+    if (rival !== undefined && await answers(rival)) throw nameTaken(rival, report);
+    const news = cluster.report(report, now());
     metrics.heartbeat();
     loads.reported();
     scheduler.changed(news);
@@ -74,12 +78,14 @@ export function createQueenApp(options: QueenAppOptions): App {
         caller: context.caller,
         afterSeq,
         follower: {
-          event: (event, seq) =>
+          event(event, seq) {
             writer.write(
               `${seq === undefined ? "" : `id: ${seq}\n`}event: ${event.type}\ndata: ${
                 JSON.stringify({ ...event, seq })
               }\n\n`,
-            ),
+            );
+            return writer.taken(UNREAD_EVENTS_BYTES);
+          },
           over: () => writer.end(),
         },
       });
@@ -175,6 +181,28 @@ export function createQueenApp(options: QueenAppOptions): App {
       ...frontDoorRoutes(parts),
     ],
   });
+}
+
+/** Whether a hive is there; it is asked nothing that needs a key. */
+async function answers({ url }: ClusterNode): Promise<boolean> {
+  try {
+    const response = await fetch(new URL(OPEN_HEALTH_ROUTES.live.path, url), {
+      signal: AbortSignal.timeout(RIVAL_TIMEOUT_MS),
+      redirect: "manual",
+    });
+    await response.body?.cancel();
+    return response.ok;
+  } catch {
+    return false;
+  }
+}
+
+function nameTaken({ name, url }: ClusterNode, report: Heartbeat): RbeeError {
+  return new RbeeError(
+    "NODE_NAME_TAKEN",
+    `The hive at ${url} reports as ${name} already. Give the one at ${report.hive_url} another hive.name.`,
+    { details: { node_name: name } },
+  );
 }
 
 function lastEventId({ request, query }: RequestContext): number {

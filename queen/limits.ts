@@ -6,15 +6,31 @@ export const STALE_AFTER_HEARTBEATS = 3;
 export const DOWN_AFTER_HEARTBEATS = 10;
 /** How long after her start the queen waits for hives to report before she says that there are none. */
 export const SETTLING_MS = 10_000;
+/** A tick that comes so late means that this process was stopped, or the machine slept. */
+export const CLOCK_GAP_MS = 5_000;
+/** How long a machine that is down is remembered, unless it was added by hand. */
+export const NODE_FORGOTTEN_MS = 3_600_000;
+/** Instances of a hive that are remembered once another took their place. */
+export const REPLACED_INSTANCES_MAX = 16;
+/** Time for the hive of a name that another one reports under to show that it is there. */
+export const RIVAL_TIMEOUT_MS = 2_000;
+/** Models whose size, refusal and pace are remembered. */
+export const MODELS_KNOWN_MAX = 10_000;
 /** Pause between two looks at all that time alone changes: who is stale, what has waited for too long. */
 export const TICK_INTERVAL_MS = 500;
 
 /** Batch work that has waited for so long is as urgent as any other. */
 export const BATCH_PROMOTED_AFTER_MS = 60_000;
+/** How long requests wait for machines that fell silent or left. */
+export const RETURN_MS = 60_000;
+/** Machines that try a model before it is given up, where each had a reason of its own. */
+export const MACHINE_REFUSALS_MAX = 3;
 /** Loads on one machine at the same time. */
 export const LOADS_PER_NODE_MAX = 2;
 /** How long a machine is not asked again for a model that it refused. */
 export const REFUSAL_MS = 30_000;
+/** Pause between two looks at all machines for a model that none had room for. */
+export const LOOK_INTERVAL_MS = 5_000;
 /** Prompt tokens that an unmeasured worker is thought to read in a second. */
 export const DEFAULT_READS_PER_SECOND = 500;
 /** How long an answer takes, as long as none was measured. */
@@ -28,6 +44,12 @@ export const CHARS_PER_TOKEN = 4;
 
 /** Nothing from a worker that generates, not even a keep-alive, for so long: it is lost. */
 export const WORKER_SILENCE_MS = 30_000;
+/** The next token of an answer is overdue after so many times what its tokens take, and not before … */
+export const OVERDUE_GAPS = 10;
+/** … this. Then its worker is asked, and lost when it does not answer. */
+export const OVERDUE_MIN_MS = 2_000;
+/** Time for a worker to answer that. */
+export const PROBE_TIMEOUT_MS = 1_000;
 /** How long a stream that waits says nothing, so that a refusal can have a status of its own. */
 export const QUIET_WAIT_MS = 2_000;
 /** Time for a worker to take a request. */
@@ -46,8 +68,10 @@ export const NOTED_AFTER_POISONED = 3;
 export const NOTED_FOR_MS = 600_000;
 /** A worker ends an answer at its deadline by itself; time for that before the queen does. */
 export const DEADLINE_GRACE_MS = 2_000;
-/** How long a worker that was lost is left alone, unless its hive reports it anew. */
+/** How long a worker that was lost is left alone … */
 export const SUSPECT_MS = 10_000;
+/** … unless its hive reports that it answers, and looked for that after it was lost. */
+export const VOUCHED_AFTER_MS = 3_000;
 /** Longest wait of a load that is followed for its next sign of life. */
 export const LOAD_SILENCE_MS = 60_000;
 /** Time for a hive to start a worker: 30 s until it calls back, and room may have to be made. */
@@ -66,6 +90,8 @@ export const TASK_KEPT_MS = 3_600_000;
 export const PRUNE_INTERVAL_MS = 60_000;
 /** A task that was asked for with its events is canceled when nobody has listened for so long. */
 export const ABANDONED_AFTER_MS = 10_000;
+/** Events that are written ahead of whoever reads them. */
+export const UNREAD_EVENTS_BYTES = 256 * 1024;
 /** Sessions whose last worker is remembered. */
 export const SESSIONS_MAX = 20_000;
 

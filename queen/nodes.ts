@@ -3,7 +3,8 @@ import type { Logger } from "../daemon/log.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import { HiveClient } from "../protocol/hive_client.ts";
 import type { AddNodeRequest, NodeInfo } from "../protocol/queen_schemas.ts";
-import type { Cluster, ClusterNode } from "./cluster/cluster.ts";
+import type { Cluster } from "./cluster/cluster.ts";
+import type { ClusterNode } from "./cluster/cluster_node.ts";
 import type { Store, StoredNode } from "./store/store.ts";
 
 /** Options of {@linkcode Nodes}. */

@@ -33,3 +33,21 @@ export class RecentMap<Key, Value> {
     }
   }
 }
+
+/** The same for values without more to them. */
+export class RecentSet<Value> {
+  readonly #values: RecentMap<Value, true>;
+
+  /** Empty. */
+  constructor(limit: number) {
+    this.#values = new RecentMap(limit);
+  }
+
+  has(value: Value): boolean {
+    return this.#values.get(value) === true;
+  }
+
+  add(value: Value): void {
+    this.#values.set(value, true);
+  }
+}

@@ -10,172 +10,58 @@
  *
  * What runs somewhere is not touched by any of these: whoever follows it notices by itself whether it still lives.
  */
-import type { Device } from "../../protocol/hive_schemas.ts";
 import { HEARTBEAT_INTERVAL_MS } from "../../protocol/limits.ts";
-import { decodeBlocks } from "../../protocol/prefix_blocks.ts";
 import type { Heartbeat, ReportedWorker } from "../../protocol/queen_schemas.ts";
-import type { BackendName } from "../../protocol/spawn_request.ts";
 import {
+  CLOCK_GAP_MS,
   DOWN_AFTER_HEARTBEATS,
+  MODELS_KNOWN_MAX,
+  NODE_FORGOTTEN_MS,
   SETTLING_MS,
   STALE_AFTER_HEARTBEATS,
   SUSPECT_MS,
   TRIAL_MS,
 } from "../limits.ts";
-import type { ClusterView, DeviceView, NodeView, Presence, Refusal, WorkerView } from "../placement/view.ts";
+import { liesInModel } from "../placement/load_placement.ts";
+import type { ClusterView, Refusal } from "../placement/view.ts";
+import { RecentMap } from "../recent_map.ts";
+import { ClusterNode } from "./cluster_node.ts";
+import { ClusterWorker } from "./cluster_worker.ts";
+import { ModelWorkers } from "./model_workers.ts";
 import { Paces } from "./paces.ts";
 
-const NO_BLOCKS: ReadonlySet<number> = new Set();
-
-/** A worker as it is kept; others see {@linkcode WorkerView}. */
-export class ClusterWorker implements WorkerView {
-  readonly id: string;
-  readonly node: string;
-  readonly model: string;
-  readonly backend: BackendName;
-  readonly device: number;
-  readonly url: string;
-  readonly apiKey: string;
-  state: WorkerView["state"] = "loading";
-  slots = 0;
-  context?: number;
-  embeds?: boolean;
-  blocks: ReadonlySet<number> = NO_BLOCKS;
-  readsPerSecond?: number;
-  memoryMb = 0;
-  pinned = false;
-  /** Why its hive has given it up. */
-  failure?: string;
-  lastUsedMs = 0;
-  /** Answers that this queen has there. */
-  own = 0;
-  /** The most of them since the last report. */
-  ownPeak = 0;
-  /** Slots that others have taken. */
-  others = 0;
-  /** It was lost to somebody a moment ago: nothing new goes there until then. */
-  suspectUntilMs = 0;
-  /** Of {@linkcode own}, those that have told nothing yet. */
-  untold = 0;
-  trialUntilMs = 0;
-
-  constructor(node: string, report: ReportedWorker) {
-    this.node = node;
-    this.id = report.worker_id;
-    this.model = report.model_ref;
-    this.backend = report.backend;
-    this.device = report.device;
-    this.url = report.url;
-    this.apiKey = report.api_key;
-  }
-
-  get busy(): number {
-    return this.own + this.others;
-  }
-
-  /** Takes over what was reported. */
-  learn(report: ReportedWorker): void {
-    this.state = stateOf(report);
-    this.slots = report.slots_total;
-    this.context = report.context;
-    this.embeds = report.embeds;
-    this.memoryMb = report.memory_mb;
-    this.pinned = report.pinned;
-    this.failure = report.failure;
-    this.lastUsedMs = Math.max(this.lastUsedMs, report.last_activity_unix * 1000);
-    if (report.blocks !== undefined) this.blocks = decodeBlocks(report.blocks);
-    // What was seen taken may have been ours at any time since the last report.
-    this.others = Math.max(0, report.slots_total - report.slots_available - this.ownPeak);
-    this.ownPeak = this.own;
-  }
-}
-
-function stateOf({ state }: ReportedWorker): WorkerView["state"] {
-  switch (state) {
-    case "starting":
-    case "loading":
-      return "loading";
-    case "idle":
-    case "busy":
-      return "ready";
-    default:
-      return "leaving";
-  }
-}
-
-/** A machine as it is kept. */
-export class ClusterNode implements NodeView {
-  readonly name: string;
-  readonly byId = new Map<string, ClusterWorker>();
-  readonly refusals = new Map<string, Refusal>();
-  presence: Presence = "up";
-  url = "";
-  apiKey = "";
-  instance = "";
-  models: ReadonlyMap<string, number> = new Map();
-  loads = 0;
-  heardMs = 0;
-  #devices: readonly Device[] = [];
-  #memory = { total_mb: 0, free_mb: 0, reserve_mb: 0 };
-
-  constructor(name: string) {
-    this.name = name;
-  }
-
-  get workers(): Iterable<ClusterWorker> {
-    return this.byId.values();
-  }
-
-  get devices(): readonly DeviceView[] {
-    return this.#devices.map(({ backend, index, memory_free_mb, memory_total_mb }) =>
-      backend === "cpu"
-        ? {
-          backend,
-          index,
-          freeMb: this.#memory.free_mb - this.#memory.reserve_mb,
-          totalMb: this.#memory.total_mb,
-        }
-        : { backend, index, freeMb: memory_free_mb, totalMb: memory_total_mb }
-    );
-  }
-
-  /** Takes over what was reported of the machine itself. */
-  learn(report: Heartbeat, nowMs: number): void {
-    this.url = report.hive_url;
-    this.apiKey = report.api_key;
-    this.instance = report.instance;
-    this.#memory = report.memory;
-    this.heardMs = nowMs;
-    if (report.devices !== undefined) this.#devices = report.devices;
-    if (report.models !== undefined) {
-      this.models = new Map(report.models.map(({ model_ref, size_bytes }) => [model_ref, size_bytes]));
-    }
-  }
-}
+const NO_MODELS: ReadonlySet<string> = new Set();
 
 /** What changed. */
 export interface ClusterNews {
   /** Workers that are gone, or whose machine is. */
   gone: ClusterWorker[];
-  /** Something may be placed now that could not be before. */
-  room: boolean;
+  /** Models of which a worker has become free, or can be asked again. */
+  freed: ReadonlySet<string>;
+  /** The machine that has reported, and whose room may have grown. */
+  room?: ClusterNode;
 }
 
 /** Everything. */
 export class Cluster implements ClusterView {
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #workers = new Map<string, ClusterWorker>();
-  readonly #byModel = new Map<string, Set<ClusterWorker>>();
+  readonly #byModel = new Map<string, ModelWorkers>();
+  /** Models that machines know, and how many of them do. */
+  readonly #known = new Map<string, number>();
+  readonly #suspects = new Set<ClusterWorker>();
   readonly #loads = new Map<string, number>();
-  readonly #sizes = new Map<string, number>();
+  readonly #refusals = new RecentMap<string, Refusal>(MODELS_KNOWN_MAX);
+  readonly #sizes = new RecentMap<string, number>(MODELS_KNOWN_MAX);
   /** What answers take. */
   readonly paces = new Paces();
   readonly #startedMs: number;
   #nowMs: number;
+  #tickedMs: number;
 
   /** Nobody has reported yet. */
   constructor(nowMs: number) {
-    this.#startedMs = this.#nowMs = nowMs;
+    this.#startedMs = this.#nowMs = this.#tickedMs = nowMs;
   }
 
   nodes(): Iterable<ClusterNode> {
@@ -195,10 +81,25 @@ export class Cluster implements ClusterView {
   }
 
   *workersOf(model: string): Generator<ClusterWorker> {
-    for (const worker of this.#byModel.get(model) ?? []) {
-      if (worker.suspectUntilMs > this.#nowMs) continue;
-      if (this.#nodes.get(worker.node)!.presence === "up") yield worker;
-    }
+    for (const worker of this.#byModel.get(model)?.all ?? []) if (this.#isReachable(worker)) yield worker;
+  }
+
+  modelView(model: string): ModelWorkers {
+    return this.#byModel.get(model) ?? new ModelWorkers();
+  }
+
+  /** Models that are loaded or lie on a disk, on machines that are not down. */
+  models(): Iterable<string> {
+    return this.#known.keys();
+  }
+
+  hasModel(model: string): boolean {
+    return this.#known.has(model);
+  }
+
+  /** Models that a worker has. */
+  loadedModels(): Iterable<string> {
+    return this.#byModel.keys();
   }
 
   loadsOf(model: string): number {
@@ -209,46 +110,82 @@ export class Cluster implements ClusterView {
     return this.#sizes.get(model);
   }
 
+  refusalOf(model: string): Refusal | undefined {
+    return this.#refusals.get(model);
+  }
+
   get settling(): boolean {
     return this.#nowMs - this.#startedMs < SETTLING_MS;
   }
 
+  /**
+   * The machine that has a name which another hive reports under, too: one that was heard of lately, under another
+   * address, or that has taken the place of the one which reports.
+   */
+  rivalOf(report: Heartbeat): ClusterNode | undefined {
+    const known = this.#nodes.get(report.node_name);
+    if (known === undefined || known.presence === "down" || known.instance === report.instance) {
+      return undefined;
+    }
+    return known.url !== report.hive_url || known.replaced.has(report.instance) ? known : undefined;
+  }
+
   /** Takes a heartbeat. `complete: false`: something is missing in it that was never told. */
-  report(report: Heartbeat, nowMs: number): ClusterNews & { complete: boolean } {
+  report(
+    report: Heartbeat,
+    nowMs: number,
+    wallMs = Date.now(),
+  ): ClusterNews & { complete: boolean; returned: boolean } {
     this.#nowMs = nowMs;
     const known = this.#nodes.get(report.node_name);
     if (report.leaving) {
-      const gone = known === undefined ? [] : this.#lose(known);
-      if (known !== undefined) known.presence = "down";
-      return { complete: true, gone, room: false };
+      const news = { complete: true, returned: false, freed: NO_MODELS };
+      // An earlier instance says farewell after its successor has come.
+      if (known === undefined || known.instance !== report.instance) return { ...news, gone: [] };
+      known.presence = "down";
+      known.heardMs = nowMs;
+      return { ...news, gone: this.#lose(known) };
     }
     const complete = (known?.instance === report.instance && known.presence !== "down") ||
       (report.devices !== undefined && report.models !== undefined);
+    const returned = known !== undefined && known.presence !== "up";
     const node = known ?? new ClusterNode(report.node_name);
     this.#nodes.set(node.name, node);
     node.presence = "up";
     node.learn(report, nowMs);
     for (const [model, size] of report.models === undefined ? [] : node.models) this.#sizes.set(model, size);
-    const gone = this.#takeWorkers(node, report.workers);
-    return { complete, gone, room: true };
+    const freed = new Set<string>();
+    const gone = this.#takeWorkers(node, { reports: report.workers, freed, nowMs, wallMs });
+    this.#learnModels(node);
+    return { complete, returned, gone, freed, room: node };
   }
 
-  /** Time has passed. */
-  tick(nowMs: number): ClusterNews {
+  /** Time has passed. `fellSilent`: machines that are stale or down from now on. */
+  tick(nowMs: number): ClusterNews & { fellSilent: ClusterNode[] } {
+    this.#forgiveGap(nowMs);
     this.#nowMs = nowMs;
     const gone: ClusterWorker[] = [];
+    const fellSilent: ClusterNode[] = [];
     for (const node of this.#nodes.values()) {
       const missed = Math.floor((nowMs - node.heardMs) / HEARTBEAT_INTERVAL_MS);
-      if (node.presence === "up" && missed >= STALE_AFTER_HEARTBEATS) node.presence = "stale";
+      if (node.presence === "up" && missed >= STALE_AFTER_HEARTBEATS) {
+        node.presence = "stale";
+        for (const worker of node.workers) this.#update(worker);
+        fellSilent.push(node);
+      }
       if (node.presence === "stale" && missed >= DOWN_AFTER_HEARTBEATS) {
         node.presence = "down";
         gone.push(...this.#lose(node));
+        fellSilent.push(node);
       }
+      if (node.presence === "down" && nowMs - node.heardMs >= NODE_FORGOTTEN_MS) this.forget(node.name);
       for (const [model, { untilMs }] of node.refusals) {
         if (untilMs <= nowMs) node.refusals.delete(model);
       }
     }
-    return { gone, room: false };
+    const freed = new Set<string>();
+    for (const worker of this.#suspects) if (this.#update(worker)) freed.add(worker.model);
+    return { gone, freed, fellSilent };
   }
 
   /** A machine is nobody's business any more. */
@@ -260,19 +197,20 @@ export class Cluster implements ClusterView {
   }
 
   /**
-   * An answer goes to a worker; that of a suspect keeps others away for {@linkcode TRIAL_MS}. `told` says that it has
-   * told a token, and returns whether that lets others in again; idempotent. `freed` says that it has come to its end
-   * there, one way or another.
+   * An answer takes so many slots of a worker; that of a suspect keeps others away for {@linkcode TRIAL_MS}. `told` says
+   * that it has told a token, and returns whether that lets others in again; idempotent. `freed` says that it has come to
+   * its end there, one way or another.
    */
   taken(
     worker: ClusterWorker,
-    how: { suspect: boolean; nowMs: number },
+    how: { slots: number; suspect: boolean; nowMs: number },
   ): { told: () => boolean; freed: () => void } {
-    const { suspect, nowMs } = how;
-    worker.own++;
+    const { slots, suspect, nowMs } = how;
+    worker.own += slots;
     worker.untold++;
     worker.ownPeak = Math.max(worker.ownPeak, worker.own);
     worker.lastUsedMs = nowMs;
+    this.#byModel.get(worker.model)?.updateSlots(worker);
     const untilMs = nowMs + TRIAL_MS;
     if (suspect) worker.trialUntilMs = untilMs;
     let isUntold = true;
@@ -287,7 +225,8 @@ export class Cluster implements ClusterView {
     };
     const freed = () => {
       told();
-      worker.own--;
+      worker.own -= slots;
+      this.#byModel.get(worker.model)?.updateSlots(worker);
     };
     return { told, freed };
   }
@@ -295,27 +234,33 @@ export class Cluster implements ClusterView {
   /** It said that all of its slots are taken. */
   full(worker: ClusterWorker): void {
     worker.others = Math.max(0, worker.slots - worker.own);
+    this.#byModel.get(worker.model)?.updateSlots(worker);
   }
 
   /** Its hive has just vouched for it. */
   trust(worker: ClusterWorker): void {
     worker.suspectUntilMs = 0;
+    this.#update(worker);
   }
 
   /** It was lost, or so it seems. */
   suspect(worker: ClusterWorker, nowMs: number): void {
+    worker.suspectedMs = nowMs;
     worker.suspectUntilMs = nowMs + SUSPECT_MS;
+    if (this.#workers.get(worker.id) !== worker) return;
+    this.#suspects.add(worker);
+    this.#update(worker);
   }
 
   /** A worker has read a prompt, as it will report itself with its next heartbeat. */
   read(worker: ClusterWorker, blocks: readonly number[]): void {
-    if (blocks.length > 0) worker.blocks = new Set([...worker.blocks, ...blocks]);
+    for (const block of blocks) worker.blocks.add(block);
   }
 
   /** A load has begun; the returned function tells that it is over. */
   loading(node: ClusterNode, model: string): () => void {
-    const count = (by: number) => {
-      node.loads += by;
+    const count = (by: 1 | -1) => {
+      node.countLoad(model, by);
       const loads = this.loadsOf(model) + by;
       if (loads === 0) this.#loads.delete(model);
       else this.#loads.set(model, loads);
@@ -324,9 +269,56 @@ export class Cluster implements ClusterView {
     return () => count(-1);
   }
 
-  #takeWorkers(node: ClusterNode, reports: readonly ReportedWorker[]): ClusterWorker[] {
+  /** A load has failed: by its reason either no machine tries the model for a while, or this one does not. */
+  refused(node: ClusterNode, model: string, refusal: Refusal): void {
+    if (liesInModel(model, refusal.code)) this.#refusals.set(model, refusal);
+    else node.refusals.set(model, refusal);
+  }
+
+  /** While this process was stopped nobody could be heard. */
+  #forgiveGap(nowMs: number): void {
+    const gapMs = nowMs - this.#tickedMs;
+    this.#tickedMs = nowMs;
+    if (gapMs < CLOCK_GAP_MS) return;
+    for (const node of this.#nodes.values()) node.heardMs = Math.min(nowMs, node.heardMs + gapMs);
+  }
+
+  #isReachable(worker: ClusterWorker): boolean {
+    return worker.suspectUntilMs <= this.#nowMs && this.#nodes.get(worker.node)?.presence === "up";
+  }
+
+  /** Returns whether it has become free. */
+  #update(worker: ClusterWorker): boolean {
+    if (worker.suspectUntilMs <= this.#nowMs) this.#suspects.delete(worker);
+    return this.#byModel.get(worker.model)?.update(worker, this.#isReachable(worker)) ?? false;
+  }
+
+  #learnModels(node: ClusterNode): void {
+    const known = new Set(node.models.keys());
+    for (const { model } of node.workers) known.add(model);
+    for (const model of known) {
+      if (!node.known.has(model)) this.#known.set(model, (this.#known.get(model) ?? 0) + 1);
+    }
+    this.#forgetModels(node, known);
+  }
+
+  /** All that a machine knew but these. */
+  #forgetModels(node: ClusterNode, kept: ReadonlySet<string>): void {
+    for (const model of node.known) {
+      if (kept.has(model)) continue;
+      const count = this.#known.get(model)! - 1;
+      if (count === 0) this.#known.delete(model);
+      else this.#known.set(model, count);
+    }
+    node.known = kept;
+  }
+
+  #takeWorkers(
+    node: ClusterNode,
+    what: { reports: readonly ReportedWorker[]; freed: Set<string>; nowMs: number; wallMs: number },
+  ): ClusterWorker[] {
     const left = new Set(node.byId.values());
-    for (const report of reports) {
+    for (const report of what.reports) {
       let worker = node.byId.get(report.worker_id);
       if (worker === undefined) {
         // An id that another machine has is either a lie or a mistake.
@@ -334,10 +326,10 @@ export class Cluster implements ClusterView {
         worker = new ClusterWorker(node.name, report);
         node.byId.set(worker.id, worker);
         this.#workers.set(worker.id, worker);
-        const same = this.#byModel.get(worker.model) ?? new Set();
-        this.#byModel.set(worker.model, same.add(worker));
+        if (!this.#byModel.has(worker.model)) this.#byModel.set(worker.model, new ModelWorkers());
       }
-      worker.learn(report);
+      worker.learn(report, what);
+      if (this.#update(worker)) what.freed.add(worker.model);
       left.delete(worker);
     }
     for (const worker of left) this.#drop(node, worker);
@@ -346,6 +338,7 @@ export class Cluster implements ClusterView {
 
   #lose(node: ClusterNode): ClusterWorker[] {
     const all = [...node.byId.values()];
+    this.#forgetModels(node, NO_MODELS);
     for (const worker of all) this.#drop(node, worker);
     return all;
   }
@@ -353,8 +346,9 @@ export class Cluster implements ClusterView {
   #drop(node: ClusterNode, worker: ClusterWorker): void {
     node.byId.delete(worker.id);
     this.#workers.delete(worker.id);
+    this.#suspects.delete(worker);
     const same = this.#byModel.get(worker.model)!;
     same.delete(worker);
-    if (same.size === 0) this.#byModel.delete(worker.model);
+    if (same.all.size === 0) this.#byModel.delete(worker.model);
   }
 }

@@ -1,8 +1,9 @@
 /** What answers and loads took lately, by model: from this come ETAs and what a request will probably cost. */
 import type { InferenceStats } from "../../protocol/worker_schemas.ts";
-import { DEFAULT_ANSWER_MS, DEFAULT_LOAD_MS, MEAN_WEIGHT } from "../limits.ts";
+import { DEFAULT_ANSWER_MS, DEFAULT_LOAD_MS, MEAN_WEIGHT, MODELS_KNOWN_MAX } from "../limits.ts";
 import { MovingMean } from "../queue/eta.ts";
-import type { ClusterWorker } from "./cluster.ts";
+import { RecentMap } from "../recent_map.ts";
+import type { ClusterWorker } from "./cluster_worker.ts";
 
 /** Read tokens below which the time of the first token says little of how fast prompts are read. */
 const MEASURED_TOKENS_MIN = 32;
@@ -15,7 +16,7 @@ interface Pace {
 
 /** Means that follow what is measured. */
 export class Paces {
-  readonly #paces = new Map<string, Pace>();
+  readonly #paces = new RecentMap<string, Pace>(MODELS_KNOWN_MAX);
   readonly #reads = new WeakMap<ClusterWorker, MovingMean>();
 
   /** An answer has ended. */

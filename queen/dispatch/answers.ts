@@ -7,12 +7,14 @@ import { readRelay, type RelayPiece, RelayProgress } from "../../protocol/relay_
 import type { RelayedPath, RelayRequest } from "../../protocol/relay_schemas.ts";
 import { WORKER_ROUTES } from "../../protocol/routes.ts";
 import { StreamCutError } from "../../protocol/sse.ts";
-import type { Cluster, ClusterWorker } from "../cluster/cluster.ts";
+import { WorkerClient } from "../../protocol/worker_client.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import type { ClusterWorker } from "../cluster/cluster_worker.ts";
 import type { Prefixes, PromptText } from "../cluster/prefixes.ts";
 import { ACCEPT_TIMEOUT_MS, WORKER_SILENCE_MS } from "../limits.ts";
 import { type Attempt, type Failover, type FailoverRequest, isTurnedAway, Lost } from "./failover.ts";
-import type { WaitNews } from "./scheduler.ts";
-import { silenceWatch } from "./silence.ts";
+import type { WaitNews } from "./lease.ts";
+import { silenceWatch, tokenWatch } from "./silence.ts";
 
 /** A request for an answer. */
 export interface AnswerJob {
@@ -107,7 +109,8 @@ export class Answers {
     const { worker, signal } = at;
     const stop = new AbortController();
     using silence = silenceWatch(WORKER_SILENCE_MS);
-    const all = AbortSignal.any([signal, silence.signal, stop.signal]);
+    using tokens = tokenWatch((signal) => isWorking(worker, signal));
+    const all = AbortSignal.any([signal, silence.signal, tokens.signal, stop.signal]);
     const pieces = await this.#open(job, { at, progress, signal: all, alive: silence.alive });
     await sink.started?.(worker, progress);
     const toldBefore = progress.told;
@@ -125,6 +128,7 @@ export class Answers {
           throw new Lost("lost", "the whole answer is missing");
         }
         for (const mark of piece.marks) progress.add(mark);
+        if (piece.marks.some((mark) => "choice" in mark)) tokens.alive();
         await sink.piece(piece, progress);
         if (progress.told > toldBefore) at.told();
         over ||= progress.stats !== undefined || progress.failed !== undefined;
@@ -135,7 +139,8 @@ export class Answers {
       }
     } catch (error) {
       signal.throwIfAborted();
-      if (error instanceof StreamCutError || error === silence.signal.reason) {
+      const isSilent = error === silence.signal.reason || error === tokens.signal.reason;
+      if (error instanceof StreamCutError || isSilent) {
         cluster.suspect(worker, this.#options.now());
         throw new Lost("lost", error);
       }
@@ -164,6 +169,12 @@ export class Answers {
     if (response.ok && response.body !== null) return readRelay(response.body, { signal, onActivity: alive });
     throw await refusal(response, at.worker);
   }
+}
+
+/** Whether a worker that says nothing of an answer computes something, and does not stand still. */
+async function isWorking({ url, apiKey }: ClusterWorker, signal: AbortSignal): Promise<boolean> {
+  const client = new WorkerClient({ baseUrl: url, apiKey });
+  return (await client.health({ signal })).status === "alive";
 }
 
 async function refusal(response: Response, worker: ClusterWorker): Promise<RbeeError> {

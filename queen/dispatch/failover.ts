@@ -7,10 +7,12 @@ import { concatBytes } from "../../protocol/bytes.ts";
 import { cancelOn } from "../../protocol/cancel_on.ts";
 import { type ErrorCode, ErrorEnvelopeSchema, errorFromBody, RbeeError } from "../../protocol/errors.ts";
 import { MAX_ANSWER_BYTES } from "../../protocol/limits.ts";
-import type { Cluster, ClusterWorker } from "../cluster/cluster.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import type { ClusterWorker } from "../cluster/cluster_worker.ts";
 import { ACCEPT_TIMEOUT_MS, ATTEMPTS_MAX, DEADLINE_GRACE_MS } from "../limits.ts";
 import type { Offenders } from "./offenders.ts";
-import type { Lease, Scheduler, WaitNews, Wanted } from "./scheduler.ts";
+import type { Lease, WaitNews, Wanted } from "./lease.ts";
+import type { Scheduler } from "./scheduler.ts";
 import { type Charges, judge } from "./suspicion.ts";
 
 /** Refusals of a worker that says nothing about the request: another worker may take it. */

@@ -22,8 +22,8 @@ import { promptTextOf } from "../cluster/prefixes.ts";
 import { QUIET_WAIT_MS } from "../limits.ts";
 import type { QueenParts } from "../parts.ts";
 import { type AnswerJob, type AnswerSink, failureOf } from "./answers.ts";
-import { expectedTokens, modelOf, modelsOf, promptTokensOf, requireKnownFile } from "./requests.ts";
-import type { WaitNews } from "./scheduler.ts";
+import { answersOf, expectedTokens, modelOf, promptTokensOf, requireKnownFile } from "./requests.ts";
+import type { WaitNews } from "./lease.ts";
 
 const PREFIX = "data: ";
 const Body = z.record(z.string(), z.unknown());
@@ -107,7 +107,8 @@ function jobOf(
   requireKnownFile(model, { caller: context.caller, cluster });
   const text = promptTextOf(model, request);
   const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? request.max_output_tokens;
-  const tokens = expectedTokens(text, { maxTokens, usual: cluster.paces.tokens(model) });
+  const slots = answersOf(request);
+  const tokens = expectedTokens(text, { maxTokens, usual: cluster.paces.tokens(model), answers: slots });
   const nowMs = now();
   keys.requireTokens(context.caller, tokens, nowMs);
   return {
@@ -117,7 +118,13 @@ function jobOf(
     text,
     wanted: {
       ...{ id: newJobId(), key: context.caller, share: keys.shareOf(context.caller), model, tokens },
-      ...{ priority: "interactive", sinceMs: nowMs, embeds: false, promptTokens: promptTokensOf(text) },
+      ...{
+        priority: "interactive",
+        sinceMs: nowMs,
+        embeds: false,
+        promptTokens: promptTokensOf(text),
+        slots,
+      },
       deadlineMs: deadlineMsOf(parts, { context, sinceMs: nowMs }),
     },
     startedUnix: Math.floor(Date.now() / 1000),
@@ -291,12 +298,12 @@ function deadlineMsOf(
 }
 
 function modelList({ cluster, startedUnix }: QueenParts) {
-  return { object: "list", data: [...modelsOf(cluster)].sort().map((id) => modelEntry(id, startedUnix)) };
+  return { object: "list", data: [...cluster.models()].sort().map((id) => modelEntry(id, startedUnix)) };
 }
 
 function oneModel({ cluster, startedUnix }: QueenParts, id: string) {
   const model = modelOf(id, cluster);
-  if (!modelsOf(cluster).has(model)) {
+  if (!cluster.hasModel(model)) {
     throw new RbeeError(
       "MODEL_NOT_FOUND",
       `No node of this cluster has ${model}. A request for it would fetch it.`,

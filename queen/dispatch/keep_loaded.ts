@@ -15,8 +15,8 @@ export function keepLoaded(
   for (const [model, { keep_loaded, min_replicas }] of Object.entries(models)) {
     const wanted = Math.max(min_replicas, keep_loaded ? 1 : 0);
     if (cluster.loadsOf(model) > 0) continue;
-    let there = 0;
-    for (const { state } of cluster.workersOf(model)) if (state !== "leaving") there++;
+    const { ready, loading } = cluster.modelView(model);
+    const there = ready + loading;
     if (there >= wanted) continue;
     const decision = place({ model, grow: true }, cluster, nowMs);
     if (decision.kind !== "load") continue;

@@ -4,9 +4,10 @@ import { HiveClient } from "../../protocol/hive_client.ts";
 import { HEARTBEAT_INTERVAL_MS, LOAD_TIMEOUT_MS } from "../../protocol/limits.ts";
 import type { LoadNews } from "../../protocol/queen_schemas.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
-import type { Cluster, ClusterNode } from "../cluster/cluster.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import type { ClusterNode } from "../cluster/cluster_node.ts";
 import { LOAD_SILENCE_MS, REFUSAL_MS, SPAWN_TIMEOUT_MS } from "../limits.ts";
-import type { StartLoad } from "./scheduler.ts";
+import type { StartLoad } from "./lease.ts";
 import { silenceWatch } from "./silence.ts";
 
 /** Options of {@linkcode Loads}. */
@@ -33,7 +34,7 @@ export class Loads {
     this.#options = options;
   }
 
-  /** See {@linkcode StartLoad}. A failure is noted at the node, so that another one is tried next. */
+  /** See {@linkcode StartLoad}. A failure is noted: another machine is tried next, or none where that is no use. */
   readonly start: StartLoad = async (load, onNews) => {
     const { cluster, now } = this.#options;
     const node = cluster.node(load.node);
@@ -47,11 +48,8 @@ export class Loads {
     } catch (thrown) {
       const error = toRbeeError(thrown);
       this.#options.onEnd?.("failed");
-      node.refusals.set(load.model, {
-        untilMs: now() + REFUSAL_MS,
-        code: error.code,
-        message: error.message,
-      });
+      const untilMs = now() + REFUSAL_MS;
+      cluster.refused(node, load.model, { untilMs, code: error.code, message: error.message });
       throw error;
     } finally {
       over();

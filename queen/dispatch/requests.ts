@@ -17,11 +17,10 @@ const MODELS_NAMED_MAX = 20;
  * @throws {RbeeError} `MODEL_NOT_FOUND` that names those there are; `INVALID_REQUEST` when it names none of several.
  */
 export function modelOf(name: unknown, cluster: Cluster): string {
-  const known = modelsOf(cluster);
   if (name === undefined || name === null || name === "") {
-    const loaded = new Set([...cluster.workers()].map(({ model }) => model));
-    if (loaded.size === 1) return [...loaded][0];
-    throw new RbeeError("INVALID_REQUEST", `Name a model.${listed(known)}`, {
+    const loaded = [...cluster.loadedModels()];
+    if (loaded.length === 1) return loaded[0];
+    throw new RbeeError("INVALID_REQUEST", `Name a model.${listed(cluster)}`, {
       details: { errors: [{ field: "model", constraint: "required", message: "is missing" }] },
     });
   }
@@ -30,15 +29,17 @@ export function modelOf(name: unknown, cluster: Cluster): string {
       details: { errors: [{ field: "model", constraint: "invalid_type", message: "must be a string" }] },
     });
   }
-  if (known.has(name)) return name;
-  const ending = [...known].filter((model) => model.endsWith(`:${name}`) || model.endsWith(`/${name}`));
+  if (cluster.hasModel(name)) return name;
+  const ending = [...cluster.models()].filter((model) =>
+    model.endsWith(`:${name}`) || model.endsWith(`/${name}`)
+  );
   if (ending.length === 1) return ending[0];
   try {
     return parseModelRef(name).text;
   } catch {
     throw new RbeeError(
       "MODEL_NOT_FOUND",
-      `There is no model ${JSON.stringify(name.slice(0, 200))} in this cluster.${listed(known)}`,
+      `There is no model ${JSON.stringify(name.slice(0, 200))} in this cluster.${listed(cluster)}`,
     );
   }
 }
@@ -52,25 +53,14 @@ export function modelOf(name: unknown, cluster: Cluster): string {
 export function requireKnownFile(model: string, by: { caller: string; cluster: Cluster }): void {
   const { caller, cluster } = by;
   if (caller === OWNER || !model.startsWith("file:")) return;
-  const known = modelsOf(cluster);
-  if (known.has(model)) return;
-  throw new RbeeError("MODEL_NOT_FOUND", `There is no such file in this cluster.${listed(known)}`);
+  if (cluster.hasModel(model)) return;
+  throw new RbeeError("MODEL_NOT_FOUND", `There is no such file in this cluster.${listed(cluster)}`);
 }
 
-/** Models that are loaded or lie on a disk, on machines that are up. */
-export function modelsOf(cluster: Cluster): Set<string> {
-  const models = new Set<string>();
-  for (const node of cluster.nodes()) {
-    if (node.presence === "down") continue;
-    for (const model of node.models.keys()) models.add(model);
-    for (const { model } of node.workers) models.add(model);
-  }
-  return models;
-}
-
-function listed(models: ReadonlySet<string>): string {
-  const some = [...models].slice(0, MODELS_NAMED_MAX).join(", ");
-  return models.size === 0 ? "" : ` There ${models.size === 1 ? "is" : "are"} ${some}.`;
+function listed(cluster: Cluster): string {
+  const models = [...cluster.models()];
+  const some = models.slice(0, MODELS_NAMED_MAX).join(", ");
+  return models.length === 0 ? "" : ` There ${models.length === 1 ? "is" : "are"} ${some}.`;
 }
 
 /** Tokens that a prompt probably has. */
@@ -78,12 +68,19 @@ export function promptTokensOf(text: PromptText): number {
   return Math.ceil(text.chars / CHARS_PER_TOKEN);
 }
 
-/** Tokens that prompt and answer will probably have together. */
+/** Answers that a request asks for at once: its prompts times the answers to each. Each takes a slot. */
+export function answersOf({ n, prompt }: Record<string, unknown>): number {
+  const each = typeof n === "number" && n > 0 ? n : 1;
+  const isList = Array.isArray(prompt) && prompt.some((part) => typeof part !== "number");
+  return each * (isList ? prompt.length : 1);
+}
+
+/** Tokens that prompt and answers will probably have together. */
 export function expectedTokens(
   text: PromptText,
-  what: { maxTokens: unknown; usual: number | undefined },
+  what: { maxTokens: unknown; usual: number | undefined; answers?: number },
 ): number {
-  const { maxTokens, usual = DEFAULT_MAX_TOKENS } = what;
+  const { maxTokens, usual = DEFAULT_MAX_TOKENS, answers = 1 } = what;
   const most = typeof maxTokens === "number" && maxTokens > 0 ? maxTokens : DEFAULT_MAX_TOKENS;
-  return promptTokensOf(text) + Math.min(most, usual);
+  return promptTokensOf(text) + answers * Math.min(most, usual);
 }

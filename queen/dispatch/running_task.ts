@@ -4,16 +4,75 @@ import type { TaskEvent, TaskStatus } from "../../protocol/queen_schemas.ts";
 import type { RelayPiece, RelayProgress } from "../../protocol/relay_reader.ts";
 import { DONE } from "../../protocol/sse.ts";
 import { InferenceEvent } from "../../protocol/worker_schemas.ts";
-import type { ClusterWorker } from "../cluster/cluster.ts";
+import type { ClusterWorker } from "../cluster/cluster_worker.ts";
 import type { StoredTask, TaskChange } from "../store/store.ts";
-import type { WaitNews } from "./scheduler.ts";
+import type { WaitNews } from "./lease.ts";
 
 /** Who is told what happens to a task. */
 export interface TaskFollower {
-  /** `seq` is absent for news of the moment. */
-  event(event: TaskEvent, seq?: number): void;
+  /** `seq` is absent for news of the moment. Settles when the next one can be taken. */
+  event(event: TaskEvent, seq?: number): Promise<void>;
   /** Nothing more will come. */
   over(): void;
+}
+
+/** An event and its number. */
+export interface NumberedEvent {
+  readonly seq: number;
+  readonly event: TaskEvent;
+}
+
+/** Tells one follower all events after one of a list that may grow, as fast as it takes them. */
+export class Feed {
+  readonly #events: readonly NumberedEvent[];
+  readonly #follower: TaskFollower;
+  #next: number;
+  #busy = false;
+  #last: (() => void) | undefined;
+
+  /** Begins with {@linkcode wake}. */
+  constructor(events: readonly NumberedEvent[], how: { afterSeq: number; follower: TaskFollower }) {
+    this.#events = events;
+    this.#follower = how.follower;
+    const first = events.findIndex(({ seq }) => seq > how.afterSeq);
+    this.#next = first < 0 ? events.length : first;
+  }
+
+  /** There may be more to tell. */
+  wake(): void {
+    if (!this.#busy) void this.#tell();
+  }
+
+  /** News of the moment: left out while older events are on their way. */
+  news(event: TaskEvent): void {
+    if (!this.#busy) void this.#follower.event(event);
+  }
+
+  /** Nothing is added any more; `failure`: why its end is not among the events. */
+  end(failure?: TaskEvent): void {
+    this.#last = () => {
+      if (failure !== undefined) void this.#follower.event(failure);
+      this.#follower.over();
+    };
+    this.wake();
+  }
+
+  /** Nobody follows any more. */
+  stop(): void {
+    this.#next = Infinity;
+    this.#last = undefined;
+  }
+
+  async #tell(): Promise<void> {
+    this.#busy = true;
+    while (this.#next < this.#events.length) {
+      const { seq, event } = this.#events[this.#next++];
+      await this.#follower.event(event, seq);
+    }
+    this.#busy = false;
+    this.#last?.();
+    this.#last = undefined;
+  }
 }
 
 /** Where an answer stands, as it is stored: with the tokens that were told, a worker can go on from there. */
@@ -31,19 +90,19 @@ export type PlainChange = Omit<TaskChange, "state"> & { state?: State | null };
 /** Options of {@linkcode RunningTask}. */
 export interface RunningTaskOptions {
   /** What an earlier queen has told. */
-  events?: readonly { seq: number; event: TaskEvent }[];
+  events?: readonly NumberedEvent[];
   /** It is canceled when nobody has followed it for so long; absent: never. */
   abandonedAfterMs?: number;
   /** Stores events and a change, in one step. */
-  append(events: { seq: number; event: TaskEvent }[], change: PlainChange): Promise<void>;
+  append(events: NumberedEvent[], change: PlainChange): Promise<void>;
 }
 
 /** See above. */
 export class RunningTask {
   readonly record: StoredTask;
   readonly #options: RunningTaskOptions;
-  readonly #events: { seq: number; event: TaskEvent }[];
-  readonly #followers = new Set<TaskFollower>();
+  readonly #events: NumberedEvent[];
+  readonly #feeds = new Set<Feed>();
   readonly #stop = new AbortController();
   readonly #ended = Promise.withResolvers<void>();
   #revision: number;
@@ -115,12 +174,14 @@ export class RunningTask {
 
   /** Tells all after `afterSeq`, the news of the moment, and what comes. Returns how to stop that. */
   follow(follower: TaskFollower, afterSeq: number): () => void {
-    for (const { seq, event } of this.#events) if (seq > afterSeq) follower.event(event, seq);
-    if (this.#news !== undefined) follower.event(this.#news);
-    this.#followers.add(follower);
+    const feed = new Feed(this.#events, { afterSeq, follower });
+    this.#feeds.add(feed);
+    feed.wake();
+    if (this.#news !== undefined) feed.news(this.#news);
     clearTimeout(this.#abandoned);
     return () => {
-      this.#followers.delete(follower);
+      feed.stop();
+      this.#feeds.delete(feed);
       this.#watchFollowers();
     };
   }
@@ -130,7 +191,7 @@ export class RunningTask {
     this.#news = news.type === "loading"
       ? news
       : { type: "queued", position: news.position, eta_ms: news.etaMs, why: news.why };
-    for (const follower of [...this.#followers]) follower.event(this.#news);
+    for (const feed of [...this.#feeds]) feed.news(this.#news);
   }
 
   /** A worker has it. */
@@ -193,12 +254,10 @@ export class RunningTask {
   close(failure?: RbeeError): void {
     clearTimeout(this.#abandoned);
     if (!this.#left) {
-      for (const follower of [...this.#followers]) {
-        if (failure !== undefined) follower.event({ type: "error", error: failure.toBody(this.record.id) });
-        follower.over();
-      }
+      const end = failure && { type: "error" as const, error: failure.toBody(this.record.id) };
+      for (const feed of [...this.#feeds]) feed.end(end);
     }
-    this.#followers.clear();
+    this.#feeds.clear();
     this.#ended.resolve();
   }
 
@@ -206,7 +265,7 @@ export class RunningTask {
     this.#news = undefined;
     await this.#append(events, {
       ...{ status: what.status, outcome: JSON.stringify(what.outcome), endedMs: Date.now() },
-      ...{ sealed: null, state: null, tokens: this.#tokens },
+      ...{ state: null, tokens: this.#tokens },
     });
   }
 
@@ -220,14 +279,12 @@ export class RunningTask {
     this.#strikes = change.strikes ?? this.#strikes;
     this.#status = change.status ?? this.#status;
     this.#events.push(...numbered);
-    for (const follower of [...this.#followers]) {
-      for (const { seq, event } of numbered) follower.event(event, seq);
-    }
+    for (const feed of [...this.#feeds]) feed.wake();
   }
 
   #watchFollowers(): void {
     const { abandonedAfterMs } = this.#options;
-    if (abandonedAfterMs === undefined || this.#followers.size > 0) return;
+    if (abandonedAfterMs === undefined || this.#feeds.size > 0) return;
     clearTimeout(this.#abandoned);
     this.#abandoned = setTimeout(
       () => this.cancel(new RbeeError("REQUEST_CANCELED", "Nobody listened to the task any more.")),

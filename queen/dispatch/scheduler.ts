@@ -2,56 +2,24 @@
 import type { Logger } from "../../daemon/log.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { LoadNews } from "../../protocol/queen_schemas.ts";
-import type { Cluster, ClusterNews, ClusterWorker } from "../cluster/cluster.ts";
-import { type Decision, place } from "../placement/placement.ts";
+import type { Cluster, ClusterNews } from "../cluster/cluster.ts";
+import type { ClusterNode } from "../cluster/cluster_node.ts";
+import type { ClusterWorker } from "../cluster/cluster_worker.ts";
+import { LOOK_INTERVAL_MS } from "../limits.ts";
+import type { Decision } from "../placement/decision.ts";
+import { loadOption, neededMb } from "../placement/load_placement.ts";
+import { place } from "../placement/placement.ts";
 import type { Wish } from "../placement/view.ts";
-import { type ModelPace, waitMs } from "../queue/eta.ts";
-import { FairQueue, type Priority, type Waiting } from "../queue/fair_queue.ts";
-
-/** Work that wants a slot. */
-export interface Wanted extends Wish {
-  readonly id: string;
-  /** Whose it is, and its share. */
-  readonly key: string;
-  readonly share: number;
-  readonly priority: Priority;
-  /** Tokens that it will probably take. */
-  readonly tokens: number;
-  /** When it came first, and when it must have ended; on the scheduler's clock. */
-  readonly sinceMs: number;
-  readonly deadlineMs: number;
-  /** It had a slot before and lost it. */
-  readonly begun: boolean;
-}
-
-/** News for who waits. */
-export type WaitNews =
-  | { type: "queued"; position: number; etaMs?: number; why: string }
-  | { type: "loading"; load: LoadNews };
-
-/** A slot that was given. */
-export interface Lease {
-  readonly worker: ClusterWorker;
-  /** Of the prompt, those that the worker probably holds. */
-  readonly sharedTokens: number;
-  /** A token was told: if it is a suspect's, others may go there again. Idempotent. */
-  told(): void;
-  /** Gives it back; it took so many tokens. Idempotent. */
-  done(tokens: number): void;
-}
-
-/** Loads a model somewhere; see `loads.ts`. */
-export type StartLoad = (
-  load: Extract<Decision, { kind: "load" }> & { model: string },
-  onNews: (news: LoadNews) => void,
-) => Promise<void>;
+import { growthSavesMs, type ModelPace, waitMs } from "../queue/eta.ts";
+import { FairQueue, type Waiting } from "../queue/fair_queue.ts";
+import type { Lease, StartLoad, WaitNews, Wanted } from "./lease.ts";
 
 /** Options of {@linkcode Scheduler}. */
 export interface SchedulerOptions {
   cluster: Cluster;
   /** Requests that may wait. */
   queueLimit: number;
-  /** After this a second worker is started for a model, in ms; 0: never. */
+  /** Who waits for so long gets another worker of its model, in ms, whether it pays or not; 0: nobody ever does. */
   replicateAfterMs: number;
   startLoad: StartLoad;
   log: Logger;
@@ -74,6 +42,12 @@ export class Scheduler {
   readonly #cluster: Cluster;
   readonly #queue: FairQueue;
   readonly #waiters = new Map<string, Waiter>();
+  /** By model: who needs several slots at once, and the worker whose slots are kept for that. */
+  readonly #gathering = new Map<string, { id: string; worker: string }>();
+  /** By model: why the first of those that wait does so. */
+  readonly #reasons = new Map<string, string>();
+  /** By model: when all machines were looked at in vain. */
+  readonly #lookedMs = new Map<string, number>();
   #closed = false;
 
   /** Nothing waits yet. */
@@ -101,8 +75,8 @@ export class Scheduler {
     const { signal, onNews = () => {} } = options;
     signal.throwIfAborted();
     if (this.#closed) throw shuttingDown();
-    const { id, key, share, model, priority, tokens, sinceMs, begun } = wanted;
-    const item: Waiting = { id, key, share, model, priority, tokens, sinceMs, begun };
+    const { id, key, share, model, priority, tokens, sinceMs, begun, accepted } = wanted;
+    const item: Waiting = { id, key, share, model, priority, tokens, sinceMs, begun, accepted };
     const waiter: Waiter = { wanted, item, lease: Promise.withResolvers(), onNews };
     try {
       this.#queue.add(item);
@@ -115,6 +89,10 @@ export class Scheduler {
     try {
       this.#pump(model);
       if (this.#waiters.has(id)) this.#refuseIfHopeless(waiter);
+      if (this.#waiters.has(id)) {
+        this.#growIfWorthIt(model, this.#options.now());
+        this.#tell(model);
+      }
       return await waiter.lease.promise;
     } finally {
       signal.removeEventListener("abort", leave);
@@ -122,15 +100,17 @@ export class Scheduler {
   }
 
   /**
-   * Says that nothing more can wait, and when that will probably change.
+   * Promises a place in the queue, see {@linkcode FairQueue.reserve}.
    *
    * @throws {RbeeError} `QUEUE_FULL`.
    */
-  refuseFull(model: string): never {
-    throw this.#withRetryAfter(
-      new RbeeError("QUEUE_FULL", `All ${this.#options.queueLimit} places of the queue are taken.`),
-      model,
-    );
+  reserve(item: { key: string; share: number; model: string }): () => void {
+    if (this.#closed) throw shuttingDown();
+    try {
+      return this.#queue.reserve(item);
+    } catch (error) {
+      throw this.#withRetryAfter(error, item.model);
+    }
   }
 
   /** A worker of a model that can be asked what takes no slot; undefined: none is loaded, or a suspect is tried there. */
@@ -148,7 +128,11 @@ export class Scheduler {
 
   /** The cluster has changed. */
   changed(news: ClusterNews): void {
-    if (news.room || news.gone.length > 0) this.#pumpAll();
+    const touched = new Set(news.gone.map(({ model }) => model));
+    for (const model of [...this.#queue.models()]) {
+      const isTouched = touched.has(model) || news.freed.has(model);
+      if (isTouched || (news.room !== undefined && this.#fitsNow(model, news.room))) this.#pump(model);
+    }
   }
 
   /** Time has passed: deadlines, promotions, models that have been waited for too long. */
@@ -157,8 +141,12 @@ export class Scheduler {
     for (const waiter of [...this.#waiters.values()]) {
       if (waiter.wanted.deadlineMs <= nowMs) this.#drop(waiter, tooLate());
     }
-    this.#pumpAll();
-    for (const model of [...this.#queue.models()]) this.#growIfSlow(model, nowMs);
+    for (const model of [...this.#queue.models()]) {
+      const lookedMs = this.#lookedMs.get(model) ?? -Infinity;
+      if (!this.#waitsForRoom(model) || nowMs - lookedMs >= LOOK_INTERVAL_MS) this.#pump(model);
+      this.#growIfWorthIt(model, nowMs);
+      this.#tell(model);
+    }
   }
 
   /** Nothing is given out any more; who waits is told so. */
@@ -167,8 +155,20 @@ export class Scheduler {
     for (const waiter of [...this.#waiters.values()]) this.#drop(waiter, shuttingDown());
   }
 
-  #pumpAll(): void {
-    for (const model of [...this.#queue.models()]) this.#pump(model);
+  /** Whether nothing serves a model or soon will, so that only a machine with room helps. */
+  #waitsForRoom(model: string): boolean {
+    const { ready, loading } = this.#cluster.modelView(model);
+    return ready + loading + this.#cluster.loadsOf(model) === 0;
+  }
+
+  /** Whether a model that waits for room could be loaded on one machine. */
+  #fitsNow(model: string, node: ClusterNode): boolean {
+    if (!this.#waitsForRoom(model) || node.mostMb < neededMb(model, this.#cluster)) return false;
+    const nowMs = this.#options.now();
+    const first = this.#queue.next(model, nowMs);
+    if (first === undefined) return false;
+    const { wanted } = this.#waiters.get(first.id)!;
+    return !("why" in loadOption(wanted, { node, cluster: this.#cluster, nowMs }));
   }
 
   /** Gives out what can be given to those who wait for a model. */
@@ -176,18 +176,44 @@ export class Scheduler {
     const nowMs = this.#options.now();
     for (;;) {
       const first = this.#queue.next(model, nowMs);
-      if (first === undefined) break;
+      if (first === undefined) return this.#forget(model);
       const waiter = this.#waiters.get(first.id)!;
-      const decision = this.decide(waiter.wanted);
-      if (decision.kind === "wait" || decision.kind === "load") {
-        if (decision.kind === "load") this.#load(decision, model);
-        // The first may have wishes that keep it waiting, and the next none.
-        if (!this.#serveAnother(model, first.id)) break;
-      } else {
+      const decision = this.#decideFor(waiter);
+      if (decision.kind === "run" || decision.kind === "never") {
         this.#carryOut(waiter, decision);
+        continue;
       }
+      this.#reasons.set(model, decision.why);
+      if (decision.kind === "load") this.#load(decision, model);
+      else this.#gather(waiter, decision);
+      // The first may have wishes that keep it waiting, and the next none.
+      if (!this.#serveAnother(model, first.id)) break;
     }
-    this.#tell(model);
+    if (this.#waitsForRoom(model)) this.#lookedMs.set(model, nowMs);
+  }
+
+  #forget(model: string): void {
+    this.#gathering.delete(model);
+    this.#reasons.delete(model);
+    this.#lookedMs.delete(model);
+  }
+
+  /** The slots of one worker are kept for who needs several, or others would take each as it becomes free. */
+  #gather({ item }: Waiter, { gathers }: Extract<Decision, { kind: "wait" }>): void {
+    const kept = this.#gathering.get(item.model);
+    if (kept !== undefined && kept.id !== item.id && this.#waiters.has(kept.id)) return;
+    const isThere = kept?.id === item.id && this.#cluster.worker(kept.worker) !== undefined;
+    if (gathers === undefined) {
+      if (!isThere) this.#gathering.delete(item.model);
+    } else if (!isThere) {
+      this.#gathering.set(item.model, { id: item.id, worker: gathers.id });
+    }
+  }
+
+  #decideFor({ item, wanted }: Waiter): Decision {
+    const kept = this.#gathering.get(item.model);
+    const isForOther = kept !== undefined && kept.id !== item.id && this.#waiters.has(kept.id);
+    return this.decide(isForOther ? { ...wanted, avoid: kept.worker } : wanted);
   }
 
   /** Whether somebody behind the first could be served. */
@@ -196,7 +222,7 @@ export class Scheduler {
     for (const id of this.#queue.order(model, this.#options.now())) {
       if (id === firstId) continue;
       const waiter = this.#waiters.get(id)!;
-      const decision = this.decide(waiter.wanted);
+      const decision = this.#decideFor(waiter);
       if (decision.kind !== "run") continue;
       this.#carryOut(waiter, decision);
       return true;
@@ -214,7 +240,8 @@ export class Scheduler {
     const nowMs = this.#options.now();
     this.#queue.serve(item.id);
     this.#waiters.delete(item.id);
-    const { told, freed } = this.#cluster.taken(worker, { suspect: wanted.suspect === true, nowMs });
+    const slots = Math.min(wanted.slots ?? 1, worker.slots);
+    const { told, freed } = this.#cluster.taken(worker, { slots, suspect: wanted.suspect === true, nowMs });
     let over = false;
     waiter.lease.resolve({
       worker,
@@ -237,26 +264,43 @@ export class Scheduler {
     log.info("model is loaded", { model_ref: model, node: decision.node, reason: decision.why });
     startLoad({ ...decision, model }, (load) => this.#tellLoad(model, load))
       .catch((error) => log.warn("model was not loaded", { model_ref: model, node: decision.node, error }))
-      .finally(() => this.#pump(model));
+      .finally(() => {
+        this.#pump(model);
+        const room = this.#cluster.node(decision.node);
+        this.changed({ gone: [], freed: new Set(), room });
+      });
   }
 
-  #growIfSlow(model: string, nowMs: number): void {
+  /** Has another worker loaded for a model when that saves those who wait more than it costs. */
+  #growIfWorthIt(model: string, nowMs: number): void {
     const { replicateAfterMs } = this.#options;
-    if (replicateAfterMs === 0) return;
-    const [oldest] = this.#queue.order(model, nowMs);
-    if (oldest === undefined) return;
-    const { wanted } = this.#waiters.get(oldest)!;
-    if (nowMs - wanted.sinceMs < replicateAfterMs) return;
-    const decision = this.decide({ ...wanted, grow: true });
+    const { ready } = this.#cluster.modelView(model);
+    const first = this.#queue.next(model, nowMs);
+    if (replicateAfterMs === 0 || ready === 0 || first === undefined) return;
+    if (nowMs - (this.#lookedMs.get(model) ?? -Infinity) < LOOK_INTERVAL_MS) return;
+    const coming = this.#cluster.loadsOf(model);
+    const pace = this.#paceOf(model);
+    const loadMs = this.#cluster.paces.loadMs(model);
+    const more = pace.slots / ready;
+    const savedMs = growthSavesMs(this.#queue.sizeOf(model), {
+      ...{ slots: pace.slots + coming * more, more, answerMs: pace.answerMs, loadMs },
+    });
+    const waitedMs = nowMs - this.#queue.oldestMs(model);
+    if (savedMs <= loadMs && (coming > 0 || waitedMs < replicateAfterMs)) return;
+    const decision = this.decide({ ...this.#waiters.get(first.id)!.wanted, grow: true });
     if (decision.kind === "load") this.#load(decision, model);
+    else this.#lookedMs.set(model, nowMs);
   }
 
   #refuseIfHopeless(waiter: Waiter): void {
     const { wanted } = waiter;
-    if (wanted.begun) return;
+    if (wanted.begun || wanted.accepted) return;
     const nowMs = this.#options.now();
+    const pace = this.#paceOf(wanted.model);
+    const latest = waitMs(this.#queue.sizeOf(wanted.model) - 1, pace);
+    if (latest === undefined || nowMs + latest <= wanted.deadlineMs) return;
     const position = this.#queue.order(wanted.model, nowMs).indexOf(wanted.id);
-    const etaMs = waitMs(position, this.#paceOf(wanted.model));
+    const etaMs = waitMs(position, pace);
     if (etaMs === undefined || nowMs + etaMs <= wanted.deadlineMs) return;
     const seconds = (ms: number) => (ms / 1000).toFixed(1);
     this.#drop(
@@ -282,7 +326,7 @@ export class Scheduler {
     if (this.#queue.sizeOf(model) === 0) return;
     const pace = this.#paceOf(model);
     // The same for all who have no wish of their own, and those are nearly all.
-    const { why: usual } = this.decide({ model });
+    const usual = this.#reasons.get(model) ?? "";
     this.#queue.order(model, this.#options.now()).forEach((id, position) => {
       const waiter = this.#waiters.get(id)!;
       const { node, backend, device } = waiter.wanted;
@@ -303,16 +347,12 @@ export class Scheduler {
 
   #paceOf(model: string): ModelPace {
     const { paces } = this.#cluster;
-    let slots = 0;
+    const view = this.#cluster.modelView(model);
     let free = 0;
-    for (const worker of this.#cluster.workersOf(model)) {
-      if (worker.state !== "ready") continue;
-      slots += worker.slots;
-      free += Math.max(0, worker.slots - worker.busy);
-    }
+    for (const worker of view.free) free += worker.slots - worker.busy;
     const loading = this.#cluster.loadsOf(model) > 0;
     return {
-      slots,
+      slots: view.slots,
       free,
       answerMs: paces.answerMs(model),
       loadMs: loading ? paces.loadMs(model) : undefined,
@@ -332,7 +372,7 @@ export class Scheduler {
 
 /** Why nothing is taken any more. */
 export function shuttingDown(): RbeeError {
-  return new RbeeError("SHUTTING_DOWN", "The queen is shutting down. Try again once she is back.");
+  return new RbeeError("SHUTTING_DOWN", "The queen is shutting down. Try again once it is back.");
 }
 
 function tooLate(): RbeeError {

@@ -25,7 +25,7 @@ import type { Store, StoredTask, TaskChange } from "../store/store.ts";
 import { newJobId } from "./front_door.ts";
 import { expectedTokens, promptTokensOf, requireKnownFile } from "./requests.ts";
 import { shuttingDown } from "./scheduler.ts";
-import { type PlainChange, RunningTask, type TaskFollower } from "./running_task.ts";
+import { Feed, type PlainChange, RunningTask, type TaskFollower } from "./running_task.ts";
 
 /** Options of {@linkcode Tasks}. */
 export interface TasksOptions {
@@ -61,8 +61,10 @@ export class Tasks {
     requireKnownFile(asked.model, { caller: caller.name, cluster: this.#parts.cluster });
     const text = promptTextOf(asked.model, asked);
     keys.requireTokens(caller.name, this.#expected(asked, text), now());
-    // Refused at once rather than taken and failed.
-    if (scheduler.waiting >= config.queue_limit) scheduler.refuseFull(asked.model);
+    // Refused at once rather than accepted and failed.
+    const releasePlace = scheduler.reserve({
+      ...{ key: caller.name, share: keys.shareOf(caller.name), model: asked.model },
+    });
     const createdMs = Date.now();
     const json = JSON.stringify(asked);
     const record: StoredTask = {
@@ -72,7 +74,6 @@ export class Tasks {
       priority: asked.priority,
       status: "queued",
       promptHash: createHash("sha256").update(asked.prompt ?? JSON.stringify(asked.messages)).digest("hex"),
-      sealed: this.#seal.close(json),
       createdMs,
       deadlineMs: createdMs + timeout * 1000,
       endedMs: null,
@@ -82,7 +83,11 @@ export class Tasks {
       outcome: null,
       revision: 0,
     };
-    await this.#store.addTask(record);
+    try {
+      await this.#store.addTask(record, await this.#seal.closeLong(json));
+    } finally {
+      releasePlace();
+    }
     const task = this.#start(record, { asked, text, correlationId: caller.correlationId, attached: stream });
     return {
       job_id: record.id,
@@ -96,7 +101,8 @@ export class Tasks {
   /** Goes on with what an earlier queen left. */
   async resume(): Promise<void> {
     for (const record of await this.#store.unfinishedTasks()) {
-      const text = record.sealed === null ? undefined : this.#seal.open(record.sealed);
+      const prompt = await this.#store.prompt(record.id);
+      const text = prompt && await this.#seal.openLong(prompt);
       const state = record.state === null ? undefined : this.#seal.open(record.state);
       if (text === undefined || (record.state !== null && state === undefined)) {
         await this.#failLost(record);
@@ -148,10 +154,9 @@ export class Tasks {
       return running.follow(follower, afterSeq);
     }
     await this.#require(id, caller);
-    const events = await this.#stored(id, afterSeq);
-    events.forEach(({ seq, event }) => follower.event(event, seq));
-    follower.over();
-    return () => {};
+    const feed = new Feed(await this.#stored(id, afterSeq), { afterSeq, follower });
+    feed.end();
+    return () => feed.stop();
   }
 
   /**
@@ -228,6 +233,8 @@ export class Tasks {
         },
         ...{ sinceMs, deadlineMs: now() + leftMs, embeds: false, promptTokens: promptTokensOf(text) },
         tokens: this.#expected(asked, text),
+        accepted: true,
+        patient: true,
         preferred: session_id && sessions.get(session_id),
       },
       startedUnix: Math.floor(record.createdMs / 1000),
@@ -305,7 +312,7 @@ export class Tasks {
       revision: record.revision,
       events: { seq: seq + 1, count: 1, data: this.#seal.close(JSON.stringify([{ type: "error", error }])) },
       change: {
-        ...{ status: "failed", endedMs: Date.now(), sealed: null, state: null },
+        ...{ status: "failed", endedMs: Date.now(), state: null },
         outcome: JSON.stringify({ error }),
       },
     });

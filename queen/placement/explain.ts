@@ -1,6 +1,7 @@
 /** Why a request would go where it would, and why not elsewhere: `GET /v2/explain`. */
 import type { ExplainResponse } from "../../protocol/queen_schemas.ts";
-import { loadOption, nodeProblem, place } from "./placement.ts";
+import { loadOption } from "./load_placement.ts";
+import { nodeProblem, place } from "./placement.ts";
 import type { ClusterView, NodeView, Wish } from "./view.ts";
 
 /** What would happen, and what every machine has to say. Pure. */
@@ -19,11 +20,11 @@ function explainNode(
   wish: Wish,
   at: { node: NodeView; cluster: ClusterView; nowMs: number },
 ): NodeVerdict {
-  const { node, cluster } = at;
+  const { node, cluster, nowMs } = at;
   if (wish.node !== undefined && wish.node !== node.name) {
     return { verdict: "no", why: `Only ${wish.node} was asked for.`, remedy: "Leave the node open." };
   }
-  const problem = nodeProblem(node.name, cluster);
+  const problem = nodeProblem(wish, { name: node.name, cluster, nowMs });
   if (problem !== undefined) {
     return { verdict: "no", why: problem.why, remedy: "See to it that its hive runs and reaches the queen." };
   }

@@ -3,24 +3,11 @@
  * model is loaded; else a machine where it fits, one that has its files first; else one that can make room for it;
  * else it waits.
  */
-import type { ErrorCode } from "../../protocol/errors.ts";
-import type { BackendName } from "../../protocol/spawn_request.ts";
 import { BLOCK_TOKENS } from "../../protocol/prefix_blocks.ts";
-import { DEFAULT_READS_PER_SECOND, LOADS_PER_NODE_MAX } from "../limits.ts";
-import type { ClusterView, DeviceView, NodeView, Wish, WorkerView } from "./view.ts";
-
-/** What is to be done. `why` is for people. */
-export type Decision =
-  /** `sharedTokens` of the prompt are in the worker's cache. */
-  | { kind: "run"; worker: WorkerView; sharedTokens: number; why: string }
-  | { kind: "load"; node: string; backend: BackendName; device: number; evicts: string[]; why: string }
-  | { kind: "wait"; why: string }
-  | { kind: "never"; code: ErrorCode; why: string };
-
-/** What a model needs above its file: the least that a hive asks for, too. */
-const SIZE_FACTOR = 1.2;
-/** The best first. */
-const BACKEND_ORDER: readonly BackendName[] = ["cuda", "metal", "vulkan", "cpu"];
+import { DEFAULT_READS_PER_SECOND } from "../limits.ts";
+import type { Decision } from "./decision.ts";
+import { mayReturn, placeLoad } from "./load_placement.ts";
+import { type ClusterView, type ModelView, modelViewOf, type Wish, type WorkerView } from "./view.ts";
 
 /** Costs that no measurement tells apart: by this factor, and by this many ms. */
 const ABOUT_THE_SAME = 1.25;
@@ -29,59 +16,80 @@ const ABOUT_THE_SAME_MS = 1;
 /** Decides. Looks at the workers of the model, and at machines only when none of them is there. */
 export function place(wish: Wish, cluster: ClusterView, nowMs: number): Decision {
   if (wish.node !== undefined) {
-    const refused = nodeProblem(wish.node, cluster);
+    const refused = nodeProblem(wish, { name: wish.node, cluster, nowMs });
     if (refused !== undefined) return refused;
   }
-  let serving = 0;
-  let loading = 0;
-  let tried = 0;
-  let unfit: string | undefined;
+  const workers = servingOf(wish, cluster);
+  const unfit = workerProblem(workers, wish);
+  const serving = unfit === undefined ? workers.ready : 0;
   const free: { worker: WorkerView; shared: number }[] = [];
-  for (const worker of cluster.workersOf(wish.model)) {
-    if (worker.state === "leaving" || !matches(worker, wish)) continue;
-    if (worker.state === "loading") {
-      loading++;
-      continue;
+  let tried = 0;
+  let gathers: WorkerView | undefined;
+  if (serving > 0 && !wish.grow) {
+    for (const worker of workers.free) {
+      if (worker.id === wish.avoid || workerProblem(worker, wish) !== undefined) continue;
+      if (worker.trialUntilMs > nowMs) {
+        tried++;
+        continue;
+      }
+      if (freeSlots(worker) >= Math.min(wish.slots ?? 1, worker.slots)) {
+        free.push({ worker, shared: sharedTokens(worker, wish) });
+      } else if (gathers === undefined || hasMoreFree(worker, gathers)) {
+        gathers = worker;
+      }
     }
-    const problem = workerProblem(worker, wish);
-    if (problem !== undefined) {
-      unfit = problem;
-      continue;
-    }
-    serving++;
-    if (worker.trialUntilMs > nowMs) {
-      tried++;
-      continue;
-    }
-    if (worker.busy >= worker.slots) continue;
-    free.push({ worker, shared: sharedTokens(worker, wish) });
   }
-  if (free.length > 0 && !wish.grow) {
+  if (free.length > 0) {
     const { worker, shared } = cheapest(wish.suspect ? quietest(free) : free, wish);
     const why = `${worker.id} on ${worker.node} has a free slot${
       shared > 0 ? ` and holds ${shared} tokens of this prompt` : ""
     }.`;
     return { kind: "run", worker, sharedTokens: shared, why };
   }
-  const coming = loading + cluster.loadsOf(wish.model);
-  if (coming > 0) return { kind: "wait", why: `${wish.model} is being loaded.` };
+  const coming = workers.loading + cluster.loadsOf(wish.model);
+  if (coming > 0 && !wish.grow) return { kind: "wait", why: `${wish.model} is being loaded.`, gathers };
   if (serving > 0 && !wish.grow) {
     const busy = `All slots of ${serving} worker${serving === 1 ? "" : "s"} are busy`;
+    if (gathers !== undefined) {
+      return { kind: "wait", why: `It needs ${wish.slots} slots of one worker at once.`, gathers };
+    }
     return {
       kind: "wait",
       why: tried === 0 ? `${busy}.` : `${busy}, or kept for a request that lost its worker.`,
     };
   }
-  if (serving === 0 && unfit !== undefined) return { kind: "never", code: "INVALID_REQUEST", why: unfit };
+  if (unfit !== undefined) return { kind: "never", code: "INVALID_REQUEST", why: unfit };
   return placeLoad(wish, { cluster, nowMs, served: serving > 0 });
 }
 
-/** How many tokens of a wish's prompt a worker still holds. */
-export function sharedTokens(worker: WorkerView, { blocks = [] }: Wish): number {
-  for (let count = blocks.length; count > 0; count--) {
-    if (worker.blocks.has(blocks[count - 1])) return count * BLOCK_TOKENS;
+function servingOf(wish: Wish, cluster: ClusterView): ModelView {
+  const { node, backend, device } = wish;
+  if (node === undefined && backend === undefined && device === undefined) {
+    return cluster.modelView(wish.model);
   }
-  return 0;
+  return modelViewOf([...cluster.workersOf(wish.model)].filter((worker) => matches(worker, wish)));
+}
+
+function freeSlots(worker: WorkerView): number {
+  return worker.slots - worker.busy;
+}
+
+function hasMoreFree(a: WorkerView, b: WorkerView): boolean {
+  return freeSlots(a) > freeSlots(b) || (freeSlots(a) === freeSlots(b) && a.id < b.id);
+}
+
+/**
+ * How many tokens of a wish's prompt a worker still holds. A hash stands for all tokens before it: who holds one holds
+ * those of all shorter beginnings, so that the longest is found by halving.
+ */
+export function sharedTokens(worker: WorkerView, { blocks = [] }: Wish): number {
+  let held = 0;
+  for (let above = blocks.length; held < above;) {
+    const middle = (held + above + 1) >> 1;
+    if (worker.blocks.has(blocks[middle - 1])) held = middle;
+    else above = middle - 1;
+  }
+  return held * BLOCK_TOKENS;
 }
 
 /** What a worker probably still holds of a session of which no hashes are known. */
@@ -90,15 +98,22 @@ function sessionTokens(worker: WorkerView, { preferred, promptTokens = 0 }: Wish
 }
 
 /** Why nothing can go to a machine, if so. */
-export function nodeProblem(name: string, cluster: ClusterView): Decision | undefined {
+export function nodeProblem(
+  wish: Pick<Wish, "patient">,
+  at: { name: string; cluster: ClusterView; nowMs: number },
+): Decision | undefined {
+  const { name, cluster, nowMs } = at;
   const node = cluster.node(name);
   if (node?.presence === "up") return undefined;
   if (cluster.settling) return { kind: "wait", why: `Nothing was heard of ${name} yet.` };
-  if (node === undefined) {
-    return { kind: "never", code: "NODE_NOT_FOUND", why: `There is no node ${name} in this cluster.` };
+  if (node !== undefined && (wish.patient || mayReturn(node, nowMs))) {
+    const why = node.presence === "stale" ? "has missed its last heartbeats" : "is down and may come back";
+    return { kind: "wait", why: `${name} ${why}.` };
   }
-  if (node.presence === "stale") return { kind: "wait", why: `${name} has missed its last heartbeats.` };
-  return { kind: "never", code: "NODE_UNREACHABLE", why: `${name} is down.` };
+  if (wish.patient) return { kind: "wait", why: `Nothing was heard of ${name}.` };
+  return node === undefined
+    ? { kind: "never", code: "NODE_NOT_FOUND", why: `There is no node ${name} in this cluster.` }
+    : { kind: "never", code: "NODE_UNREACHABLE", why: `${name} is down.` };
 }
 
 function matches(worker: WorkerView, wish: Wish): boolean {
@@ -107,7 +122,7 @@ function matches(worker: WorkerView, wish: Wish): boolean {
     (wish.device === undefined || worker.device === wish.device);
 }
 
-function workerProblem(worker: WorkerView, wish: Wish): string | undefined {
+function workerProblem(worker: Pick<WorkerView, "embeds" | "context">, wish: Wish): string | undefined {
   if (wish.embeds !== undefined && worker.embeds !== undefined && worker.embeds !== wish.embeds) {
     return worker.embeds
       ? `${wish.model} makes embeddings here and cannot continue text.`
@@ -169,169 +184,4 @@ function prefers(a: WorkerView, b: WorkerView): boolean {
   const aHeld = a.blocks.size / a.slots;
   const bHeld = b.blocks.size / b.slots;
   return aHeld !== bHeld ? aHeld < bHeld : a.lastUsedMs < b.lastUsedMs;
-}
-
-/** How a machine takes to a model that is not loaded. */
-export interface LoadOption {
-  node: NodeView;
-  device: DeviceView;
-  /** Undefined: nobody knows its size yet, the hive will see. */
-  neededMb?: number;
-  onDisk: boolean;
-  /** Ids of idle workers that have to leave, the longest unused first. */
-  evicts: string[];
-}
-
-/** Whether, where and how a machine can take a model; else why not, and what would help. */
-export function loadOption(
-  wish: Wish,
-  at: { node: NodeView; cluster: ClusterView; nowMs: number },
-): LoadOption | { why: string; remedy: string } {
-  const { node, cluster, nowMs } = at;
-  if (node.presence !== "up") {
-    return { why: `It is ${node.presence}.`, remedy: "See to it that its hive runs and reaches the queen." };
-  }
-  const refusal = node.refusals.get(wish.model);
-  if (refusal !== undefined && refusal.untilMs > nowMs) {
-    return {
-      why: `Its hive refused a moment ago: ${refusal.message}`,
-      remedy: `It will be asked again in ${Math.ceil((refusal.untilMs - nowMs) / 1000)} s.`,
-    };
-  }
-  if (node.loads >= LOADS_PER_NODE_MAX) {
-    return { why: `It is loading ${node.loads} models.`, remedy: "Wait until one of them is loaded." };
-  }
-  const devices = node.devices.filter(({ backend, index }) =>
-    (wish.backend === undefined || backend === wish.backend) &&
-    (wish.device === undefined || index === wish.device)
-  );
-  if (devices.length === 0) {
-    const there = node.devices.map(({ backend, index }) => `${backend}:${index}`).join(", ") || "nothing";
-    return { why: `It has ${there} to compute on.`, remedy: `Ask for one of these, or leave it open.` };
-  }
-  const onDisk = node.models.has(wish.model);
-  const bytes = node.models.get(wish.model) ?? cluster.sizeOf(wish.model);
-  const neededMb = bytes === undefined ? undefined : bytes * SIZE_FACTOR / 1e6;
-  const options = devices.flatMap((device): LoadOption[] => {
-    const evicts = evictionsFor(neededMb ?? 0, { node, device });
-    return evicts === undefined ? [] : [{ node, device, neededMb, onDisk, evicts }];
-  }).sort((a, b) => byGoodness(a, b));
-  if (options.length > 0) return options[0];
-  const most = devices.reduce((a, b) => a.freeMb > b.freeMb ? a : b);
-  return {
-    why: `${wish.model} needs ${mb(neededMb ?? 0)}, ${most.backend}:${most.index} has ${
-      mb(most.freeMb)
-    } free.`,
-    remedy: most.totalMb < (neededMb ?? 0)
-      ? `Use a smaller quantisation: the whole device has ${mb(most.totalMb)}.`
-      : `Free ${mb((neededMb ?? 0) - most.freeMb)} there: stop a worker that is pinned or busy.`,
-  };
-}
-
-/** Idle workers that have to leave; undefined when not even that is enough. */
-function evictionsFor(
-  neededMb: number,
-  at: { node: NodeView; device: DeviceView },
-): string[] | undefined {
-  const { node, device } = at;
-  let missingMb = neededMb - device.freeMb;
-  if (missingMb <= 0) return [];
-  const idle = [...node.workers].filter((worker) =>
-    worker.backend === device.backend && worker.device === device.index && worker.state === "ready" &&
-    worker.busy === 0 && !worker.pinned
-  ).sort((a, b) => a.lastUsedMs - b.lastUsedMs);
-  const evicts: string[] = [];
-  for (const worker of idle) {
-    evicts.push(worker.id);
-    missingMb -= worker.memoryMb;
-    if (missingMb <= 0) return evicts;
-  }
-  return undefined;
-}
-
-/** Nobody has to leave, files that are there, the faster backend, less that is being loaded, more room. */
-function byGoodness(a: LoadOption, b: LoadOption): number {
-  const backend = (option: LoadOption) => BACKEND_ORDER.indexOf(option.device.backend);
-  return Number(a.evicts.length > 0) - Number(b.evicts.length > 0) ||
-    Number(b.onDisk) - Number(a.onDisk) || backend(a) - backend(b) || a.node.loads - b.node.loads ||
-    a.evicts.length - b.evicts.length || b.device.freeMb - a.device.freeMb;
-}
-
-function placeLoad(
-  wish: Wish,
-  at: { cluster: ClusterView; nowMs: number; served: boolean },
-): Decision {
-  const { cluster, nowMs, served } = at;
-  let best: LoadOption | undefined;
-  let nodes = 0;
-  let up = 0;
-  let refusal: { code: string; message: string } | undefined;
-  let loading = false;
-  for (const node of cluster.nodes()) {
-    if (wish.node !== undefined && node.name !== wish.node) continue;
-    nodes++;
-    if (node.presence === "up") up++;
-    if (node.loads >= LOADS_PER_NODE_MAX) loading = true;
-    // A second worker on the machine that has the first computes on the same cores.
-    if (served && hasModel(node, wish.model)) continue;
-    const option = loadOption(wish, { node, cluster, nowMs });
-    if ("why" in option) {
-      refusal ??= node.refusals.get(wish.model);
-      continue;
-    }
-    // One more worker is worth no other's place.
-    if (served && option.evicts.length > 0) continue;
-    if (best === undefined || byGoodness(option, best) < 0) best = option;
-  }
-  if (best !== undefined) {
-    const { node, device, evicts, onDisk } = best;
-    const why = `${node.name} ${onDisk ? "has its files" : "can fetch it"} and ${
-      evicts.length > 0 ? `room once ${evicts.join(", ")} left` : "room for it"
-    }.`;
-    return { kind: "load", node: node.name, backend: device.backend, device: device.index, evicts, why };
-  }
-  if (served) return { kind: "wait", why: "All slots are busy, and no other node has room." };
-  if (up === 0) {
-    if (cluster.settling) return { kind: "wait", why: "No hive has reported yet." };
-    return {
-      kind: "never",
-      code: "NODE_UNREACHABLE",
-      why: nodes === 0 ? "No hive has reported to this queen." : "No hive is up.",
-    };
-  }
-  if (loading) return { kind: "wait", why: "Other models are being loaded." };
-  if (refusal !== undefined && FINAL_REFUSALS.has(refusal.code)) {
-    return { kind: "never", code: refusal.code as ErrorCode, why: refusal.message };
-  }
-  return { kind: "wait", why: `No node has room for ${wish.model} at present.` };
-}
-
-/** What a hive refused with that waiting will not change. */
-const FINAL_REFUSALS = new Set<string>([
-  "MODEL_NOT_FOUND",
-  "MODEL_ACCESS_DENIED",
-  "INVALID_MODEL",
-  "INVALID_REQUEST",
-  "BACKEND_UNAVAILABLE",
-  "DEVICE_NOT_FOUND",
-  "CHECKSUM_MISMATCH",
-  "DOWNLOAD_FAILED",
-  "DOWNLOAD_TIMEOUT",
-  "INSUFFICIENT_RAM",
-  "VRAM_EXHAUSTED",
-  "INSUFFICIENT_DISK",
-  "WORKER_START_FAILED",
-  "LOADING_TIMEOUT",
-  "WORKER_CRASHED",
-]);
-
-function hasModel(node: NodeView, model: string): boolean {
-  for (const worker of node.workers) {
-    if (worker.model === model && worker.state !== "leaving") return true;
-  }
-  return false;
-}
-
-function mb(value: number): string {
-  return `${Math.ceil(value).toLocaleString("en-US")} MB`;
 }

@@ -2,8 +2,10 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import * as fc from "fast-check";
 import { BLOCK_TOKENS } from "../../protocol/prefix_blocks.ts";
 import { explain } from "./explain.ts";
-import { place } from "./placement.ts";
-import type { ClusterView, NodeView, Wish, WorkerView } from "./view.ts";
+import { liesInModel } from "./load_placement.ts";
+import { place, sharedTokens } from "./placement.ts";
+import { type ClusterView, modelViewOf, type NodeView, type Wish, type WorkerView } from "./view.ts";
+import { RETURN_MS } from "../limits.ts";
 
 function worker(over: Partial<WorkerView> = {}): WorkerView {
   return {
@@ -17,19 +19,23 @@ function worker(over: Partial<WorkerView> = {}): WorkerView {
 function node(over: Partial<NodeView> = {}): NodeView {
   return {
     ...{ name: "n", presence: "up", models: new Map(), workers: [], refusals: new Map(), loads: 0 },
+    ...{ isLoading: () => false, heardMs: 0, mostMb: Infinity },
     devices: [{ backend: "cpu", index: 0, freeMb: 8_000, totalMb: 16_000 }],
     ...over,
   };
 }
 
 function cluster(nodes: readonly NodeView[], over: Partial<ClusterView> = {}): ClusterView {
+  const workersOf = (model: string) =>
+    nodes.filter(({ presence }) => presence === "up").flatMap(({ workers }) => [...workers])
+      .filter((one) => one.model === model);
   return {
     nodes: () => nodes,
     node: (name) => nodes.find((one) => one.name === name),
-    workersOf: (model) =>
-      nodes.filter(({ presence }) => presence === "up").flatMap(({ workers }) => [...workers])
-        .filter((one) => one.model === model),
+    workersOf,
+    modelView: (model) => modelViewOf(workersOf(model)),
     loadsOf: () => 0,
+    refusalOf: () => undefined,
     sizeOf: () => undefined,
     settling: false,
     ...over,
@@ -124,6 +130,64 @@ Deno.test("what can never be says why, and what may come is waited for", () => {
   assertEquals(place({ ...WISH, node: "n" }, cluster([node({ presence: "stale" })]), 0).kind, "wait");
   const long = place({ ...WISH, context: 9_000 }, cluster([node({ workers: [worker()] })]), 0);
   assertEquals(long.kind === "never" && long.code, "INVALID_REQUEST");
+});
+
+Deno.test("machines that fell silent are waited for: by all for a while, by what was accepted until its deadline", () => {
+  const gone = [node({ presence: "down", heardMs: 1_000 })];
+  for (const wish of [WISH, { ...WISH, node: "n" }]) {
+    const kindAt = (nowMs: number, over: Partial<Wish> = {}) =>
+      place({ ...wish, ...over }, cluster(gone), nowMs).kind;
+    assertEquals([kindAt(999 + RETURN_MS), kindAt(1_000 + RETURN_MS)], ["wait", "never"]);
+    assertEquals(kindAt(1e9, { patient: true }), "wait");
+  }
+});
+
+Deno.test("a reason that lies in the model ends it at once, one of the machine at the third", () => {
+  const refusal = (code: string) => ({ untilMs: 10, code, message: "Its words." });
+  const nodes = (count: number, code: string) =>
+    Array.from(
+      { length: 40 },
+      (_, i) => node({ name: `n${i}`, refusals: i < count ? new Map([["m", refusal(code)]]) : new Map() }),
+    );
+  const told = { kind: "never", code: "INVALID_MODEL", why: "Its words." };
+  assertEquals(
+    place(WISH, cluster(nodes(0, ""), { refusalOf: () => refusal("INVALID_MODEL") }), 5),
+    told as never,
+  );
+  const after = (count: number) => place(WISH, cluster(nodes(count, "WORKER_START_FAILED")), 5).kind;
+  assertEquals([after(0), after(1), after(2), after(3)], ["load", "load", "load", "never"]);
+  assert(liesInModel("hf:a/b:Q8_0", "CHECKSUM_MISMATCH") && !liesInModel("file:/a.gguf", "MODEL_NOT_FOUND"));
+  assert(!liesInModel("hf:a/b:Q8_0", "INSUFFICIENT_DISK"));
+});
+
+Deno.test("several slots are taken of one worker, or all that it has, and gathered where most are free", () => {
+  const wish = { ...WISH, slots: 4 };
+  const decide = (workers: Partial<WorkerView>[], over: Partial<Wish> = {}) =>
+    place(
+      { ...wish, ...over },
+      cluster([node({ workers: workers.map((one, i) => worker({ id: `w${i}`, ...one })) })]),
+      0,
+    );
+  const fits = decide([{ busy: 1 }, { busy: 0 }]);
+  assertEquals(fits.kind === "run" && fits.worker.id, "w1");
+  const small = decide([{ slots: 2 }, { busy: 1 }]);
+  assertEquals(small.kind === "run" && small.worker.id, "w0");
+  const waits = decide([{ busy: 3 }, { busy: 2 }, { busy: 4 }]);
+  assertEquals(waits.kind === "wait" && waits.gathers?.id, "w1");
+  const other = decide([{ busy: 3 }, { busy: 2 }], { slots: 1, avoid: "w1" });
+  assertEquals(other.kind === "run" && other.worker.id, "w0");
+  assertEquals(decide([{ busy: 2 }], { slots: 1, avoid: "w0" }).kind, "wait");
+});
+
+Deno.test("what a worker holds of a prompt is the longest beginning, found without trying each", () => {
+  fc.assert(fc.property(fc.nat(5_000), fc.nat(5_000), (held, asked) => {
+    const blocks = Array.from({ length: asked }, (_, i) => i);
+    let looks = 0;
+    const has = (block: number) => (looks++, block < held);
+    const holder = worker({ blocks: { has } as unknown as ReadonlySet<number> });
+    assertEquals(sharedTokens(holder, { ...WISH, blocks }), Math.min(held, asked) * BLOCK_TOKENS);
+    assert(looks <= 13, `${looks} looks`);
+  }));
 });
 
 Deno.test("explain has a word on every machine, and says what would help", () => {

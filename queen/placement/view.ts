@@ -32,8 +32,50 @@ export interface WorkerView {
   readonly memoryMb: number;
   /** Never evicted. */
   readonly pinned: boolean;
-  /** Milliseconds on the queen's clock. */
+  /** When its last answer began or ended, on the queen's clock. */
   readonly lastUsedMs: number;
+}
+
+/** The workers of one model that can be asked or soon will be, in a form that does not grow with those that are busy. */
+export interface ModelView {
+  /** Those that have a free slot. */
+  readonly free: Iterable<WorkerView>;
+  /** How many answer, those without a free slot included. */
+  readonly ready: number;
+  /** How many are being loaded. */
+  readonly loading: number;
+  /** The largest context of those that answer; undefined: not all are known. */
+  readonly context?: number;
+  /** Whether those that answer only make embeddings; undefined: they differ, or it is not known. */
+  readonly embeds?: boolean;
+}
+
+/** The same of some workers, by looking at each. */
+export function modelViewOf(workers: Iterable<WorkerView>): ModelView {
+  const free: WorkerView[] = [];
+  const ready: WorkerView[] = [];
+  let loading = 0;
+  for (const worker of workers) {
+    if (worker.state === "loading") loading++;
+    if (worker.state !== "ready") continue;
+    ready.push(worker);
+    if (worker.busy < worker.slots) free.push(worker);
+  }
+  return { free, ready: ready.length, loading, ...factsOf(ready) };
+}
+
+/** What is common to workers that answer. */
+export function factsOf(ready: Iterable<WorkerView>): Pick<ModelView, "context" | "embeds"> {
+  let context = 0;
+  const embeds = new Set<boolean | undefined>();
+  for (const worker of ready) {
+    context = Math.max(context, worker.context ?? Infinity);
+    embeds.add(worker.embeds);
+  }
+  return {
+    context: embeds.size === 0 || context === Infinity ? undefined : context,
+    embeds: embeds.size === 1 ? [...embeds][0] : undefined,
+  };
 }
 
 /** A device of a machine. */
@@ -64,6 +106,12 @@ export interface NodeView {
   readonly refusals: ReadonlyMap<string, Refusal>;
   /** Loads that are under way there. */
   readonly loads: number;
+  /** Whether one of them is of this model. */
+  isLoading(model: string): boolean;
+  /** When it was last heard of, on the queen's clock. */
+  readonly heardMs: number;
+  /** The most that any model may take there, whoever had to leave for it. */
+  readonly mostMb: number;
 }
 
 /** Everything. */
@@ -72,8 +120,12 @@ export interface ClusterView {
   node(name: string): NodeView | undefined;
   /** Those of one model, on machines that are up. */
   workersOf(model: string): Iterable<WorkerView>;
+  /** The same as {@linkcode modelViewOf} of them. */
+  modelView(model: string): ModelView;
   /** Loads of a model that are under way. */
   loadsOf(model: string): number;
+  /** Why no machine needs to try a model at present. */
+  refusalOf(model: string): Refusal | undefined;
   /** Bytes of a model's files, as any machine knows them. */
   sizeOf(model: string): number | undefined;
   /** Hives may not have reported yet: what is not there may be there in a moment. */
@@ -101,4 +153,10 @@ export interface Wish {
   readonly suspect?: boolean;
   /** One worker of the model is not enough: another is wanted where there is room, also while one is free. */
   readonly grow?: boolean;
+  /** Slots that it takes at once; where a worker has fewer, all of that one's. Default: 1. */
+  readonly slots?: number;
+  /** Not there: its free slots are kept for a request that needs several. */
+  readonly avoid?: string;
+  /** It was accepted for good: it waits for machines that are gone, until its own deadline. */
+  readonly patient?: boolean;
 }

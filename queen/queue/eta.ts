@@ -22,6 +22,25 @@ export function waitMs(position: number, pace: ModelPace): number | undefined {
   return pace.loadMs === undefined ? undefined : Math.ceil(pace.loadMs);
 }
 
+/**
+ * Milliseconds of waiting that `more` slots save those who wait, all together, when they can be had after `loadMs`.
+ * Without them the ith waits for `i * answerMs / slots`; from the load's end on, all goes faster by the share of the new
+ * slots.
+ */
+export function growthSavesMs(
+  waiting: number,
+  pace: { slots: number; more: number; answerMs: number; loadMs: number },
+): number {
+  const { slots, more, answerMs, loadMs } = pace;
+  const gapMs = answerMs / slots;
+  // Those before it are served before the new worker is there.
+  const first = Math.floor(loadMs / gapMs) + 1;
+  if (first > waiting) return 0;
+  const count = waiting - first + 1;
+  const laterMs = gapMs * (first + waiting) * count / 2 - count * loadMs;
+  return laterMs * more / (slots + more);
+}
+
 /** A mean that follows what is measured: each value counts for `weight` of it. */
 export class MovingMean {
   #value: number | undefined;

@@ -26,6 +26,8 @@ export interface Waiting {
   readonly tokens: number;
   /** It was begun before: it goes first, and is let in whatever waits. */
   readonly begun?: boolean;
+  /** It was accepted before, see {@linkcode FairQueue.reserve}: it is let in whatever waits. */
+  readonly accepted?: boolean;
 }
 
 /** First in, first out, by `sinceMs`; nearly always in that order already. */
@@ -66,6 +68,7 @@ type Lines = Record<Priority, Line>;
 interface KeyState {
   virtualTime: number;
   share: number;
+  /** Places that were promised to it count as well. */
   waiting: number;
   /** Work that was given to it and has not ended. */
   running: number;
@@ -83,6 +86,7 @@ export class FairQueue {
   readonly #items = new Map<string, Waiting>();
   readonly #models = new Map<string, ModelState>();
   readonly #keys = new Map<string, KeyState>();
+  #reserved = 0;
   /** That of the work which was given out last: who comes back from idleness begins here. */
   #virtualTime = 0;
 
@@ -113,20 +117,7 @@ export class FairQueue {
    * @throws {RbeeError} `QUEUE_FULL`.
    */
   add(item: Waiting): void {
-    if (!item.begun && this.#items.size >= this.#limit) {
-      throw new RbeeError("QUEUE_FULL", `All ${this.#limit} places of the queue are taken.`, {
-        details: { queue_limit: this.#limit },
-      });
-    }
-    const own = this.#keys.get(item.key)?.waiting ?? 0;
-    const places = this.#placesOf(item);
-    if (!item.begun && own >= places) {
-      throw new RbeeError(
-        "QUEUE_FULL",
-        `${own} requests of this key are waiting, its share of the queue beside those of others.`,
-        { details: { queue_limit: this.#limit, queue_share: places } },
-      );
-    }
+    if (!item.begun && !item.accepted) this.#requirePlace(item);
     const key = this.#keyOf(item);
     key.share = item.share;
     key.waiting++;
@@ -135,6 +126,28 @@ export class FairQueue {
     model.size++;
     if (item.begun) model.begun.add(item);
     else linesOf(model, item.key)[item.priority].add(item);
+  }
+
+  /**
+   * Promises a place, for what has to be written down before it may wait. Call the returned function right before
+   * {@linkcode add}, or when it won't come; idempotent.
+   *
+   * @throws {RbeeError} `QUEUE_FULL`.
+   */
+  reserve(item: Pick<Waiting, "key" | "share">): () => void {
+    this.#requirePlace(item);
+    const key = this.#keyOf(item);
+    key.share = item.share;
+    key.waiting++;
+    this.#reserved++;
+    let isOpen = true;
+    return () => {
+      if (!isOpen) return;
+      isOpen = false;
+      key.waiting--;
+      this.#reserved--;
+      this.#rest(item.key);
+    };
   }
 
   /** Takes something out that need not be served any more. */
@@ -178,6 +191,18 @@ export class FairQueue {
     this.#rest(item.key);
   }
 
+  /** Since when the one that has waited for longest does so; Infinity: nobody waits. */
+  oldestMs(model: string): number {
+    let oldestMs = Infinity;
+    const state = this.#models.get(model);
+    if (state === undefined) return oldestMs;
+    const lines = [...state.keys.values()].flatMap(({ interactive, batch }) => [interactive, batch]);
+    for (const { first } of [state.begun, ...lines]) {
+      if (first !== undefined) oldestMs = Math.min(oldestMs, first.sinceMs);
+    }
+    return oldestMs;
+  }
+
   /** The ids that wait for a model in the order in which they will be served, as far as that can be told now. */
   order(model: string, nowMs: number): string[] {
     const state = this.#models.get(model);
@@ -206,8 +231,24 @@ export class FairQueue {
     }
   }
 
+  #requirePlace(item: Pick<Waiting, "key" | "share">): void {
+    if (this.#items.size + this.#reserved >= this.#limit) {
+      throw new RbeeError("QUEUE_FULL", `All ${this.#limit} places of the queue are taken.`, {
+        details: { queue_limit: this.#limit },
+      });
+    }
+    const own = this.#keys.get(item.key)?.waiting ?? 0;
+    const places = this.#placesOf(item);
+    if (own < places) return;
+    throw new RbeeError(
+      "QUEUE_FULL",
+      `${own} requests of this key are waiting, its share of the queue beside those of others.`,
+      { details: { queue_limit: this.#limit, queue_share: places } },
+    );
+  }
+
   /** Places for a key while others wait as well; all of them when nobody does. */
-  #placesOf(item: Waiting): number {
+  #placesOf(item: Pick<Waiting, "key" | "share">): number {
     let shares = item.share;
     for (const [name, { waiting, share }] of this.#keys) {
       if (name !== item.key && waiting > 0) shares += share;
@@ -215,7 +256,7 @@ export class FairQueue {
     return Math.max(1, Math.floor(this.#limit * item.share / shares));
   }
 
-  #keyOf(item: Waiting): KeyState {
+  #keyOf(item: Pick<Waiting, "key" | "share">): KeyState {
     let key = this.#keys.get(item.key);
     if (key === undefined) {
       key = { virtualTime: this.#virtualTime, share: item.share, waiting: 0, running: 0 };

@@ -5,6 +5,8 @@
  * folder, for the owner alone.
  */
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
+import { promisify } from "node:util";
+import zlib from "node:zlib";
 import { join } from "@std/path";
 import { concatBytes } from "../../protocol/bytes.ts";
 import { type Environment, PRIVATE_FILE_MODE } from "../../home/paths.ts";
@@ -13,6 +15,10 @@ const ALGORITHM = "aes-256-gcm";
 const KEY_BYTES = 32;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
+/** RFC 1952. No JSON begins so. */
+const GZIP_MAGIC = [0x1f, 0x8b];
+const gzip = promisify<string, zlib.ZlibOptions, Uint8Array>(zlib.gzip);
+const gunzip = promisify<Uint8Array, Uint8Array>(zlib.gunzip);
 
 /** Seals and opens. */
 export class Seal {
@@ -25,18 +31,40 @@ export class Seal {
 
   /** Text as bytes that say nothing without the key. */
   close(text: string): Uint8Array {
-    const nonce = randomBytes(NONCE_BYTES);
-    const cipher = createCipheriv(ALGORITHM, this.#key, nonce);
-    return concatBytes([nonce, cipher.update(text, "utf8"), cipher.final(), cipher.getAuthTag()]);
+    return this.#close(new TextEncoder().encode(text));
+  }
+
+  /** The same for a text that may be long: compressed first, beside this thread. */
+  async closeLong(text: string): Promise<Uint8Array> {
+    return this.#close(await gzip(text, { level: 1 }));
   }
 
   /** The text; undefined when another key sealed it, or it is damaged. */
   open(bytes: Uint8Array): string | undefined {
+    const plain = this.#open(bytes);
+    return plain && new TextDecoder().decode(plain);
+  }
+
+  /** The same of what {@linkcode closeLong} gave, or {@linkcode close}. */
+  async openLong(bytes: Uint8Array): Promise<string | undefined> {
+    const plain = this.#open(bytes);
+    if (plain === undefined) return undefined;
+    const isPacked = GZIP_MAGIC.every((byte, i) => plain[i] === byte);
+    return new TextDecoder().decode(isPacked ? await gunzip(plain) : plain);
+  }
+
+  #close(plain: Uint8Array): Uint8Array {
+    const nonce = randomBytes(NONCE_BYTES);
+    const cipher = createCipheriv(ALGORITHM, this.#key, nonce);
+    return concatBytes([nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
+  }
+
+  #open(bytes: Uint8Array): Uint8Array | undefined {
     try {
       const decipher = createDecipheriv(ALGORITHM, this.#key, bytes.subarray(0, NONCE_BYTES));
       decipher.setAuthTag(bytes.subarray(bytes.length - TAG_BYTES));
-      const text = decipher.update(bytes.subarray(NONCE_BYTES, bytes.length - TAG_BYTES), undefined, "utf8");
-      return text + decipher.final("utf8");
+      const plain = decipher.update(bytes.subarray(NONCE_BYTES, bytes.length - TAG_BYTES));
+      return concatBytes([plain, decipher.final()]);
     } catch {
       return undefined;
     }

@@ -50,11 +50,17 @@ export const QUEEN_MIGRATIONS: readonly string[] = [
     devices TEXT NOT NULL
   ) STRICT`,
   "ALTER TABLE tasks ADD COLUMN strikes INTEGER NOT NULL DEFAULT 0",
+  // In a row of its own, or each change of the task would write it again.
+  `CREATE TABLE task_prompts (
+    task_id TEXT PRIMARY KEY REFERENCES tasks (id) ON DELETE CASCADE,
+    sealed BLOB NOT NULL
+  ) STRICT;
+  INSERT INTO task_prompts SELECT id, sealed FROM tasks WHERE sealed IS NOT NULL;
+  ALTER TABLE tasks DROP COLUMN sealed`,
 ];
 
 const COLUMNS: Readonly<Record<keyof TaskChange, string>> = {
   status: "status",
-  sealed: "sealed",
   endedMs: "ended_ms",
   tokens: "tokens",
   state: "state",
@@ -82,15 +88,21 @@ export class SqliteStore implements Store {
     this.#database = openDatabase(path, QUEEN_MIGRATIONS);
   }
 
-  addTask(task: StoredTask): Promise<void> {
-    const { id, key, model, priority, status, promptHash, sealed, createdMs, deadlineMs, endedMs } = task;
-    return this.#write(() =>
+  addTask(task: StoredTask, prompt: Uint8Array): Promise<void> {
+    const { id, key, model, priority, status, promptHash, createdMs, deadlineMs, endedMs } = task;
+    return this.#write(() => {
       this.#run(
-        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        ...[id, key, model, priority, status, promptHash, sealed, createdMs, deadlineMs, endedMs],
+        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        ...[id, key, model, priority, status, promptHash, createdMs, deadlineMs, endedMs],
         ...[task.tokens, task.state, task.outcome, task.revision, task.strikes],
-      )
-    );
+      );
+      this.#run("INSERT INTO task_prompts VALUES (?, ?)", id, prompt);
+    });
+  }
+
+  prompt(id: string): Promise<Uint8Array | undefined> {
+    const row = this.#prepare("SELECT sealed FROM task_prompts WHERE task_id = ?").get(id);
+    return Promise.resolve(row?.sealed as Uint8Array | undefined);
   }
 
   task(id: string): Promise<StoredTask | undefined> {
@@ -118,6 +130,7 @@ export class SqliteStore implements Store {
         revision,
       );
       if (changed === 0) throw new RevisionConflict(`Task ${id} has another revision than ${revision}.`);
+      if (change.endedMs !== undefined) this.#run("DELETE FROM task_prompts WHERE task_id = ?", id);
       if (events === undefined) return;
       const { seq, count, data } = events;
       this.#run("INSERT INTO task_events VALUES (?, ?, ?, ?)", id, seq, count, data);
@@ -233,7 +246,6 @@ function taskOf(row: Row): StoredTask {
     priority: row.priority as StoredTask["priority"],
     status: row.status as StoredTask["status"],
     promptHash: String(row.prompt_hash),
-    sealed: row.sealed as Uint8Array | null,
     createdMs: Number(row.created_ms),
     deadlineMs: Number(row.deadline_ms),
     endedMs: row.ended_ms as number | null,

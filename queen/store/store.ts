@@ -16,8 +16,6 @@ export interface StoredTask {
   readonly status: TaskStatus;
   /** SHA-256 of what was asked, in hexadecimal. */
   readonly promptHash: string;
-  /** What was asked, sealed; null once it has ended. */
-  readonly sealed: Uint8Array | null;
   readonly createdMs: number;
   readonly deadlineMs: number;
   readonly endedMs: number | null;
@@ -35,7 +33,7 @@ export interface StoredTask {
 
 /** What changes of a task. */
 export type TaskChange = Partial<
-  Pick<StoredTask, "status" | "sealed" | "endedMs" | "tokens" | "state" | "strikes" | "outcome">
+  Pick<StoredTask, "status" | "endedMs" | "tokens" | "state" | "strikes" | "outcome">
 >;
 
 /** Some events of a task that came together; they are counted from 1 without gaps. */
@@ -65,14 +63,20 @@ export interface StoredNode {
 /** Somebody changed the task first. */
 export class RevisionConflict extends Error {}
 
-/** See above. Everything that resolves has happened for good. */
+/**
+ * See above. Everything that resolves outlives this process. What was written last may be lost when the machine loses
+ * power; the key of the seals goes with its memory then, so that no task could go on anyway.
+ */
 export interface Store {
-  addTask(task: StoredTask): Promise<void>;
+  /** `prompt` is what was asked, sealed: written once, and kept until the task has ended. */
+  addTask(task: StoredTask, prompt: Uint8Array): Promise<void>;
+  /** Undefined once the task has ended. */
+  prompt(id: string): Promise<Uint8Array | undefined>;
   task(id: string): Promise<StoredTask | undefined>;
   /** Those that have not ended, oldest first. */
   unfinishedTasks(): Promise<StoredTask[]>;
   /**
-   * Adds events behind those there are, and changes the task, in one step.
+   * Adds events behind those there are, and changes the task, in one step. With `endedMs` its prompt is forgotten.
    *
    * @throws {RevisionConflict} when its revision is not `revision`; then nothing happens.
    */

@@ -2,7 +2,7 @@
  * A queen in this process, and workers that speak just enough HTTP to be asked by it. What a request makes of a worker
  * stands in its text: `kills-at-N` ends the worker once the answer has N tokens (at once where nothing is generated),
  * `gated` waits after its third token, `leaves-N` is broken off there in order, N times; `hangs` gets no answer, `huge` one
- * that is larger than a queen reads.
+ * that is larger than a queen reads, `long-tokens` one of tokens that have megabytes of text.
  */
 import { createLogger } from "../../daemon/log.ts";
 import { ConfigSchema } from "../../home/config_schema.ts";
@@ -10,7 +10,7 @@ import { MAX_ANSWER_BYTES } from "../../protocol/limits.ts";
 import { createQueen, type Queen } from "../../queen/queen.ts";
 import { WORKER_ROUTES } from "../../protocol/routes.ts";
 import { formatMark, type RelayRequest } from "../../protocol/relay_schemas.ts";
-import type { InferenceStats } from "../../protocol/worker_schemas.ts";
+import type { HealthResponse, InferenceStats } from "../../protocol/worker_schemas.ts";
 import type { TempHome } from "./temp_home.ts";
 
 /** The queen's own key. */
@@ -23,6 +23,8 @@ export const FLEET_MODEL = "builtin:stories";
 export const FLEET_TOKENS = 8;
 /** After so many a gated answer waits. */
 const GATE_AT = 3;
+/** Eight of them are more than may be left unread, and one is less. */
+const LONG_TOKEN_CHARS = 3 * 1024 * 1024;
 const CHUNK = new Uint8Array(1024 * 1024).fill(0x20);
 
 /** A queen in this process; it can be stopped more than once. */
@@ -82,7 +84,7 @@ interface FleetWorker {
 /** Workers of one machine, which tells a queen of them. */
 export class FakeFleet implements AsyncDisposable {
   /** The queen that they report to. */
-  queen: FleetQueen;
+  queen: Pick<FleetQueen, "call">;
   /** Requests that reached a worker, by the worker. */
   readonly seen: { worker: string; text: string }[] = [];
   readonly #alive = new Map<string, FleetWorker>();
@@ -91,7 +93,7 @@ export class FakeFleet implements AsyncDisposable {
   #started = 0;
   #brokenOff = 0;
 
-  constructor(queen: FleetQueen, options: { slots?: number } = {}) {
+  constructor(queen: Pick<FleetQueen, "call">, options: { slots?: number } = {}) {
     this.queen = queen;
     this.#slots = options.slots ?? 4;
   }
@@ -170,8 +172,9 @@ export class FakeFleet implements AsyncDisposable {
 
   async #answer(worker: FleetWorker, connection: Deno.TcpConn): Promise<void> {
     const { path, body } = await readRequest(connection);
-    this.seen.push({ worker: worker.id, text: body });
     const write = (text: string | Uint8Array) => writeAll(connection, text);
+    if (path === WORKER_ROUTES.v1Health.path) return await write(wholeAnswer(HEALTH));
+    this.seen.push({ worker: worker.id, text: body });
     if (/\bhangs\b/.test(body)) return await this.#open.promise;
     if (path === WORKER_ROUTES.relay.path) {
       await write(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n`);
@@ -185,8 +188,7 @@ export class FakeFleet implements AsyncDisposable {
       for (let sent = 0; sent <= MAX_ANSWER_BYTES; sent += CHUNK.length) await write(CHUNK);
       return close(connection);
     }
-    const answer = JSON.stringify({ answered: path });
-    await write(`HTTP/1.1 200 OK\r\nContent-Length: ${answer.length}\r\n\r\n${answer}`);
+    await write(wholeAnswer({ answered: path }));
   }
 
   async #generate(
@@ -207,7 +209,8 @@ export class FakeFleet implements AsyncDisposable {
         return await write(formatMark({ failed: "SHUTTING_DOWN" }));
       }
       if (index === GATE_AT && /\bgated\b/.test(text)) await this.#open.promise;
-      const event = path === WORKER_ROUTES.inference.path ? { token: "x", index, id: index } : { text: "x" };
+      const token = /\blong-tokens\b/.test(text) ? "x".repeat(LONG_TOKEN_CHARS) : "x";
+      const event = path === WORKER_ROUTES.inference.path ? { token, index, id: index } : { text: token };
       await write(
         (told ? `data: ${JSON.stringify(event)}\n\n` : "") +
           formatMark({ choice: 0, ids: [index], held: [], draws: index + 1 }),
@@ -218,6 +221,13 @@ export class FakeFleet implements AsyncDisposable {
     const whole = `data: ${JSON.stringify({ answered: path })}\n\n`;
     await write(`${told ? `data: ${JSON.stringify(end)}\n\n${over}` : `${over}${whole}`}data: [DONE]\n\n`);
   }
+}
+
+const HEALTH: HealthResponse = { status: "alive", version: "0", api_version: "1" };
+
+function wholeAnswer(value: unknown): string {
+  const text = JSON.stringify(value);
+  return `HTTP/1.1 200 OK\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
 }
 
 const STATS: InferenceStats = {

@@ -276,7 +276,7 @@ async function check(run: Run): Promise<void> {
   const stuck = database.prepare("SELECT id, status FROM tasks WHERE ended_ms IS NULL").all();
   if (stuck.length > 0) problems.push(`tasks that never ended: ${JSON.stringify(stuck)}`);
   const sealed = database.prepare(
-    "SELECT count(*) AS n FROM tasks WHERE sealed IS NOT NULL OR state IS NOT NULL",
+    "SELECT (SELECT count(*) FROM task_prompts) + (SELECT count(*) FROM tasks WHERE state IS NOT NULL) AS n",
   ).get();
   if (sealed?.n !== 0) problems.push(`what was asked is kept of ${sealed?.n} tasks that have ended`);
   for (const { message, ...line } of logs.filter(({ message }) => message.startsWith("worker lost"))) {

@@ -1,6 +1,7 @@
 /**
- * Part of `deno task soak`: seeded answers by way of a queen, whose worker's engine is stopped in the middle of a step.
- * Each has to be the same as without that. Exit status 1 otherwise.
+ * Part of `deno task soak`: seeded answers by way of a queen, whose worker's engine is stopped in the middle of a step;
+ * with `--freeze`, all of its machine: the worker and its hive. Each has to be the same as without that. Exit status 1
+ * otherwise.
  */
 import { join } from "@std/path";
 import { type FlagTable, readFlags } from "../../home/flags.ts";
@@ -10,18 +11,21 @@ import { askAndStall, oneWorkerEach, uncutAnswer } from "../helpers/stalls.ts";
 const FLAGS = {
   stalls: { type: "integer", value: "N", min: 1, max: 10_000, default: 10, help: "How many engines stall." },
   seed: { type: "integer", value: "N", min: 0, max: 2 ** 31, default: 1, help: "What makes them the same." },
+  freeze: { type: "boolean", help: "Stop worker and hive instead of the engine." },
 } as const satisfies FlagTable;
 
 if (import.meta.main) {
   const { flags, problems } = readFlags(Deno.args, FLAGS);
   if (problems.length > 0) {
-    console.error([...problems, "Usage: stalled_engines.ts [--stalls N] [--seed N]"].join("\n"));
+    console.error([...problems, "Usage: stalled_engines.ts [--stalls N] [--seed N] [--freeze]"].join("\n"));
     Deno.exit(2);
   }
   Deno.exit(await soak(flags));
 }
 
-async function soak({ stalls, seed }: { stalls: number; seed: number }): Promise<number> {
+async function soak(
+  { stalls, seed, freeze }: { stalls: number; seed: number; freeze: boolean },
+): Promise<number> {
   const folder = await Deno.makeTempDir();
   const fileOf = (node: string) => join(folder, node);
   const found: number[] = [];
@@ -36,20 +40,27 @@ async function soak({ stalls, seed }: { stalls: number; seed: number }): Promise
       await oneWorkerEach(cluster);
       const uncut = await uncutAnswer(cluster, seed + round);
       let stalledAt = 0;
+      let frozen: number[] = [];
       const { at, text, workers, pauseMs } = await askAndStall(cluster, {
         seed: seed + round,
-        async stall({ node }) {
-          await Deno.writeTextFile(fileOf(node), "");
+        async stall({ node, workerId }) {
+          if (freeze) {
+            frozen = [(await cluster.hives[node].client.worker(workerId)).pid, cluster.hives[node].pid];
+            for (const pid of frozen) Deno.kill(pid, "SIGSTOP");
+          } else {
+            await Deno.writeTextFile(fileOf(node), "");
+          }
           stalledAt = Date.now();
         },
       });
-      await Deno.remove(fileOf(at.node));
+      if (freeze) { for (const pid of frozen) Deno.kill(pid, "SIGCONT"); }
+      else await Deno.remove(fileOf(at.node));
       if (text === uncut && workers === 2) same++;
       else console.log(`seed ${seed + round}, ${workers} workers:\n  ${uncut}\n  ${text}`);
       const line = cluster.hives[at.node].logLines().find(({ message, worker_id }) =>
         message === "worker failed" && worker_id === at.workerId
       );
-      found.push(Date.parse(String(line?.time)) - stalledAt);
+      if (!freeze) found.push(Date.parse(String(line?.time)) - stalledAt);
       pauses.push(pauseMs);
     }
   } finally {
@@ -57,8 +68,12 @@ async function soak({ stalls, seed }: { stalls: number; seed: number }): Promise
   }
   const seconds = (values: number[]) => values.toSorted((a, b) => a - b).map((ms) => (ms / 1000).toFixed(1));
   console.log(
-    `stalled engines: ${same} of ${stalls} answers are the same as without that (seed ${seed}); found after ` +
-      `${seconds(found).join(" ")} s, gone on elsewhere after ${seconds(pauses).join(" ")} s`,
+    `${
+      freeze ? "frozen machines" : "stalled engines"
+    }: ${same} of ${stalls} answers are the same as without that (seed ${seed}); ` +
+      `${freeze ? "" : `found after ${seconds(found).join(" ")} s, `}gone on elsewhere after ${
+        seconds(pauses).join(" ")
+      } s`,
   );
   return same === stalls ? 0 : 1;
 }

@@ -1,0 +1,89 @@
+/** One machine, as the queen knows it. */
+import type { Device } from "../../protocol/hive_schemas.ts";
+import type { Heartbeat } from "../../protocol/queen_schemas.ts";
+import { REPLACED_INSTANCES_MAX } from "../limits.ts";
+import type { DeviceView, NodeView, Presence, Refusal } from "../placement/view.ts";
+import { RecentSet } from "../recent_map.ts";
+import type { ClusterWorker } from "./cluster_worker.ts";
+
+/** A machine as it is kept. */
+export class ClusterNode implements NodeView {
+  readonly name: string;
+  readonly byId = new Map<string, ClusterWorker>();
+  readonly refusals = new Map<string, Refusal>();
+  presence: Presence = "up";
+  url = "";
+  apiKey = "";
+  instance = "";
+  models: ReadonlyMap<string, number> = new Map();
+  heardMs = 0;
+  mostMb = 0;
+  /** Models whose files are there, or that a worker there has loaded. */
+  known: ReadonlySet<string> = new Set();
+  /** Instances that another has taken the place of. */
+  readonly replaced = new RecentSet(REPLACED_INSTANCES_MAX);
+  readonly #loads = new Map<string, number>();
+  #devices: readonly Device[] = [];
+  #memory = { total_mb: 0, free_mb: 0, reserve_mb: 0 };
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  get workers(): Iterable<ClusterWorker> {
+    return this.byId.values();
+  }
+
+  get devices(): readonly DeviceView[] {
+    return this.#devices.map(({ backend, index, memory_free_mb, memory_total_mb }) =>
+      backend === "cpu"
+        ? {
+          backend,
+          index,
+          freeMb: this.#memory.free_mb - this.#memory.reserve_mb,
+          totalMb: this.#memory.total_mb,
+        }
+        : { backend, index, freeMb: memory_free_mb, totalMb: memory_total_mb }
+    );
+  }
+
+  get loads(): number {
+    let loads = 0;
+    for (const count of this.#loads.values()) loads += count;
+    return loads;
+  }
+
+  isLoading(model: string): boolean {
+    return this.#loads.has(model);
+  }
+
+  /** A load begins (1) or ends (-1). */
+  countLoad(model: string, by: 1 | -1): void {
+    const loads = (this.#loads.get(model) ?? 0) + by;
+    if (loads === 0) this.#loads.delete(model);
+    else this.#loads.set(model, loads);
+  }
+
+  /** Takes over what was reported of the machine itself. */
+  learn(report: Heartbeat, nowMs: number): void {
+    if (this.instance !== "" && this.instance !== report.instance) this.replaced.add(this.instance);
+    this.url = report.hive_url;
+    this.apiKey = report.api_key;
+    this.instance = report.instance;
+    this.#memory = report.memory;
+    this.heardMs = nowMs;
+    if (report.devices !== undefined) this.#devices = report.devices;
+    if (report.models !== undefined) {
+      this.models = new Map(report.models.map(({ model_ref, size_bytes }) => [model_ref, size_bytes]));
+    }
+    const evictable = new Map<string, number>();
+    for (const { backend, device, memory_mb, pinned } of report.workers) {
+      const key = `${backend}:${device}`;
+      if (!pinned) evictable.set(key, (evictable.get(key) ?? 0) + memory_mb);
+    }
+    this.mostMb = Math.max(
+      0,
+      ...this.devices.map((one) => one.freeMb + (evictable.get(`${one.backend}:${one.index}`) ?? 0)),
+    );
+  }
+}

@@ -1,0 +1,212 @@
+/** Where a model can be loaded: what each machine has to say to that, and the best of them. */
+import type { ErrorCode } from "../../protocol/errors.ts";
+import type { BackendName } from "../../protocol/spawn_request.ts";
+import { LOADS_PER_NODE_MAX, MACHINE_REFUSALS_MAX, RETURN_MS } from "../limits.ts";
+import type { Decision } from "./decision.ts";
+import type { ClusterView, DeviceView, NodeView, Refusal, Wish } from "./view.ts";
+
+/** What a model needs above its file: the least that a hive asks for, too. */
+const SIZE_FACTOR = 1.2;
+/** The best first. */
+const BACKEND_ORDER: readonly BackendName[] = ["cuda", "metal", "vulkan", "cpu"];
+
+/** A hive that is upgraded or started anew is back within this time, and no reason to fail anything. */
+export function mayReturn(node: NodeView, nowMs: number): boolean {
+  return node.presence === "stale" || nowMs - node.heardMs < RETURN_MS;
+}
+
+/** What a model needs, by its size on any machine; 0 where nobody knows it. */
+export function neededMb(model: string, cluster: ClusterView): number {
+  return mbFor(cluster.sizeOf(model) ?? 0);
+}
+
+function mbFor(bytes: number): number {
+  return bytes * SIZE_FACTOR / 1e6;
+}
+
+/** How a machine takes to a model that is not loaded. */
+export interface LoadOption {
+  node: NodeView;
+  device: DeviceView;
+  /** Undefined: nobody knows its size yet, the hive will see. */
+  neededMb?: number;
+  onDisk: boolean;
+  /** Ids of idle workers that have to leave, the longest unused first. */
+  evicts: string[];
+}
+
+/** Whether, where and how a machine can take a model; else why not, and what would help. */
+export function loadOption(
+  wish: Wish,
+  at: { node: NodeView; cluster: ClusterView; nowMs: number },
+): LoadOption | { why: string; remedy: string } {
+  const { node, cluster, nowMs } = at;
+  if (node.presence !== "up") {
+    return { why: `It is ${node.presence}.`, remedy: "See to it that its hive runs and reaches the queen." };
+  }
+  const refusal = node.refusals.get(wish.model);
+  if (refusal !== undefined && refusal.untilMs > nowMs) {
+    return {
+      why: `Its hive refused a moment ago: ${refusal.message}`,
+      remedy: `It will be asked again in ${Math.ceil((refusal.untilMs - nowMs) / 1000)} s.`,
+    };
+  }
+  if (node.loads >= LOADS_PER_NODE_MAX) {
+    return { why: `It is loading ${node.loads} models.`, remedy: "Wait until one of them is loaded." };
+  }
+  const devices = node.devices.filter(({ backend, index }) =>
+    (wish.backend === undefined || backend === wish.backend) &&
+    (wish.device === undefined || index === wish.device)
+  );
+  if (devices.length === 0) {
+    const there = node.devices.map(({ backend, index }) => `${backend}:${index}`).join(", ") || "nothing";
+    return { why: `It has ${there} to compute on.`, remedy: `Ask for one of these, or leave it open.` };
+  }
+  const onDisk = node.models.has(wish.model);
+  const bytes = node.models.get(wish.model) ?? cluster.sizeOf(wish.model);
+  const needed = bytes === undefined ? undefined : mbFor(bytes);
+  const options = devices.flatMap((device): LoadOption[] => {
+    const evicts = evictionsFor(needed ?? 0, { node, device });
+    return evicts === undefined ? [] : [{ node, device, neededMb: needed, onDisk, evicts }];
+  }).sort((a, b) => byGoodness(a, b));
+  if (options.length > 0) return options[0];
+  const most = devices.reduce((a, b) => a.freeMb > b.freeMb ? a : b);
+  return {
+    why: `${wish.model} needs ${mb(needed ?? 0)}, ${most.backend}:${most.index} has ${mb(most.freeMb)} free.`,
+    remedy: most.totalMb < (needed ?? 0)
+      ? `Use a smaller quantisation: the whole device has ${mb(most.totalMb)}.`
+      : `Free ${mb((needed ?? 0) - most.freeMb)} there: stop a worker that is pinned or busy.`,
+  };
+}
+
+/** Idle workers that have to leave; undefined when not even that is enough. */
+function evictionsFor(
+  neededMb: number,
+  at: { node: NodeView; device: DeviceView },
+): string[] | undefined {
+  const { node, device } = at;
+  let missingMb = neededMb - device.freeMb;
+  if (missingMb <= 0) return [];
+  const idle = [...node.workers].filter((worker) =>
+    worker.backend === device.backend && worker.device === device.index && worker.state === "ready" &&
+    worker.busy === 0 && !worker.pinned
+  ).sort((a, b) => a.lastUsedMs - b.lastUsedMs);
+  const evicts: string[] = [];
+  for (const worker of idle) {
+    evicts.push(worker.id);
+    missingMb -= worker.memoryMb;
+    if (missingMb <= 0) return evicts;
+  }
+  return undefined;
+}
+
+/** Nobody has to leave, files that are there, the faster backend, less that is being loaded, more room. */
+function byGoodness(a: LoadOption, b: LoadOption): number {
+  const backend = (option: LoadOption) => BACKEND_ORDER.indexOf(option.device.backend);
+  return Number(a.evicts.length > 0) - Number(b.evicts.length > 0) ||
+    Number(b.onDisk) - Number(a.onDisk) || backend(a) - backend(b) || a.node.loads - b.node.loads ||
+    a.evicts.length - b.evicts.length || b.device.freeMb - a.device.freeMb;
+}
+
+/** Where a model is loaded that no worker serves, or that needs one more worker. Looks at each machine. */
+export function placeLoad(
+  wish: Wish,
+  at: { cluster: ClusterView; nowMs: number; served: boolean },
+): Decision {
+  const { cluster, nowMs, served } = at;
+  const refused = cluster.refusalOf(wish.model);
+  if (refused !== undefined && refused.untilMs > nowMs) return never(refused);
+  let best: LoadOption | undefined;
+  let nodes = 0;
+  let up = 0;
+  let returning = false;
+  let loading = false;
+  const refusals: Refusal[] = [];
+  const leastMb = neededMb(wish.model, cluster);
+  for (const node of cluster.nodes()) {
+    if (wish.node !== undefined && node.name !== wish.node) continue;
+    nodes++;
+    if (node.presence === "up") up++;
+    else returning ||= mayReturn(node, nowMs);
+    if (node.loads >= LOADS_PER_NODE_MAX) loading = true;
+    const refusal = node.refusals.get(wish.model);
+    if (refusal !== undefined && refusal.untilMs > nowMs && isFinal(refusal)) refusals.push(refusal);
+    if (node.mostMb < leastMb) continue;
+    // A second worker on the machine that has the first computes on the same cores.
+    if (served && (hasModel(node, wish.model) || node.isLoading(wish.model))) continue;
+    const option = loadOption(wish, { node, cluster, nowMs });
+    if ("why" in option) continue;
+    // One more worker is worth no other's place.
+    if (served && option.evicts.length > 0) continue;
+    if (best === undefined || byGoodness(option, best) < 0) best = option;
+  }
+  // What three machines can't do the fourth won't do either, and each fetches the files first.
+  if (!served && refusals.length >= MACHINE_REFUSALS_MAX) return never(refusals[0]);
+  if (best !== undefined) {
+    const { node, device, evicts, onDisk } = best;
+    const why = `${node.name} ${onDisk ? "has its files" : "can fetch it"} and ${
+      evicts.length > 0 ? `room once ${evicts.join(", ")} left` : "room for it"
+    }.`;
+    return { kind: "load", node: node.name, backend: device.backend, device: device.index, evicts, why };
+  }
+  if (served) return { kind: "wait", why: "All slots are busy, and no other node has room." };
+  if (up === 0) {
+    if (cluster.settling) return { kind: "wait", why: "No hive has reported yet." };
+    if (returning || wish.patient) return { kind: "wait", why: "No hive is heard of at present." };
+    return {
+      kind: "never",
+      code: "NODE_UNREACHABLE",
+      why: nodes === 0 ? "No hive has reported to this queen." : "No hive is up.",
+    };
+  }
+  if (loading) return { kind: "wait", why: "Other models are being loaded." };
+  if (refusals.length > 0) return never(refusals[0]);
+  return { kind: "wait", why: `No node has room for ${wish.model} at present.` };
+}
+
+function never({ code, message }: Refusal): Decision {
+  return { kind: "never", code: code as ErrorCode, why: message };
+}
+
+/** Reasons that lie in the model: every machine would find the same. */
+const MODEL_REFUSALS = new Set<string>([
+  "MODEL_NOT_FOUND",
+  "MODEL_ACCESS_DENIED",
+  "INVALID_MODEL",
+  "INVALID_REQUEST",
+  "CHECKSUM_MISMATCH",
+]);
+
+/** Whether a load failed for a reason that lies in the model; files named by a path are each machine's own. */
+export function liesInModel(model: string, code: string): boolean {
+  return MODEL_REFUSALS.has(code) && !model.startsWith("file:");
+}
+
+function isFinal({ code }: Refusal): boolean {
+  return MODEL_REFUSALS.has(code) || MACHINE_REFUSALS.has(code);
+}
+
+/** Reasons that lie in the machine, and that waiting will not change. */
+const MACHINE_REFUSALS = new Set<string>([
+  "BACKEND_UNAVAILABLE",
+  "DEVICE_NOT_FOUND",
+  "DOWNLOAD_FAILED",
+  "DOWNLOAD_TIMEOUT",
+  "INSUFFICIENT_RAM",
+  "VRAM_EXHAUSTED",
+  "INSUFFICIENT_DISK",
+  "WORKER_START_FAILED",
+  "LOADING_TIMEOUT",
+  "WORKER_CRASHED",
+]);
+
+function hasModel(node: NodeView, model: string): boolean {
+  for (const worker of node.workers) {
+    if (worker.model === model && worker.state !== "leaving") return true;
+  }
+  return false;
+}
+
+function mb(value: number): string {
+  return `${Math.ceil(value).toLocaleString("en-US")} MB`;
+}
