@@ -4,6 +4,7 @@ import type { InferenceStats } from "../protocol/worker_schemas.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { type InferenceInput, InferenceRequest } from "../protocol/worker_requests.ts";
 import { chatTemplate } from "../tests/helpers/chat_templates.ts";
+import { entryAt, foundCount } from "../tests/hostile/corpus.ts";
 import { answer, complete, loadEngine } from "../tests/helpers/engine.ts";
 import { STORIES } from "../tests/helpers/test_models.ts";
 import { type Delta, MessageBuilder, readerFor } from "./apis/chat_reader.ts";
@@ -71,6 +72,27 @@ for (const grammar of ["root ::= [z-a]+", 'root ::= "Once" [z-a]', "root ::= <[2
       assertEquals([error.code, engine.slotsAvailable], ["INVALID_REQUEST", engine.slots], error.message);
     }));
 }
+
+Deno.test("a text of which a vocabulary has only beginnings of words comes to an end", async () => {
+  const entry = Array.from({ length: foundCount("A10") }, (_, index) => entryAt("A10", { seed: 1, index }))
+    .find(({ name }) => name === "words for a tokeniser that wants bytes");
+  assert(entry?.act === "model");
+  const path = await Deno.makeTempFile({ suffix: ".gguf" });
+  try {
+    await Deno.writeFile(path, entry.file());
+    const engine = await loadEngine(path);
+    const signal = new AbortController().signal;
+    const tokenised = engine.tokenize("<0x", { addSpecial: false, parseSpecial: false, limit: 10, signal });
+    const error = await tokenised.then(() => undefined, (error) => error);
+    assert(
+      error === undefined || (error instanceof RbeeError && error.code === "INVALID_REQUEST"),
+      String(error),
+    );
+    await engine.close();
+  } finally {
+    await Deno.remove(path);
+  }
+});
 
 Deno.test("what a literal, a class or a comment says is no repetition", () =>
   withEngine(async (engine) => {

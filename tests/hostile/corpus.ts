@@ -9,7 +9,14 @@ import { Draw } from "./draw.ts";
 import { type Entry, jsonRequest, type Kind, KINDS, type Right } from "./entry.ts";
 import { drawBounds, drawSlowGrammar, grammarRequest } from "./grammars.ts";
 import { schemaRequests } from "./schemas.ts";
-import { drawTemplate, drawVocabulary, templateEntry, tokenRenamed, vocabularyEntry } from "./models.ts";
+import {
+  drawTemplate,
+  drawVocabulary,
+  ofKind,
+  templateEntry,
+  tokenRenamed,
+  vocabularyEntry,
+} from "./models.ts";
 import { drawState, kvWord, triggerPattern } from "./states.ts";
 import { drawText, drawTextEntry, TEXT_WAYS } from "./texts.ts";
 
@@ -115,6 +122,7 @@ const CORPUS: Readonly<Record<Kind, KindOfInput>> = {
       vocabularyEntry("the token of byte 1 renamed", tokenRenamed(4, "renamed"), draw),
       vocabularyEntry("the token of byte 10 renamed", tokenRenamed(13, "renamed"), draw),
       right("answered", vocabularyEntry("a plain vocabulary", (good) => good, draw)),
+      vocabularyEntry("words for a tokeniser that wants bytes", ofKind("rwkv"), draw),
     ],
     draw: drawVocabulary,
   },

@@ -233,11 +233,7 @@ const VOCABULARIES: Readonly<Record<string, Damage>> = {
       ),
     ),
   of_another_kind: (good, draw) =>
-    withValue(
-      good,
-      "tokenizer.ggml.model",
-      ggufScalar("str", draw.pick(["gpt2", "bert", "t5", "rwkv", "plamo2", "none", "gemma4", "no_vocab"])),
-    ),
+    ofKind(draw.pick(["gpt2", "bert", "t5", "rwkv", "plamo2", "none", "gemma4", "no_vocab"]))(good),
   gpt2: (good, draw) =>
     [
       ["tokenizer.ggml.model", ggufScalar("str", "gpt2")] as const,
@@ -355,6 +351,11 @@ export function vocabularyEntry(
 /** One token called otherwise. */
 export function tokenRenamed(id: number, name: string): (good: GgufParts) => GgufParts {
   return (good) => withTokens(good, (tokens) => tokens.with(id, name));
+}
+
+/** A vocabulary that is said to be another tokeniser's. */
+export function ofKind(kind: string): (good: GgufParts) => GgufParts {
+  return (good) => withValue(good, "tokenizer.ggml.model", ggufScalar("str", kind));
 }
 
 function withTokens(good: GgufParts, change: (tokens: readonly string[]) => readonly string[]): GgufParts {

@@ -130,7 +130,7 @@ async function neighbour(watched: Watched, signal: AbortSignal): Promise<void> {
       if (stream === undefined) return undefined;
       const read = readStream(stream, tokens);
       if ("lost" in read) return read.lost;
-      return read.text === text ? true : "its text: it is another than undisturbed";
+      return read.text === text ? true : difference(read.text, text);
     }, (error) => signal.aborted ? undefined : String(error).slice(0, 200));
     open.add(stream);
     const outcome = await stream;
@@ -140,6 +140,14 @@ async function neighbour(watched: Watched, signal: AbortSignal): Promise<void> {
     // Without a slot, or without a worker, there is nothing to hurry for.
     if (outcome !== true) await pause(PAUSE_MS, signal);
   }
+}
+
+/** Where a text differs from the undisturbed one. */
+function difference(text: string, undisturbed: string): string {
+  let at = 0;
+  while (text[at] === undisturbed[at]) at++;
+  const around = (whole: string) => JSON.stringify(whole.slice(at, at + 40));
+  return `its text: from character ${at} on it is ${around(text)}, undisturbed ${around(undisturbed)}`;
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {

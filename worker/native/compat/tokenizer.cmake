@@ -39,6 +39,22 @@ rbee_patched_copy(src/llama-vocab.cpp
         rbee::tokenizer_checkpoint();
 ]==]
 
+# RWKV: where the vocabulary has only the beginnings of a word, all begins anew at the first byte, for ever.
+[==[            uint32_t token_id = 0;
+            uint32_t token_length = 0;
+            while (node != NULL) {
+                if (node->has_value) {
+                    token_id = node->value;
+                    token_length = position + 1;]==] [==[            rbee::tokenizer_checkpoint();
+            uint32_t token_id = vocab.token_unk();
+            uint32_t token_length = position + 1;
+            while (node != NULL) {
+                if (node->has_value) {
+                    token_id = node->value;
+                    token_length = position + 1;]==]
+# PLaMo 2: a step of no length is only asserted against.
+[==[            pos += path[pos][PATH_TOKEN_LENGTH];]==] [==[            pos += std::max(1, path[pos][PATH_TOKEN_LENGTH]);]==]
+
 # BPE: long words by numbers instead of texts.
 [==[            for (int i = 1; i < (int) symbols.size(); ++i) {
                 add_new_bigram(i - 1, i);

@@ -2,6 +2,7 @@
 
 #include "abort_guard.h"
 #include "bounded.h"
+#include "budget_error.h"
 #include "common.h"
 #include "devices.h"
 #include "errors.h"
@@ -25,6 +26,11 @@ namespace {
 constexpr std::chrono::milliseconds template_cpu_time{1500};
 constexpr size_t max_template_bytes = 256 * 1024;
 constexpr ptrdiff_t template_bytes = 64 * 1024 * 1024; // of memory
+
+// A text of 1 MB takes less than a second, and about 100 bytes for each of its own.
+constexpr std::chrono::seconds tokenize_cpu_time{60};
+constexpr ptrdiff_t tokenize_bytes = 64 * 1024 * 1024;
+constexpr ptrdiff_t tokenize_bytes_per_byte = 512;
 
 ggml_backend_dev_t find_device(const ModelOptions& options) {
   bool backend_exists = false;
@@ -69,6 +75,10 @@ bool is_known_template(const std::string& source) {
   std::vector<const char*> names(static_cast<size_t>(llama_chat_builtin_templates(nullptr, 0)));
   llama_chat_builtin_templates(names.data(), names.size());
   return std::any_of(names.begin(), names.end(), [&source](const char* name) { return source == name; });
+}
+
+EngineError has_no_token() {
+  return {"INVALID_REQUEST", "The model's vocabulary has no token for a part of the text."};
 }
 
 double file_bytes(const std::string& path) {
@@ -203,13 +213,28 @@ std::string Model::metadata(const char* key) const {
 
 std::vector<llama_token> Model::tokenize(const std::string& text, bool add_special,
                                          bool parse_special) const {
+  std::vector<llama_token> tokens;
+  Spent spent = Spent::nothing;
   try {
-    return common_tokenize(vocab(), text, add_special, parse_special);
+    // What the vocabulary of a strange file makes of a text may have no end.
+    Budget budget(
+        {tokenize_cpu_time, tokenize_bytes + tokenize_bytes_per_byte * static_cast<ptrdiff_t>(text.size())});
+    try {
+      tokens = common_tokenize(vocab(), text, add_special, parse_special);
+    } catch (const BudgetExhausted&) {
+      spent = budget.spent();
+    }
   } catch (const TextTooHard& error) {
     throw EngineError("INVALID_REQUEST", error.what());
   } catch (const std::out_of_range&) {
-    throw EngineError("INVALID_REQUEST", "The model's vocabulary has no token for a part of the text.");
+    throw has_no_token();
   }
+  if (spent != Spent::nothing) throw budget_error("Tokenising the text", spent);
+  const llama_token count = llama_vocab_n_tokens(vocab());
+  const bool known = std::all_of(tokens.begin(), tokens.end(),
+                                 [count](llama_token token) { return token >= 0 && token < count; });
+  if (!known) throw has_no_token();
+  return tokens;
 }
 
 std::string Model::detokenize(const std::vector<llama_token>& tokens) const {
