@@ -78,9 +78,9 @@ Deno.test("a place that was promised counts, and who has one is let in whatever 
   assertEquals([full.code, full.retryAfterSeconds !== undefined], ["QUEUE_FULL", true]);
   release();
   release();
-  ask("a", { accepted: true, patient: true });
-  ask("b", { accepted: true, patient: true });
-  ask("c", { accepted: true, patient: true });
+  ask("a", { accepted: true, patient: "gone" });
+  ask("b", { accepted: true, patient: "gone" });
+  ask("c", { accepted: true, patient: "gone" });
   await turn();
   assertEquals(scheduler.waiting, 3);
   scheduler.close();

@@ -22,6 +22,7 @@ import { ABANDONED_AFTER_MS, PRUNE_INTERVAL_MS, TASK_KEPT_MS } from "../limits.t
 import type { QueenParts } from "../parts.ts";
 import type { Seal } from "../store/seal.ts";
 import type { Store, StoredTask, TaskChange } from "../store/store.ts";
+import type { AnswerJob } from "./answers.ts";
 import { newJobId } from "./front_door.ts";
 import { expectedTokens, promptTokensOf, requireKnownFile } from "./requests.ts";
 import { shuttingDown } from "./scheduler.ts";
@@ -62,6 +63,9 @@ export class Tasks {
     const text = promptTextOf(asked.model, asked);
     keys.requireTokens(caller.name, this.#expected(asked, text), now());
     // Refused at once rather than accepted and failed.
+    const { model, node, backend, device } = asked;
+    const decision = scheduler.decide({ model, node, backend, device, embeds: false });
+    if (decision.kind === "never") throw new RbeeError(decision.code, decision.why);
     const releasePlace = scheduler.reserve({
       ...{ key: caller.name, share: keys.shareOf(caller.name), model: asked.model },
     });
@@ -215,7 +219,7 @@ export class Tasks {
     const { model, node, backend, device, priority, session_id, ...request } = asked;
     const leftMs = record.deadlineMs - Date.now();
     const sinceMs = now() - Math.max(0, Date.now() - record.createdMs);
-    const job = {
+    const job: AnswerJob = {
       path: WORKER_ROUTES.inference.path,
       request: { ...request, stream: true },
       stream: true,
@@ -234,7 +238,7 @@ export class Tasks {
         ...{ sinceMs, deadlineMs: now() + leftMs, embeds: false, promptTokens: promptTokensOf(text) },
         tokens: this.#expected(asked, text),
         accepted: true,
-        patient: true,
+        patient: events === undefined ? "gone" : "any",
         preferred: session_id && sessions.get(session_id),
       },
       startedUnix: Math.floor(record.createdMs / 1000),

@@ -152,7 +152,9 @@ export function placeLoad(
   if (served) return { kind: "wait", why: "All slots are busy, and no other node has room." };
   if (up === 0) {
     if (cluster.settling) return { kind: "wait", why: "No hive has reported yet." };
-    if (returning || wish.patient) return { kind: "wait", why: "No hive is heard of at present." };
+    if (returning || (nodes > 0 && wish.patient) || wish.patient === "any") {
+      return { kind: "wait", why: "No hive is heard of at present." };
+    }
     return {
       kind: "never",
       code: "NODE_UNREACHABLE",

@@ -106,11 +106,11 @@ export function nodeProblem(
   const node = cluster.node(name);
   if (node?.presence === "up") return undefined;
   if (cluster.settling) return { kind: "wait", why: `Nothing was heard of ${name} yet.` };
-  if (node !== undefined && (wish.patient || mayReturn(node, nowMs))) {
+  if (node !== undefined && (wish.patient !== undefined || mayReturn(node, nowMs))) {
     const why = node.presence === "stale" ? "has missed its last heartbeats" : "is down and may come back";
     return { kind: "wait", why: `${name} ${why}.` };
   }
-  if (wish.patient) return { kind: "wait", why: `Nothing was heard of ${name}.` };
+  if (wish.patient === "any") return { kind: "wait", why: `Nothing was heard of ${name}.` };
   return node === undefined
     ? { kind: "never", code: "NODE_NOT_FOUND", why: `There is no node ${name} in this cluster.` }
     : { kind: "never", code: "NODE_UNREACHABLE", why: `${name} is down.` };

@@ -138,7 +138,7 @@ Deno.test("machines that fell silent are waited for: by all for a while, by what
     const kindAt = (nowMs: number, over: Partial<Wish> = {}) =>
       place({ ...wish, ...over }, cluster(gone), nowMs).kind;
     assertEquals([kindAt(999 + RETURN_MS), kindAt(1_000 + RETURN_MS)], ["wait", "never"]);
-    assertEquals(kindAt(1e9, { patient: true }), "wait");
+    assertEquals(kindAt(1e9, { patient: "gone" }), "wait");
   }
 });
 

@@ -157,6 +157,9 @@ export interface Wish {
   readonly slots?: number;
   /** Not there: its free slots are kept for a request that needs several. */
   readonly avoid?: string;
-  /** It was accepted for good: it waits for machines that are gone, until its own deadline. */
-  readonly patient?: boolean;
+  /**
+   * It was accepted for good, so it waits until its own deadline for machines that are gone; with `any`, also for one
+   * that was never heard of, because an earlier queen accepted it and knew that machine.
+   */
+  readonly patient?: "gone" | "any";
 }
