@@ -100,8 +100,8 @@ if (import.meta.main) {
     Deno.exit(2);
   }
   await simulate(flags);
-  churn(flags.seed);
-  await heartbeats(flags.seed);
+  //CH
+  //HB
 }
 
 async function simulate({ requests, seed }: { requests: number; seed: number }): Promise<void> {

@@ -29,6 +29,8 @@ export const MACHINE_REFUSALS_MAX = 3;
 export const LOADS_PER_NODE_MAX = 2;
 /** How long a machine is not asked again for a model that it refused. */
 export const REFUSAL_MS = 30_000;
+/** How long a refusal counts towards {@linkcode MACHINE_REFUSALS_MAX}. */
+export const REFUSAL_COUNTS_MS = 1_800_000;
 /** Pause between two looks at all machines for a model that none had room for. */
 export const LOOK_INTERVAL_MS = 5_000;
 /** Prompt tokens that an unmeasured worker is thought to read in a second. */

@@ -17,6 +17,7 @@ import {
   DOWN_AFTER_HEARTBEATS,
   MODELS_KNOWN_MAX,
   NODE_FORGOTTEN_MS,
+  REFUSAL_COUNTS_MS,
   SETTLING_MS,
   STALE_AFTER_HEARTBEATS,
   SUSPECT_MS,
@@ -179,8 +180,8 @@ export class Cluster implements ClusterView {
         fellSilent.push(node);
       }
       if (node.presence === "down" && nowMs - node.heardMs >= NODE_FORGOTTEN_MS) this.forget(node.name);
-      for (const [model, { untilMs }] of node.refusals) {
-        if (untilMs <= nowMs) node.refusals.delete(model);
+      for (const [model, { atMs }] of node.refusals) {
+        if (nowMs - atMs >= REFUSAL_COUNTS_MS) node.refusals.delete(model);
       }
     }
     const freed = new Set<string>();

@@ -48,8 +48,9 @@ export class Loads {
     } catch (thrown) {
       const error = toRbeeError(thrown);
       this.#options.onEnd?.("failed");
-      const untilMs = now() + REFUSAL_MS;
-      cluster.refused(node, load.model, { untilMs, code: error.code, message: error.message });
+      const atMs = now();
+      const untilMs = atMs + REFUSAL_MS;
+      cluster.refused(node, load.model, { atMs, untilMs, code: error.code, message: error.message });
       throw error;
     } finally {
       over();

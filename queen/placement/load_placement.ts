@@ -130,7 +130,7 @@ export function placeLoad(
     else returning ||= mayReturn(node, nowMs);
     if (node.loads >= LOADS_PER_NODE_MAX) loading = true;
     const refusal = node.refusals.get(wish.model);
-    if (refusal !== undefined && refusal.untilMs > nowMs && isFinal(refusal)) refusals.push(refusal);
+    if (refusal !== undefined && isFinal(refusal)) refusals.push(refusal);
     if (node.mostMb < leastMb) continue;
     // A second worker on the machine that has the first computes on the same cores.
     if (served && (hasModel(node, wish.model) || node.isLoading(wish.model))) continue;
@@ -140,8 +140,10 @@ export function placeLoad(
     if (served && option.evicts.length > 0) continue;
     if (best === undefined || byGoodness(option, best) < 0) best = option;
   }
-  // What three machines can't do the fourth won't do either, and each fetches the files first.
-  if (!served && refusals.length >= MACHINE_REFUSALS_MAX) return never(refusals[0]);
+  // What three machines can't do the fourth won't do either, and each fetches the files first. A load may take longer
+  // than a refusal lasts, so that earlier ones count as long as the last one lasts.
+  const standing = refusals.filter(({ untilMs }) => untilMs > nowMs);
+  if (!served && standing.length > 0 && refusals.length >= MACHINE_REFUSALS_MAX) return never(standing[0]);
   if (best !== undefined) {
     const { node, device, evicts, onDisk } = best;
     const why = `${node.name} ${onDisk ? "has its files" : "can fetch it"} and ${
@@ -162,7 +164,7 @@ export function placeLoad(
     };
   }
   if (loading) return { kind: "wait", why: "Other models are being loaded." };
-  if (refusals.length > 0) return never(refusals[0]);
+  if (standing.length > 0) return never(standing[0]);
   return { kind: "wait", why: `No node has room for ${wish.model} at present.` };
 }
 

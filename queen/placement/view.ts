@@ -87,8 +87,11 @@ export interface DeviceView {
   readonly totalMb: number;
 }
 
-/** Why a machine could not take a model, as its hive said, until that is asked again. */
+/** Why a machine could not take a model, as its hive said. */
 export interface Refusal {
+  /** When it said so … */
+  readonly atMs: number;
+  /** … and until when it is not asked again. */
   readonly untilMs: number;
   readonly code: string;
   readonly message: string;
