@@ -241,7 +241,7 @@ Deno.test("EC9: a wrong key names node, configuration and the key's origin, and 
     `  Node: stand-in (${hive.url})\n` +
     `  Config: ${join(home.path, "config.yaml")}\n` +
     "  Key: api_key of the configuration\n" +
-    "  Put that node's key into a file (mode 0600) and name it as nodes.stand-in.api_key_file in the config.\n",
+    "  Put its key into a file (mode 0600) and name it as nodes.stand-in.api_key_file in the config.\n",
   ]);
 });
 

@@ -1,8 +1,11 @@
 /** Machines of the cluster: those that were added by hand, and those whose hives report. */
 import type { Logger } from "../daemon/log.ts";
+import { callRoute } from "../protocol/client.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
-import { HiveClient } from "../protocol/hive_client.ts";
+import { HEALTH_TIMEOUT_MS } from "../protocol/limits.ts";
 import type { AddNodeRequest, NodeInfo } from "../protocol/queen_schemas.ts";
+import { OPEN_HEALTH_ROUTES } from "../protocol/routes.ts";
+import { HealthResponse } from "../protocol/worker_schemas.ts";
 import type { Cluster, ClusterNode } from "./cluster/cluster.ts";
 import type { Store, StoredNode } from "./store/store.ts";
 
@@ -10,8 +13,6 @@ import type { Store, StoredNode } from "./store/store.ts";
 export interface NodesOptions {
   store: Store;
   cluster: Cluster;
-  /** Tried with hives that have not reported yet. */
-  apiKey: string;
   log: Logger;
 }
 
@@ -92,20 +93,20 @@ export class Nodes {
     return (await this.#options.store.nodes()).find((node) => node.name === name);
   }
 
-  /** Asks its hive what it has. */
+  /**
+   * Whether its hive answers, asked without a key: the address may be mistyped. What it has to compute on is known once
+   * it has reported.
+   */
   async #look(node: StoredNode): Promise<StoredNode> {
     if (node.hiveUrl === null) return node;
-    const { apiKey, log } = this.#options;
+    const { log } = this.#options;
     try {
-      const hive = new HiveClient({ baseUrl: node.hiveUrl, apiKey });
-      const { backends, devices } = await hive.capabilities();
-      return {
-        ...node,
-        status: "reachable",
-        lastConnectedUnix: Math.floor(Date.now() / 1000),
-        backends,
-        devices: devices.map(({ backend, index }) => `${backend}:${index}`),
-      };
+      await callRoute({ baseUrl: node.hiveUrl }, {
+        route: OPEN_HEALTH_ROUTES.health,
+        schema: HealthResponse,
+        timeoutMs: HEALTH_TIMEOUT_MS,
+      });
+      return { ...node, status: "reachable", lastConnectedUnix: Math.floor(Date.now() / 1000) };
     } catch (thrown) {
       const error = toRbeeError(thrown);
       log.warn("added node does not answer", { node: node.name, code: error.code, reason: error.message });

@@ -85,7 +85,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
     startedUnix: Math.floor(Date.now() / 1000),
   };
   const tasks = new Tasks({ parts, store, seal, log });
-  const nodes = new Nodes({ store, cluster, apiKey, log });
+  const nodes = new Nodes({ store, cluster, log });
   const remote = new RemoteNodes({ nodes, cluster, apiKey, log, signal, ownUrl: options.ownUrl });
   let tick: ReturnType<typeof setInterval> | undefined;
   return {

@@ -85,6 +85,7 @@ async function look(name: string, place: LoadedConfig, context: PhaseContext): P
     if (!(error instanceof RbeeError)) throw error;
     report.error = error.message;
     if (isSilence(error)) report.error = name === LOCALHOST ? "not running" : "does not answer";
+    if (error.code === "MISSING_API_KEY") report.error = `its key is not known: set nodes.${name}.api_key_file`;
   }
   return report;
 }

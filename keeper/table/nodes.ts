@@ -22,7 +22,7 @@ const NODES_ADD_FLAGS = {
   "api-key-file": {
     type: "text",
     value: "FILE",
-    otherwise: "this machine's own key",
+    otherwise: "what nodes install brings",
     help: "holds its hive's key",
   },
   ssh: { type: "text", value: "USER@HOST[:PORT]", help: "for nodes install, start and stop" },

@@ -162,7 +162,7 @@ Deno.test("EC9: given a wrong key, infer names the machine, the configuration an
         "  Node: mac (http://HOST:PORT)",
         "  Config: TMP/config.yaml",
         "  Key: TMP/wrong.key",
-        "  Put that node's key into a file (mode 0600) and name it as nodes.mac.api_key_file in the config.",
+        "  Put its key into a file (mode 0600) and name it as nodes.mac.api_key_file in the config.",
       ],
     });
     assert(!seen.stderr.includes("not-the-key"));
