@@ -171,7 +171,7 @@ Deno.test("EC6: a worker that stays busy is an error with advice", async () => {
   assertEquals([code, stdout], [1, ""]);
   assertEquals(stderr.split("\n"), [
     "Error: All 4 slots of the worker are busy, after 1 try in 0 s",
-    "  Try again later or with a larger --retry, use another --node, or start a worker of its own with other --slots.",
+    "  Try again later or with a larger --retry, use another --node, or start a larger worker with more --slots.",
     "",
   ]);
 });

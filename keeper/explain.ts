@@ -68,7 +68,7 @@ const ADVICE: Partial<Record<ErrorCode, (error: RbeeError, place: Place) => stri
   MISSING_API_KEY: wrongKey,
   VERSION_MISMATCH: upgrade,
   ALL_SLOTS_BUSY: () => [
-    "Try again later or with a larger --retry, use another --node, or start a worker of its own with other --slots.",
+    "Try again later or with a larger --retry, use another --node, or start a larger worker with more --slots.",
   ],
   WORKER_CRASHED: () => ["Run the same command again: a new worker will be started."],
   LOADING_TIMEOUT:

@@ -31,7 +31,7 @@ export interface SpawnSituation {
   freeDiskMb: number;
 }
 
-/** A worker as it is going to be. Two equal plans are served by one worker. */
+/** A worker as it is going to be, unless one that offers at least as much is there. */
 export interface SpawnPlan {
   /** Normal form of the reference. */
   modelRef: string;
