@@ -5,7 +5,13 @@ import { explain, type Place } from "./explain.ts";
 const PLACE: Place = {
   configPath: "/home/me/.rbee/config.yaml",
   hiveLog: "/home/me/.rbee/logs/hive.log",
-  node: { name: "mac", url: "http://10.0.0.2:9200", keySource: "/home/me/mac.key", local: false, keySetting: "nodes.mac.api_key_file" },
+  node: {
+    name: "mac",
+    url: "http://10.0.0.2:9200",
+    keySource: "/home/me/mac.key",
+    local: false,
+    keySetting: "nodes.mac.api_key_file",
+  },
 };
 const LOCAL: Place = {
   ...PLACE,

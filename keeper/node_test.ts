@@ -54,7 +54,10 @@ Deno.test("this home's key is for this machine alone, whatever an address withou
 
 Deno.test("a queen on another machine gets a key that is configured for it, and no other", async () => {
   const keyOf = async (url: string, keeper: Record<string, unknown> = {}) => {
-    await using place = await home({ keeper }, { api_key: "the-home-key\n", "queen.key": "the-queens-key\n" });
+    await using place = await home({ keeper }, {
+      api_key: "the-home-key\n",
+      "queen.key": "the-queens-key\n",
+    });
     const queen_key_file = keeper.queen_key_file && join(place.path, "queen.key");
     await Deno.writeTextFile(
       join(place.path, "config.yaml"),
