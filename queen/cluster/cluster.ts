@@ -24,6 +24,7 @@ import {
 } from "../limits.ts";
 import type { ClusterView, DeviceView, NodeView, Presence, Refusal, WorkerView } from "../placement/view.ts";
 import { Paces } from "./paces.ts";
+import type { PresenceChange } from "./presence.ts";
 
 const NO_BLOCKS: ReadonlySet<number> = new Set();
 
@@ -109,6 +110,13 @@ export class ClusterNode implements NodeView {
   readonly byId = new Map<string, ClusterWorker>();
   readonly refusals = new Map<string, Refusal>();
   presence: Presence = "up";
+  /** When that began, on the queen's clock. */
+  sinceMs = 0;
+  /** Nothing new goes there. */
+  cordoned = false;
+  version = "";
+  /** Processor cores and the load average over a minute, as last reported. */
+  cpu?: { cores: number; load: number };
   url = "";
   apiKey = "";
   instance = "";
@@ -126,6 +134,10 @@ export class ClusterNode implements NodeView {
     return this.byId.values();
   }
 
+  get memory(): Readonly<Heartbeat["memory"]> {
+    return this.#memory;
+  }
+
   get devices(): readonly DeviceView[] {
     return this.#devices.map(({ backend, index, memory_free_mb, memory_total_mb }) =>
       backend === "cpu"
@@ -134,6 +146,7 @@ export class ClusterNode implements NodeView {
           index,
           freeMb: this.#memory.free_mb - this.#memory.reserve_mb,
           totalMb: this.#memory.total_mb,
+          reserveMb: this.#memory.reserve_mb,
         }
         : { backend, index, freeMb: memory_free_mb, totalMb: memory_total_mb }
     );
@@ -144,6 +157,8 @@ export class ClusterNode implements NodeView {
     this.url = report.hive_url;
     this.apiKey = report.api_key;
     this.instance = report.instance;
+    this.version = report.version;
+    this.cpu = report.cpu;
     this.#memory = report.memory;
     this.heardMs = nowMs;
     if (report.devices !== undefined) this.#devices = report.devices;
@@ -155,6 +170,7 @@ export class ClusterNode implements NodeView {
 
 /** What changed. */
 export interface ClusterNews {
+  presences: readonly PresenceChange[];
   /** Workers that are gone, or whose machine is. */
   gone: ClusterWorker[];
   /** Something may be placed now that could not be before. */
@@ -168,6 +184,7 @@ export class Cluster implements ClusterView {
   readonly #byModel = new Map<string, Set<ClusterWorker>>();
   readonly #loads = new Map<string, number>();
   readonly #sizes = new Map<string, number>();
+  readonly #cordoned = new Set<string>();
   /** What answers take. */
   readonly paces = new Paces();
   readonly #startedMs: number;
@@ -197,7 +214,8 @@ export class Cluster implements ClusterView {
   *workersOf(model: string): Generator<ClusterWorker> {
     for (const worker of this.#byModel.get(model) ?? []) {
       if (worker.suspectUntilMs > this.#nowMs) continue;
-      if (this.#nodes.get(worker.node)!.presence === "up") yield worker;
+      const node = this.#nodes.get(worker.node)!;
+      if (node.presence === "up" && !node.cordoned) yield worker;
     }
   }
 
@@ -219,40 +237,54 @@ export class Cluster implements ClusterView {
     const known = this.#nodes.get(report.node_name);
     if (report.leaving) {
       const gone = known === undefined ? [] : this.#lose(known);
-      if (known !== undefined) known.presence = "down";
-      return { complete: true, gone, room: false };
+      const presences = known === undefined ? [] : this.#moved(known, "down");
+      return { complete: true, gone, room: false, presences };
     }
     const complete = (known?.instance === report.instance && known.presence !== "down") ||
       (report.devices !== undefined && report.models !== undefined);
     const node = known ?? new ClusterNode(report.node_name);
     this.#nodes.set(node.name, node);
-    node.presence = "up";
+    node.cordoned = this.#cordoned.has(node.name);
+    const presences = this.#moved(node, "up", { isNew: known === undefined });
     node.learn(report, nowMs);
     for (const [model, size] of report.models === undefined ? [] : node.models) this.#sizes.set(model, size);
     const gone = this.#takeWorkers(node, report.workers);
-    return { complete, gone, room: true };
+    return { complete, gone, room: true, presences };
   }
 
   /** Time has passed. */
   tick(nowMs: number): ClusterNews {
     this.#nowMs = nowMs;
     const gone: ClusterWorker[] = [];
+    const presences: PresenceChange[] = [];
     for (const node of this.#nodes.values()) {
       const missed = Math.floor((nowMs - node.heardMs) / HEARTBEAT_INTERVAL_MS);
-      if (node.presence === "up" && missed >= STALE_AFTER_HEARTBEATS) node.presence = "stale";
+      if (node.presence === "up" && missed >= STALE_AFTER_HEARTBEATS) {
+        presences.push(...this.#moved(node, "stale"));
+      }
       if (node.presence === "stale" && missed >= DOWN_AFTER_HEARTBEATS) {
-        node.presence = "down";
+        presences.push(...this.#moved(node, "down"));
         gone.push(...this.#lose(node));
       }
       for (const [model, { untilMs }] of node.refusals) {
         if (untilMs <= nowMs) node.refusals.delete(model);
       }
     }
-    return { gone, room: false };
+    return { gone, room: false, presences };
+  }
+
+  /** From now on nothing new goes to a machine, or it does again. Holds for one that has not reported yet, too. */
+  cordon(name: string, cordoned: boolean): ClusterNews {
+    if (cordoned) this.#cordoned.add(name);
+    else this.#cordoned.delete(name);
+    const node = this.#nodes.get(name);
+    if (node !== undefined) node.cordoned = cordoned;
+    return { gone: [], room: true, presences: [] };
   }
 
   /** A machine is nobody's business any more. */
   forget(name: string): ClusterWorker[] {
+    this.#cordoned.delete(name);
     const node = this.#nodes.get(name);
     if (node === undefined) return [];
     this.#nodes.delete(name);
@@ -322,6 +354,14 @@ export class Cluster implements ClusterView {
     };
     count(1);
     return () => count(-1);
+  }
+
+  #moved(node: ClusterNode, to: Presence, { isNew = false } = {}): PresenceChange[] {
+    const from = isNew ? undefined : node.presence;
+    if (from === to) return [];
+    node.presence = to;
+    node.sinceMs = this.#nowMs;
+    return [{ node: node.name, from, to }];
   }
 
   #takeWorkers(node: ClusterNode, reports: readonly ReportedWorker[]): ClusterWorker[] {

@@ -23,6 +23,13 @@ function explainNode(
   if (wish.node !== undefined && wish.node !== node.name) {
     return { verdict: "no", why: `Only ${wish.node} was asked for.`, remedy: "Leave the node open." };
   }
+  if (node.cordoned) {
+    return {
+      verdict: "no",
+      why: "It is cordoned: nothing new goes there.",
+      remedy: `Give it work again: rbee-keeper nodes uncordon ${node.name}`,
+    };
+  }
   const problem = nodeProblem(node.name, cluster);
   if (problem !== undefined) {
     return { verdict: "no", why: problem.why, remedy: "See to it that its hive runs and reaches the queen." };
@@ -47,7 +54,7 @@ function explainNode(
   }
   if (serving.length > 0) return { verdict: "loading", why: `${serving[0].id} is loading it.` };
   const option = loadOption(wish, at);
-  if ("why" in option) return { verdict: "no", ...option };
+  if ("why" in option) return { verdict: "no", why: option.why, remedy: option.remedy };
   const { device, onDisk, neededMb, evicts } = option;
   const room = neededMb === undefined
     ? "its size is not known yet"

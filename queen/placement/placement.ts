@@ -7,6 +7,7 @@ import type { ErrorCode } from "../../protocol/errors.ts";
 import type { BackendName } from "../../protocol/spawn_request.ts";
 import { BLOCK_TOKENS } from "../../protocol/prefix_blocks.ts";
 import { DEFAULT_READS_PER_SECOND, LOADS_PER_NODE_MAX } from "../limits.ts";
+import { type LoadProblem, mostMb, neverAnywhere, noDevice, noRoom, rankOf } from "./load_problem.ts";
 import type { ClusterView, DeviceView, NodeView, Wish, WorkerView } from "./view.ts";
 
 /** What is to be done. `why` is for people. */
@@ -92,6 +93,7 @@ function sessionTokens(worker: WorkerView, { preferred, promptTokens = 0 }: Wish
 /** Why nothing can go to a machine, if so. */
 export function nodeProblem(name: string, cluster: ClusterView): Decision | undefined {
   const node = cluster.node(name);
+  if (node?.cordoned) return { kind: "wait", why: `${name} is cordoned: nothing new goes there.` };
   if (node?.presence === "up") return undefined;
   if (cluster.settling) return { kind: "wait", why: `Nothing was heard of ${name} yet.` };
   if (node === undefined) {
@@ -186,10 +188,38 @@ export interface LoadOption {
 export function loadOption(
   wish: Wish,
   at: { node: NodeView; cluster: ClusterView; nowMs: number },
-): LoadOption | { why: string; remedy: string } {
+): LoadOption | LoadProblem {
   const { node, cluster, nowMs } = at;
+  const devices = node.devices.filter(({ backend, index }) =>
+    (wish.backend === undefined || backend === wish.backend) &&
+    (wish.device === undefined || index === wish.device)
+  );
+  if (devices.length === 0 && node.devices.length > 0) return noDevice(wish, node);
+  const onDisk = node.models.has(wish.model);
+  // A file that some machine has listed is a file of that machine: nobody can fetch it. Whoever asks for another machine
+  // by name may know better than its list.
+  const isOpen = wish.node === undefined;
+  if (!onDisk && isOpen && wish.model.startsWith("file:") && cluster.sizeOf(wish.model) !== undefined) {
+    return {
+      why: "The file is on another machine.",
+      remedy:
+        `Copy it to the same path there and ask for ${node.name} by name, or use a model that the hub has.`,
+      lasting: "MODEL_NOT_FOUND",
+    };
+  }
+  const bytes = node.models.get(wish.model) ?? cluster.sizeOf(wish.model);
+  const neededMb = bytes === undefined ? undefined : bytes * SIZE_FACTOR / 1e6;
+  if (devices.length > 0 && devices.every((device) => (neededMb ?? 0) > mostMb(device))) {
+    return noRoom(wish.model, { devices, neededMb });
+  }
   if (node.presence !== "up") {
     return { why: `It is ${node.presence}.`, remedy: "See to it that its hive runs and reaches the queen." };
+  }
+  if (node.cordoned) {
+    return {
+      why: "It is cordoned: nothing new goes there.",
+      remedy: `Give it work again: rbee-keeper nodes uncordon ${node.name}`,
+    };
   }
   const refusal = node.refusals.get(wish.model);
   if (refusal !== undefined && refusal.untilMs > nowMs) {
@@ -201,31 +231,15 @@ export function loadOption(
   if (node.loads >= LOADS_PER_NODE_MAX) {
     return { why: `It is loading ${node.loads} models.`, remedy: "Wait until one of them is loaded." };
   }
-  const devices = node.devices.filter(({ backend, index }) =>
-    (wish.backend === undefined || backend === wish.backend) &&
-    (wish.device === undefined || index === wish.device)
-  );
   if (devices.length === 0) {
-    const there = node.devices.map(({ backend, index }) => `${backend}:${index}`).join(", ") || "nothing";
-    return { why: `It has ${there} to compute on.`, remedy: `Ask for one of these, or leave it open.` };
+    return { why: "It has not said yet what it has to compute on.", remedy: "Wait for its next report." };
   }
-  const onDisk = node.models.has(wish.model);
-  const bytes = node.models.get(wish.model) ?? cluster.sizeOf(wish.model);
-  const neededMb = bytes === undefined ? undefined : bytes * SIZE_FACTOR / 1e6;
   const options = devices.flatMap((device): LoadOption[] => {
     const evicts = evictionsFor(neededMb ?? 0, { node, device });
     return evicts === undefined ? [] : [{ node, device, neededMb, onDisk, evicts }];
   }).sort((a, b) => byGoodness(a, b));
   if (options.length > 0) return options[0];
-  const most = devices.reduce((a, b) => a.freeMb > b.freeMb ? a : b);
-  return {
-    why: `${wish.model} needs ${mb(neededMb ?? 0)}, ${most.backend}:${most.index} has ${
-      mb(most.freeMb)
-    } free.`,
-    remedy: most.totalMb < (neededMb ?? 0)
-      ? `Use a smaller quantisation: the whole device has ${mb(most.totalMb)}.`
-      : `Free ${mb((neededMb ?? 0) - most.freeMb)} there: stop a worker that is pinned or busy.`,
-  };
+  return noRoom(wish.model, { devices, neededMb });
 }
 
 /** Idle workers that have to leave; undefined when not even that is enough. */
@@ -267,6 +281,8 @@ function placeLoad(
   let up = 0;
   let refusal: { code: string; message: string } | undefined;
   let loading = false;
+  let lasting = 0;
+  let problem: { node: NodeView; told: LoadProblem } | undefined;
   for (const node of cluster.nodes()) {
     if (wish.node !== undefined && node.name !== wish.node) continue;
     nodes++;
@@ -277,6 +293,8 @@ function placeLoad(
     const option = loadOption(wish, { node, cluster, nowMs });
     if ("why" in option) {
       refusal ??= node.refusals.get(wish.model);
+      if (option.lasting !== undefined) lasting++;
+      if (problem === undefined || rankOf(option) < rankOf(problem.told)) problem = { node, told: option };
       continue;
     }
     // One more worker is worth no other's place.
@@ -299,11 +317,20 @@ function placeLoad(
       why: nodes === 0 ? "No hive has reported to this queen." : "No hive is up.",
     };
   }
+  if (lasting === nodes) {
+    if (cluster.settling) return { kind: "wait", why: "Not every hive may have reported yet." };
+    return { kind: "never", ...neverAnywhere(wish, { cluster, ...problem! }) };
+  }
   if (loading) return { kind: "wait", why: "Other models are being loaded." };
   if (refusal !== undefined && FINAL_REFUSALS.has(refusal.code)) {
     return { kind: "never", code: refusal.code as ErrorCode, why: refusal.message };
   }
-  return { kind: "wait", why: `No node has room for ${wish.model} at present.` };
+  return {
+    kind: "wait",
+    why: `No node can load ${wish.model} at present${
+      problem === undefined ? "" : `; ${problem.node.name}: ${problem.told.why} ${problem.told.remedy}`
+    }`,
+  };
 }
 
 /** What a hive refused with that waiting will not change. */
@@ -330,8 +357,4 @@ function hasModel(node: NodeView, model: string): boolean {
     if (worker.model === model && worker.state !== "leaving") return true;
   }
   return false;
-}
-
-function mb(value: number): string {
-  return `${Math.ceil(value).toLocaleString("en-US")} MB`;
 }

@@ -40,8 +40,10 @@ export interface WorkerView {
 export interface DeviceView {
   readonly backend: BackendName;
   readonly index: number;
-  /** What a new worker may take. */
+  /** What a new worker may take; below nothing where other programs hold some of what is kept for them. */
   readonly freeMb: number;
+  /** Kept for other programs, whatever is free. */
+  readonly reserveMb?: number;
   readonly totalMb: number;
 }
 
@@ -56,6 +58,8 @@ export interface Refusal {
 export interface NodeView {
   readonly name: string;
   readonly presence: Presence;
+  /** Nothing new goes there. */
+  readonly cordoned: boolean;
   readonly devices: readonly DeviceView[];
   /** Sizes of models whose files are there, in bytes. */
   readonly models: ReadonlyMap<string, number>;
@@ -70,7 +74,7 @@ export interface NodeView {
 export interface ClusterView {
   nodes(): Iterable<NodeView>;
   node(name: string): NodeView | undefined;
-  /** Those of one model, on machines that are up. */
+  /** Those of one model, on machines that are up and not cordoned. */
   workersOf(model: string): Iterable<WorkerView>;
   /** Loads of a model that are under way. */
   loadsOf(model: string): number;

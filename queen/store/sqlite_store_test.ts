@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
+import { openDatabase } from "../../home/database.ts";
 import { homeSeal, Seal } from "./seal.ts";
-import { SqliteStore } from "./sqlite_store.ts";
-import { RevisionConflict, type StoredTask } from "./store.ts";
+import { QUEEN_MIGRATIONS, SqliteStore } from "./sqlite_store.ts";
+import { RevisionConflict, type StoredNode, type StoredTask } from "./store.ts";
 
 function task(over: Partial<StoredTask> = {}): StoredTask {
   return {
@@ -12,6 +13,18 @@ function task(over: Partial<StoredTask> = {}): StoredTask {
     ...over,
   };
 }
+
+const MAC: StoredNode = {
+  ...{ name: "mac", sshHost: "mac.lan", sshPort: 2222, sshUser: null, installPath: null, hiveUrl: null },
+  ...{
+    lastConnectedUnix: 7,
+    lastError: "It was off.",
+    status: "unknown",
+    backends: ["cpu"],
+    devices: ["cpu:0"],
+  },
+  ...{ running: false, version: null, cordoned: false, labels: [] },
+};
 
 async function withStore(run: (store: SqliteStore, path: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir();
@@ -77,6 +90,38 @@ Deno.test("what ended long ago is forgotten with its events, and nothing else", 
     assert(await store.task("new") !== undefined && await store.task("open") !== undefined);
     assertEquals((await Deno.stat(path)).mode! & 0o777, 0o600);
   }));
+
+Deno.test("a change of a machine leaves its other fields alone, and one that is not known stays unknown", () =>
+  withStore(async (store) => {
+    assertEquals(await store.changeNode("mac", { cordoned: true }), false);
+    assertEquals(await store.nodes(), []);
+    await store.putNode(MAC);
+    await Promise.all([
+      store.changeNode("mac", { cordoned: true, labels: ["fast"] }),
+      store.changeNode("mac", { running: true, lastError: null }),
+    ]);
+    assertEquals(await store.nodes(), [
+      { ...MAC, cordoned: true, labels: ["fast"], running: true, lastError: null },
+    ]);
+  }));
+
+Deno.test("machines of an older queen are known to this one, and nothing is wanted of them", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "queen.db");
+    const old = openDatabase(path, QUEEN_MIGRATIONS.slice(0, 2));
+    old.exec(
+      `INSERT INTO beehives VALUES ('mac', 'mac.lan', 2222, NULL, NULL, NULL, 7, 'It was off.', 'unknown',
+      '["cpu"]', '["cpu:0"]')`,
+    );
+    old.close();
+    const store = new SqliteStore(path);
+    assertEquals(await store.nodes(), [MAC]);
+    await store.close();
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
 
 Deno.test("sealed text says nothing without its key, and what was changed is not opened", () => {
   const key = crypto.getRandomValues(new Uint8Array(32));
