@@ -238,6 +238,6 @@ function notReported(name: string, url: string): RbeeError {
 function tooOld(name: string): RbeeError {
   return new RbeeError(
     "NODE_UNREACHABLE",
-    `rbee on ${name} is too old to be told of a queen. Install this version there: nodes install ${name}.`,
+    `The rbee on ${name} is too old to be told of a queen. Install this version there: nodes install ${name}.`,
   );
 }

@@ -93,6 +93,14 @@ export function planSpawn(request: SpawnRequest, situation: SpawnSituation): Spa
   };
 }
 
+/**
+ * Whether a worker offers at least what is planned. Two references may stand for one file: what is loaded is what counts.
+ */
+export function offers(there: Omit<SpawnPlan, "modelRef">, plan: SpawnPlan): boolean {
+  return there.modelPath === plan.modelPath && there.backend === plan.backend &&
+    there.device === plan.device && there.slots >= plan.slots && there.ctxSize >= plan.ctxSize;
+}
+
 function contextTooLarge(ctxSize: number, of: { trained: number; modelRef: string }): RbeeError {
   const message = `${of.modelRef} was trained for ${of.trained} tokens, and ${ctxSize} were asked for.`;
   return new RbeeError("INVALID_REQUEST", message, {

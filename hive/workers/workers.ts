@@ -21,7 +21,7 @@ import { type Connect, connectHttp } from "./connection.ts";
 import type { Verdict } from "./eviction.ts";
 import { launchWorker } from "./launch.ts";
 import { checkMemory, type MemoryDecision, noRoomMade } from "./memory_check.ts";
-import { planSpawn, type PresentModel, type SpawnPlan, wishedIdleTimeout } from "./preflight.ts";
+import { offers, planSpawn, type PresentModel, type SpawnPlan, wishedIdleTimeout } from "./preflight.ts";
 import { type Processes, SYSTEM_PROCESSES, type WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";
 import { RegistryWriter } from "./registry_writer.ts";
@@ -243,17 +243,10 @@ export class Workers {
     return { [Symbol.dispose]: () => void this.#wanted.delete(wish) };
   }
 
-  /**
-   * One that offers at least what is planned, the smallest first. Two references may stand for one file: what is loaded
-   * is what counts.
-   */
+  /** One that offers what is planned, the smallest of them. */
   #serving(plan: SpawnPlan): Worker | undefined {
-    const offers = ({ record }: Worker) =>
-      record.modelPath === plan.modelPath && record.backend === plan.backend &&
-      record.device === plan.device &&
-      record.slots >= plan.slots && record.ctxSize >= plan.ctxSize;
     const size = ({ record }: Worker) => record.slots * record.ctxSize;
-    return [...this.#workers.values()].filter((worker) => worker.usable && offers(worker))
+    return [...this.#workers.values()].filter((worker) => worker.usable && offers(worker.record, plan))
       .sort((a, b) => size(a) - size(b)).at(0);
   }
 
