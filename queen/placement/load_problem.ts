@@ -16,9 +16,9 @@ export function mostMb({ totalMb, reserveMb = 0 }: DeviceView): number {
 }
 
 /** It has not the device that is asked for. */
-export function noDevice(wish: Wish, node: NodeView): LoadProblem {
-  const there = node.devices.map(({ backend, index }) => `${backend}:${index}`).join(", ");
-  const hasBackend = node.devices.some(({ backend }) => backend === wish.backend);
+export function noDevice(wish: Wish, devices: readonly DeviceView[]): LoadProblem {
+  const there = devices.map(({ backend, index }) => `${backend}:${index}`).join(", ");
+  const hasBackend = devices.some(({ backend }) => backend === wish.backend);
   return {
     why: `It has ${there} to compute on.`,
     remedy: `Ask for one of these, or leave it open.`,

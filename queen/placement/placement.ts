@@ -190,11 +190,12 @@ export function loadOption(
   at: { node: NodeView; cluster: ClusterView; nowMs: number },
 ): LoadOption | LoadProblem {
   const { node, cluster, nowMs } = at;
-  const devices = node.devices.filter(({ backend, index }) =>
+  const all = node.devices;
+  const devices = all.filter(({ backend, index }) =>
     (wish.backend === undefined || backend === wish.backend) &&
     (wish.device === undefined || index === wish.device)
   );
-  if (devices.length === 0 && node.devices.length > 0) return noDevice(wish, node);
+  if (devices.length === 0 && all.length > 0) return noDevice(wish, all);
   const onDisk = node.models.has(wish.model);
   // A file that some machine has listed is a file of that machine: nobody can fetch it. Whoever asks for another machine
   // by name may know better than its list.

@@ -44,7 +44,7 @@ async function during(
   return told;
 }
 
-Deno.test("a machine that is cordoned gets nothing new, whoever is the queen; one that is drained is left empty", async () => {
+Deno.test("a machine that is cordoned gets nothing new, whoever is the queen; one that is drained is left empty; what none can do is refused", async () => {
   const listen = `127.0.0.1:${freePort()}`;
   await using cluster = await startCluster({ nodes: NODES, listen, queenConfig: { replicate_after: 0 } });
   await using home = await emptyHome();
@@ -106,6 +106,9 @@ Deno.test("a machine that is cordoned gets nothing new, whoever is the queen; on
     "what has no time left goes on elsewhere",
   );
   assertEquals((await cluster.hives.mac.client.workers()).workers, []);
+  const impossible = await Array.fromAsync((await next.client.run({ ...SHORT, backend: "cuda" })).events);
+  const last = impossible.at(-1)!;
+  assertEquals(last.type === "error" && last.error.code, "BACKEND_UNAVAILABLE");
   const unknown = await runKeeper(["nodes", "cordon", "nowhere", "--queen", url], {
     home,
     env: { RBEE_QUEEN_KEY_FILE: keyFile },
