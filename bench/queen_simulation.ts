@@ -100,8 +100,8 @@ if (import.meta.main) {
     Deno.exit(2);
   }
   await simulate(flags);
-  //CH
-  //HB
+  churn(flags.seed);
+  await heartbeats(flags.seed);
 }
 
 async function simulate({ requests, seed }: { requests: number; seed: number }): Promise<void> {
@@ -129,6 +129,7 @@ async function simulate({ requests, seed }: { requests: number; seed: number }):
         if (Number(load.model.split("-").at(-1)) % 4 === 0) {
           loads.refused++;
           cluster.refused(node, load.model, {
+            atMs: nowMs,
             untilMs: nowMs + 30_000,
             code: "WORKER_START_FAILED",
             message: "no",
@@ -421,7 +422,7 @@ async function heartbeats(seed: number): Promise<void> {
     });
   const reports = Array.from({ length: HIVES }, (_, hive) => reportOf(hive, random));
   const large = Array.from({ length: UNPLACEABLE }, (_, i) => `hf:large/model-${i}:Q8_0`);
-  reports[0].models!.push(...large.map((model_ref) => ({ model_ref, size_bytes: 1e12 })));
+  reports[0].models!.push(...large.map((model_ref) => ({ model_ref, size_bytes: 3e10 })));
   for (const report of reports) await send(report);
   // These wait for room that no machine has.
   for (const model of large) {

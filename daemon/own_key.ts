@@ -2,12 +2,8 @@
 import type { Config } from "../home/config_schema.ts";
 import { configuredKey, createLocalKey } from "../home/keys.ts";
 import { ensureHome } from "../home/paths.ts";
+import { isLoopback } from "../home/this_machine.ts";
 import { RbeeError } from "../protocol/errors.ts";
-
-/** Whether only this machine can reach a daemon that listens there. */
-export function isLoopback(hostname: string): boolean {
-  return hostname === "localhost" || hostname === "::1" || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(hostname);
-}
 
 /**
  * The configured key; on loopback, where there is none, a fresh one in the home folder.

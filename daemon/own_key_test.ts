@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { ConfigSchema } from "../home/config_schema.ts";
 import { RbeeError } from "../protocol/errors.ts";
-import { isLoopback, ownKey } from "./own_key.ts";
+import { isLoopback } from "../home/this_machine.ts";
+import { ownKey } from "./own_key.ts";
 
 async function inTempHome(body: (home: string) => Promise<void>): Promise<void> {
   const parent = await Deno.makeTempDir();

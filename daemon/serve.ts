@@ -71,6 +71,8 @@ export interface AppOptions {
   bodyLimitBytes?: (caller: string) => number;
   /** Overrides {@linkcode BODIES_MAX_BYTES}. */
   bodiesMaxBytes?: number;
+  /** Told of each request to a route that ended in an error. */
+  onRefused?: (spec: RouteSpec, error: RbeeError) => void;
 }
 
 /** By the kind that a route names. A state is no JSON. */
@@ -103,6 +105,7 @@ export function createApp(options: AppOptions): App {
       correlationId: string;
       log: Logger;
       speaks: (dialect: Dialect) => void;
+      isFor: (spec: RouteSpec | undefined) => void;
       onBytes: (bytes: number) => void;
     },
   ): Promise<Response> => {
@@ -118,6 +121,7 @@ export function createApp(options: AppOptions): App {
     // Who has no key learns nothing about which paths exist.
     const dialect = route?.spec.dialect ?? "rbee";
     meta.speaks(dialect);
+    meta.isFor(route?.spec);
     const auth = route?.spec.auth ?? "key";
     const clients = auth === "client" ? options.clients : undefined;
     const caller = auth === "key" || auth === "client"
@@ -151,16 +155,19 @@ export function createApp(options: AppOptions): App {
     const startedMs = performance.now();
     let response: Response;
     let dialect: Dialect = "rbee";
+    let spec: RouteSpec | undefined;
     try {
       response = await answer(request, {
         correlationId,
         log,
         speaks: (spoken) => void (dialect = spoken),
+        isFor: (found) => void (spec = found),
         onBytes: share.take,
       });
     } catch (thrown) {
       const error = asAnswerable(thrown, request.signal);
       if (error.code === "INTERNAL") log.error("request failed", { error: error.cause ?? error });
+      if (spec !== undefined) options.onRefused?.(spec, error);
       response = errorResponse(error, { correlationId, dialect });
     } finally {
       if (sent === undefined) share.release();

@@ -1,7 +1,7 @@
 /** Puts a hive together, serves until told to leave, and leaves nothing behind. */
 import { join } from "@std/path";
 import { type RunningServer, startServer, untilShutdown } from "../daemon/lifecycle.ts";
-import { createLogger, stderrIs } from "../daemon/log.ts";
+import { createLogger, type Logger, stderrIs } from "../daemon/log.ts";
 import { ownKey } from "../daemon/own_key.ts";
 import { serviceManager } from "../daemon/systemd.ts";
 import type { LoadedConfig } from "../home/config.ts";
@@ -9,6 +9,7 @@ import type { Config, ListenAddress } from "../home/config_schema.ts";
 import { INSTALLATION } from "../home/installation.ts";
 import { fingerprint, readKeyFile } from "../home/keys.ts";
 import { ensureHome, hiveLogPath } from "../home/paths.ts";
+import { isThisMachine } from "../home/this_machine.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { QueenClient } from "../protocol/queen_client.ts";
 import { HIVE_ROUTES } from "../protocol/routes.ts";
@@ -58,7 +59,7 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
     workerCommand: workerCommand(Deno.env),
     workerEnv: { ...workerEnvironment(Deno.env.toObject()), RBEE_LOG_LEVEL: config.log.level },
     place: () => placeOf(bound, config.hive.advertise),
-    queen: await queenOf(config, { apiKey, ownUrl: () => urlOf(bound, config.hive.advertise) }),
+    queen: await queenOf(config, { apiKey, ownUrl: () => urlOf(bound, config.hive.advertise), log }),
   });
   const { models, workers, hardware } = hive;
   await models.start();
@@ -126,11 +127,16 @@ function urlOf(bound: ListenAddress, advertise: string | undefined): string {
 /** Whom this hive reports to, if to anybody. */
 async function queenOf(
   config: Config,
-  own: { apiKey: string; ownUrl: () => string },
+  own: { apiKey: string; ownUrl: () => string; log: Logger },
 ): Promise<HiveOptions["queen"]> {
   const { queen, queen_key_file: keyFile, name } = config.hive;
   if (queen === undefined) return undefined;
   const apiKey = keyFile === undefined ? own.apiKey : await readKeyFile(keyFile);
+  if (keyFile === undefined && !isThisMachine(queen)) {
+    own.log.warn("this hive's own key is taken for the queen's: name the queen's as hive.queen_key_file", {
+      queen,
+    });
+  }
   return {
     client: new QueenClient({ baseUrl: queen, apiKey }),
     name: name ?? Deno.hostname(),

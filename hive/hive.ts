@@ -137,6 +137,7 @@ export function createHive(options: HiveOptions): Hive {
     models: () => models.list(),
     devices: async () => (await hardware.detect()).devices,
     memory: () => ({ ...hardware.memory(), reserve_mb: config.hive.reserve_mb }),
+    cpu: () => hardware.cpu(),
   });
   const stopping = new AbortController();
   const { signal } = stopping;

@@ -46,7 +46,7 @@ Deno.test("one worker's log is what it says and what is said of it, also when it
   await using home = await tempHome();
   const first = await testHive({ home: home.rbeeHome });
   const id = await idleWorker(first);
-  const other = await first.spawn({ slots: 2 });
+  const other = await first.spawn({ slots: 8 });
   await first.until(other.worker_id, "idle");
   await first.workers.shutdown(id);
   const lines = await first.client.logs({ workerId: id });
@@ -168,7 +168,7 @@ Deno.test("who follows events is told the present first, and then all that happe
     what: "state",
     state: "idle",
   });
-  const second = await hive.spawn({ slots: 2 });
+  const second = await hive.spawn({ slots: 8 });
   await hive.until(second.worker_id, "idle");
   await hive.workers.shutdown(second.worker_id);
   const told: string[] = [];

@@ -21,6 +21,7 @@ export interface QueenReportsOptions {
   models: () => CatalogModel[];
   devices: () => Promise<Device[]>;
   memory: () => MachineMemory & { reserve_mb: number };
+  cpu: () => { cores: number; load_average: [number, number, number] };
   clock: Clock;
   log: Logger;
 }
@@ -105,9 +106,10 @@ export class QueenReports {
   }
 
   #base() {
-    const { name, place, memory } = this.#options;
+    const { name, place, memory, cpu } = this.#options;
     const { url, apiKey } = place();
     const { total_mb, free_mb, reserve_mb } = memory();
+    const { cores, load_average: [load] } = cpu();
     return {
       node_name: name,
       instance: this.#instance,
@@ -115,6 +117,7 @@ export class QueenReports {
       api_key: apiKey,
       version: VERSION,
       memory: { total_mb, free_mb, reserve_mb },
+      cpu: { cores, load },
     };
   }
 

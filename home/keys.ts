@@ -3,6 +3,7 @@ import { dirname, join } from "@std/path";
 import { RbeeError } from "../protocol/errors.ts";
 import type { Config } from "./config_schema.ts";
 import { type Environment, PRIVATE_FILE_MODE } from "./paths.ts";
+import { isThisMachine } from "./this_machine.ts";
 
 const KEY = /^[\x21-\x7e]{8,4096}$/;
 const MAX_KEY_FILE_BYTES = 8192;
@@ -84,6 +85,17 @@ export async function configuredKey(config: Config, home: string): Promise<strin
     throw error;
   }
   return await readKeyFile(localKeyPath(home));
+}
+
+/**
+ * The key for a daemon at `url` for which no key file is configured: this home's own where that is this machine itself,
+ * else none. What is meant for this machine must not reach whoever listens at a mistyped address.
+ */
+export async function keyForAddress(
+  url: string,
+  { config, home }: { config: Config; home: string },
+): Promise<string | undefined> {
+  return isThisMachine(url) ? await configuredKey(config, home) : undefined;
 }
 
 /** Creates the local key, or returns the one that another process created first. */

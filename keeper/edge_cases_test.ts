@@ -171,7 +171,7 @@ Deno.test("EC6: a worker that stays busy is an error with advice", async () => {
   assertEquals([code, stdout], [1, ""]);
   assertEquals(stderr.split("\n"), [
     "Error: All 4 slots of the worker are busy, after 1 try in 0 s",
-    "  Try again later or with a larger --retry, use another --node, or start a worker of its own with other --slots.",
+    "  Try again later or with a larger --retry, use another --node, or start a larger worker with more --slots.",
     "",
   ]);
 });
@@ -241,7 +241,7 @@ Deno.test("EC9: a wrong key names node, configuration and the key's origin, and 
     `  Node: stand-in (${hive.url})\n` +
     `  Config: ${join(home.path, "config.yaml")}\n` +
     "  Key: api_key of the configuration\n" +
-    "  Put that node's key into a file (mode 0600) and name it as nodes.stand-in.api_key_file in the config.\n",
+    "  Put its key into a file (mode 0600) and name it as nodes.stand-in.api_key_file in the config.\n",
   ]);
 });
 

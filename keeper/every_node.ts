@@ -50,5 +50,8 @@ export async function askNodes<T>(
 export function silenceOf({ node, error }: { node: string; error: RbeeError }): string {
   // Nothing is wrong with a machine that has not been used yet.
   if (node === LOCALHOST && error.code === "NODE_UNREACHABLE") return "No hive runs on this machine.";
+  if (error.code === "MISSING_API_KEY") {
+    return `${node} was not asked: no key is configured for it (nodes.${node}.api_key_file).`;
+  }
   return `${node} did not answer: ${error.message}`;
 }

@@ -11,7 +11,7 @@ export interface Place {
   /** `config.yaml`. */
   configPath?: string;
   /** The node that was asked. */
-  node?: { name: string; url: string; keySource: string; local: boolean };
+  node?: { name: string; url: string; keySource: string; keySetting?: string; local: boolean };
   /** The log of this machine's hive. */
   hiveLog?: string;
 }
@@ -68,7 +68,7 @@ const ADVICE: Partial<Record<ErrorCode, (error: RbeeError, place: Place) => stri
   MISSING_API_KEY: wrongKey,
   VERSION_MISMATCH: upgrade,
   ALL_SLOTS_BUSY: () => [
-    "Try again later or with a larger --retry, use another --node, or start a worker of its own with other --slots.",
+    "Try again later or with a larger --retry, use another --node, or start a larger worker with more --slots.",
   ],
   WORKER_CRASHED: () => ["Run the same command again: a new worker will be started."],
   LOADING_TIMEOUT:
@@ -104,7 +104,9 @@ function wrongKey(_: RbeeError, { node, configPath }: Place): string[] {
   if (node === undefined) return [];
   const where = node.local
     ? "Another home's hive may be listening there (RBEE_HOME), or the key was changed while the hive ran: restart it."
-    : `Put that node's key into a file (mode 0600) and name it as nodes.${node.name}.api_key_file in the config.`;
+    : node.keySetting === undefined
+    ? `Put its key into a file (mode 0600): rbee-keeper nodes add NAME --url ${node.url} --api-key-file FILE`
+    : `Put its key into a file (mode 0600) and name it as ${node.keySetting} in the config.`;
   return [`Node: ${node.name} (${node.url})`, `Config: ${configPath}`, `Key: ${node.keySource}`, where];
 }
 

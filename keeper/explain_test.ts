@@ -5,7 +5,13 @@ import { explain, type Place } from "./explain.ts";
 const PLACE: Place = {
   configPath: "/home/me/.rbee/config.yaml",
   hiveLog: "/home/me/.rbee/logs/hive.log",
-  node: { name: "mac", url: "http://10.0.0.2:9200", keySource: "/home/me/mac.key", local: false },
+  node: {
+    name: "mac",
+    url: "http://10.0.0.2:9200",
+    keySource: "/home/me/mac.key",
+    local: false,
+    keySetting: "nodes.mac.api_key_file",
+  },
 };
 const LOCAL: Place = {
   ...PLACE,
@@ -69,7 +75,7 @@ Deno.test("EC9: authentication names node, configuration and where the key came 
     "Node: mac (http://10.0.0.2:9200)",
     "Config: /home/me/.rbee/config.yaml",
     "Key: /home/me/mac.key",
-    "Put that node's key into a file (mode 0600) and name it as nodes.mac.api_key_file in the config.",
+    "Put its key into a file (mode 0600) and name it as nodes.mac.api_key_file in the config.",
   ]);
 });
 

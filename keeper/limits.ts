@@ -32,6 +32,8 @@ export const HIVE_RIVAL_TIMEOUT_MS = 5_000;
 export const HIVE_START_POLL_MS = 50;
 /** Longest wait for a hive to stop: it gives its workers 30 s. */
 export const HIVE_STOP_TIMEOUT_MS = 45_000;
+/** Longest wait for systemd to start a hive anew; it pauses for 2 s before. */
+export const SERVICE_RESTART_TIMEOUT_MS = 15_000;
 /** How often a log that is followed and broke off is joined again. */
 export const LOG_FOLLOW_REJOINS = 5;
 /** How much of a log is shown when something did not start. */
@@ -87,5 +89,7 @@ export const QUEEN_REJOIN_DELAYS_MS: readonly number[] = [1_000, 2_000, 4_000, 8
 export const QUEEN_INSTALL_TIMEOUT_MS = 630_000;
 /** Longest wait for a queen who starts or stops a machine's hive. */
 export const QUEEN_START_TIMEOUT_MS = 120_000;
+/** How much longer than its answers' time a queen may take to drain a machine: its workers have 30 s to stop. */
+export const DRAIN_GRACE_MS = 90_000;
 /** Lines of what was said that are shown when no archive could be made of a checkout. */
 export const ARCHIVE_LOG_LINES = 20;

@@ -3,6 +3,7 @@ import type { LoadedConfig } from "../home/config.ts";
 import type { Config, ListenAddress } from "../home/config_schema.ts";
 import { configuredKey, localKeyPath, readKeyFile } from "../home/keys.ts";
 import { nearest } from "../home/near_miss.ts";
+import { isThisMachine } from "../home/this_machine.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { DEFAULT_HIVE_PORT } from "../protocol/limits.ts";
 import { printable } from "../protocol/printable.ts";
@@ -22,6 +23,8 @@ export interface ResolvedNode {
   apiKey?: string;
   /** Where the key comes from, for a person; never the key. */
   keySource: string;
+  /** The setting that names its key file; absent where there is none to be named. */
+  keySetting?: string;
   /** This machine's own hive, which may be started when it does not run. */
   local: boolean;
 }
@@ -38,22 +41,30 @@ export async function resolveNode(wanted: string | undefined, place: LoadedConfi
   const configured = Object.hasOwn(config.nodes, name) ? config.nodes[name] : undefined;
   if (configured !== undefined) {
     const url = new URL(configured.url).origin;
-    if (configured.api_key_file === undefined) return { name, url, local: false, ...await ownKey(place) };
+    const keySetting = `nodes.${name}.api_key_file`;
+    const known = { name, url, local: false, keySetting };
+    if (configured.api_key_file === undefined) return { ...known, ...await keyOf(url, place) };
     const apiKey = await readKeyFile(configured.api_key_file);
-    return { name, url, local: false, apiKey, keySource: configured.api_key_file };
+    return { ...known, apiKey, keySource: configured.api_key_file };
   }
   if (name === LOCALHOST) {
     const url = (await readHiveFile(home))?.url ?? listenUrl(config);
     return { name, url: new URL(url).origin, local: true, ...await ownKey(place) };
   }
   const url = addressUrl(name);
-  if (url !== undefined) return { name, url, local: false, ...await ownKey(place) };
+  if (url !== undefined) return { name, url, local: false, ...await keyOf(url, place) };
   throw notFound(name, place);
 }
 
 /** Names that `--node` takes without further ado. */
 export function knownNodes(config: Config): string[] {
   return [...new Set([LOCALHOST, ...Object.keys(config.nodes)])];
+}
+
+/** The key for an address that has none of its own in the configuration. */
+async function keyOf(url: string, place: LoadedConfig): Promise<{ apiKey?: string; keySource: string }> {
+  if (isThisMachine(url)) return await ownKey(place);
+  return { keySource: "none (this machine's own key is for this machine alone)" };
 }
 
 async function ownKey({ config, home }: LoadedConfig): Promise<{ apiKey?: string; keySource: string }> {

@@ -3,6 +3,7 @@ import { join } from "@std/path";
 import { loadConfig } from "../home/config.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { resolveNode } from "./node.ts";
+import { queenOf } from "./queen.ts";
 
 /** A home with a configuration and files, and the way to resolve names in it. */
 async function home(config: unknown, files: Record<string, unknown> = {}) {
@@ -33,16 +34,41 @@ Deno.test("a configured name gives its url and its own key", async () => {
     url: "http://10.0.0.2:9300",
     apiKey: "the-key-of-mac",
     keySource: keyFile,
+    keySetting: "nodes.mac.api_key_file",
     local: false,
   });
 });
 
-Deno.test("a configured node without a key of its own gets this home's", async () => {
-  await using place = await home({ nodes: { mac: { url: "http://10.0.0.2:9300" } } }, {
-    api_key: "the-home-key\n",
-  });
-  const node = await place.resolve("mac");
-  assertEquals([node.apiKey, node.keySource], ["the-home-key", join(place.path, "api_key")]);
+Deno.test("this home's key is for this machine alone, whatever an address without a key of its own is called", async () => {
+  const nodes = { mac: { url: "http://10.0.0.2:9300" }, here: { url: "http://127.0.0.1:9300" } };
+  await using place = await home({ nodes }, { api_key: "the-home-key\n" });
+  for (const name of ["here", "127.0.0.1:9300", "[::1]", "localhost"]) {
+    const node = await place.resolve(name);
+    assertEquals([node.apiKey, node.keySource], ["the-home-key", join(place.path, "api_key")], name);
+  }
+  for (const [name, setting] of [["mac", "nodes.mac.api_key_file"], ["10.0.0.2"], ["mac.lan"]]) {
+    const node = await place.resolve(name);
+    assertEquals([node.apiKey, node.keySetting], [undefined, setting], name);
+  }
+});
+
+Deno.test("a queen on another machine gets a key that is configured for it, and no other", async () => {
+  const keyOf = async (url: string, keeper: Record<string, unknown> = {}) => {
+    await using place = await home({ keeper }, {
+      api_key: "the-home-key\n",
+      "queen.key": "the-queens-key\n",
+    });
+    const queen_key_file = keeper.queen_key_file && join(place.path, "queen.key");
+    await Deno.writeTextFile(
+      join(place.path, "config.yaml"),
+      JSON.stringify({ keeper: { ...keeper, queen_key_file } }),
+    );
+    const config = await loadConfig({ env: { get: (key) => ({ RBEE_HOME: place.path })[key] } });
+    return (await queenOf({ queen: url }, config))!.apiKey;
+  };
+  assertEquals(await keyOf("http://127.0.0.1:8080"), "the-home-key");
+  assertEquals(await keyOf("http://queen.lan:8080"), undefined);
+  assertEquals(await keyOf("http://queen.lan:8080", { queen_key_file: true }), "the-queens-key");
 });
 
 Deno.test("localhost is where the running hive says it is", async () => {

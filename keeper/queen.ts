@@ -1,6 +1,6 @@
 /** The queen that this keeper goes through, if it goes through one. */
 import type { LoadedConfig } from "../home/config.ts";
-import { configuredKey, readKeyFile } from "../home/keys.ts";
+import { keyForAddress, readKeyFile } from "../home/keys.ts";
 import { UsageError } from "./cli.ts";
 import type { ResolvedNode } from "./node.ts";
 import type { WorkerFlags } from "./table/shared.ts";
@@ -8,6 +8,7 @@ import type { WorkerFlags } from "./table/shared.ts";
 /** Whom to ask, and for what machine. */
 export interface QueenAddress {
   url: string;
+  /** Absent when none is configured that is meant for this address. */
   apiKey: string | undefined;
   /** Only there; absent: wherever it fits. */
   node?: string;
@@ -40,13 +41,17 @@ export async function queenOf(
     );
   }
   const { queen_key_file: keyFile } = config.keeper;
-  const apiKey = keyFile === undefined ? await configuredKey(config, home) : await readKeyFile(keyFile);
+  const apiKey = keyFile === undefined
+    ? await keyForAddress(url, { config, home })
+    : await readKeyFile(keyFile);
   return { url: url.replace(/\/$/, ""), apiKey, node: flags.node };
 }
 
-/** As errors name her. */
+/** As errors name it. */
 export function placeOfQueen(
   queen: QueenAddress,
-): Pick<ResolvedNode, "name" | "url" | "keySource" | "local"> {
-  return { name: "the queen", url: queen.url, keySource: "keeper.queen_key_file", local: false };
+): Pick<ResolvedNode, "name" | "url" | "keySource" | "keySetting" | "local"> {
+  const keySetting = "keeper.queen_key_file";
+  const keySource = queen.apiKey === undefined ? `none (${keySetting} is not set)` : keySetting;
+  return { name: "the queen", url: queen.url, keySource, keySetting, local: false };
 }

@@ -215,11 +215,33 @@ const QUEEN: Docs<typeof QUEEN_ROUTES> = {
     answer: queen.NodeInfo,
   },
   startNode: {
-    summary: "Starts a machine's hive over ssh.",
+    summary:
+      "Has a machine's hive run and report here, now and from now on; over ssh unless it does already.",
     body: queen.NodeRequest,
     answer: queen.NodeInfo,
   },
   stopNode: { summary: "Stops a machine's hive over ssh.", body: queen.NodeRequest, answer: queen.NodeInfo },
+  cordonNode: {
+    summary: "Sends nothing new to a machine; what runs there goes on.",
+    body: queen.NodeRequest,
+    answer: queen.NodeInfo,
+  },
+  uncordonNode: {
+    summary: "Sends work to a machine again.",
+    body: queen.NodeRequest,
+    answer: queen.NodeInfo,
+  },
+  drainNode: {
+    summary:
+      "Sends nothing new to a machine, waits until its answers have ended or the time for that has, and stops its workers.",
+    body: queen.DrainNodeRequest,
+    answer: queen.NodeInfo,
+  },
+  labelNode: {
+    summary: "Adds labels to a machine and takes others off.",
+    body: queen.LabelNodeRequest,
+    answer: queen.NodeInfo,
+  },
   workers: { summary: "The workers of all machines.", answer: queen.ClusterWorkersResponse },
   submit: {
     summary: "Takes work in; with `stream` the answer is its events.",

@@ -12,9 +12,11 @@ import { FIRST_TOKEN_TIMEOUT_MS } from "./limits.ts";
 import {
   type AddNodeRequest,
   ClusterWorkersResponse,
+  type DrainNodeRequest,
   ExplainResponse,
   type HeartbeatInput,
   HeartbeatResponse,
+  type LabelNodeRequest,
   NodeInfo,
   NodesResponse,
   TaskEvent,
@@ -145,9 +147,12 @@ export class QueenClient {
     });
   }
 
-  /** Installs rbee on a machine, starts its hive, or stops it, over ssh from where the queen is. Takes up to minutes. */
+  /**
+   * Installs rbee on a machine, starts its hive, or stops it, over ssh from where the queen is, which takes up to
+   * minutes; or says whether anything new may go there.
+   */
   onNode(
-    act: "installNode" | "startNode" | "stopNode",
+    act: "installNode" | "startNode" | "stopNode" | "cordonNode" | "uncordonNode",
     name: string,
     options: WaitOptions = {},
   ): Promise<NodeInfo> {
@@ -155,6 +160,32 @@ export class QueenClient {
       route: QUEEN_ROUTES[act],
       schema: NodeInfo,
       body: { node_name: name },
+      ...options,
+    });
+  }
+
+  /** Empties a machine; waits up to `timeout` seconds for its answers, and for its workers to be gone. */
+  drainNode(
+    drain: z.input<typeof DrainNodeRequest>,
+    options: WaitOptions = {},
+  ): Promise<NodeInfo> {
+    return callRoute(this.#client, {
+      route: QUEEN_ROUTES.drainNode,
+      schema: NodeInfo,
+      body: drain,
+      ...options,
+    });
+  }
+
+  /** Adds labels to a machine and takes others off. */
+  labelNode(
+    labels: z.input<typeof LabelNodeRequest>,
+    options: WaitOptions = {},
+  ): Promise<NodeInfo> {
+    return callRoute(this.#client, {
+      route: QUEEN_ROUTES.labelNode,
+      schema: NodeInfo,
+      body: labels,
       ...options,
     });
   }

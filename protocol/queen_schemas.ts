@@ -54,6 +54,8 @@ export const Heartbeat = z.strictObject({
   api_key: z.string().max(4096),
   version: z.string().max(64),
   memory: z.strictObject({ total_mb: Mb, free_mb: Mb, reserve_mb: Mb }),
+  /** Processor cores, and the load average over a minute. */
+  cpu: z.strictObject({ cores: z.int().min(1).max(65_536), load: z.number().min(0) }).optional(),
   workers: z.array(ReportedWorker).max(MAX_WORKERS),
   devices: z.array(Device).max(MAX_DEVICES).optional(),
   models: z.array(z.strictObject({ model_ref: z.string().max(512), size_bytes: z.number().min(0) }))
@@ -179,8 +181,32 @@ export const AddNodeRequest = z.strictObject({
 });
 /** A checked request. */
 export type AddNodeRequest = z.infer<typeof AddNodeRequest>;
-/** `POST /v2/registry/beehives/{remove,install,start,stop}`. */
+/** `POST /v2/registry/beehives/{remove,install,start,stop,cordon,uncordon}`. */
 export const NodeRequest = z.strictObject({ node_name: NodeName });
+
+/** Most seconds that a drain waits for answers, and how many when it does not say. */
+const MAX_DRAIN_SECONDS = 3_600;
+const DEFAULT_DRAIN_SECONDS = 300;
+
+/** `POST /v2/registry/beehives/drain`. */
+export const DrainNodeRequest = NodeRequest.extend({
+  /** Seconds for its answers to end by themselves. */
+  timeout: z.number().min(0).max(MAX_DRAIN_SECONDS).default(DEFAULT_DRAIN_SECONDS),
+});
+
+const MAX_LABELS = 64;
+const Label = z.string().regex(
+  /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,
+  "must be 1 to 64 letters, digits or . _ -",
+);
+
+/** `POST /v2/registry/beehives/label`. */
+export const LabelNodeRequest = NodeRequest.extend({
+  add: z.array(Label).max(MAX_LABELS).default([]),
+  remove: z.array(Label).max(MAX_LABELS).default([]),
+});
+/** See {@linkcode LabelNodeRequest}. */
+export type LabelNodeRequest = z.infer<typeof LabelNodeRequest>;
 
 /** A machine of the cluster. */
 export const NodeInfo = z.object({
@@ -198,6 +224,25 @@ export const NodeInfo = z.object({
   backends: z.array(z.string()),
   devices: z.array(z.string()),
   workers: z.int(),
+  /** Since when its presence is what it is; null: it was never heard of. */
+  since_unix: z.int().nullable().default(null),
+  /** Of its hive, as last reported. */
+  version: z.string().nullable().default(null),
+  /** RAM, as last reported. */
+  memory: z.object({ total_mb: z.number(), free_mb: z.number(), reserve_mb: z.number() }).nullable()
+    .default(null),
+  /** Processor cores, and the load average over a minute, as last reported. */
+  cpu: z.object({ cores: z.int(), load: z.number() }).nullable().default(null),
+  slots_total: z.int().default(0),
+  slots_busy: z.int().default(0),
+  /** Loads that this queen has under way there. */
+  loads: z.int().default(0),
+  /** Nothing new goes there. */
+  cordoned: z.boolean().default(false),
+  labels: z.array(z.string()).default([]),
+  /** What the queen brings about there by itself: that its hive runs, and a version of rbee that it installed. */
+  wanted: z.object({ running: z.boolean(), version: z.string().nullable() })
+    .default({ running: false, version: null }),
 });
 /** See {@linkcode NodeInfo}. */
 export type NodeInfo = z.infer<typeof NodeInfo>;

@@ -8,8 +8,10 @@ import { type App, createApp, eventResponse, type Handler, type RequestContext }
 import { RbeeError } from "../protocol/errors.ts";
 import {
   AddNodeRequest,
+  DrainNodeRequest,
   ExplainQuery,
   Heartbeat,
+  LabelNodeRequest,
   NodeRequest,
   TaskRequest,
 } from "../protocol/queen_schemas.ts";
@@ -18,6 +20,9 @@ import { eventStream, type EventWriter } from "../protocol/sse.ts";
 import type { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
 import type { RemoteNodes } from "./remote_nodes.ts";
+import { logPresences } from "./cluster/presence.ts";
+import { RefusedReports } from "./cluster/refused_reports.ts";
+import { drain } from "./drain.ts";
 import { explain } from "./placement/explain.ts";
 import type { ClusterNode } from "./cluster/cluster_node.ts";
 import { BODIES_MAX_BYTES, RIVAL_TIMEOUT_MS, UNREAD_EVENTS_BYTES } from "./limits.ts";
@@ -32,8 +37,10 @@ export interface QueenAppOptions {
   remote: RemoteNodes;
   /** The queen's own key. */
   apiKey: string;
-  /** Why she can't work at present, or undefined. */
+  /** Why it can't work at present, or undefined. */
   notReady: () => string | undefined;
+  /** Ends what a caller waits for. */
+  signal: AbortSignal;
 }
 
 const Nothing = z.strictObject({});
@@ -43,6 +50,8 @@ export function createQueenApp(options: QueenAppOptions): App {
   const { parts, tasks, nodes, remote } = options;
   const { cluster, scheduler, loads, keys, metrics, now, offenders } = parts;
 
+  const refusedReports = new RefusedReports(parts);
+
   const heartbeat: Handler = async ({ body }) => {
     const report = await body(Heartbeat);
     const rival = cluster.rivalOf(report);
@@ -50,6 +59,7 @@ export function createQueenApp(options: QueenAppOptions): App {
     const news = cluster.report(report, now());
     metrics.heartbeat();
     loads.reported();
+    logPresences(news.presences, parts.log);
     scheduler.changed(news);
     return Response.json({ complete: news.complete });
   };
@@ -120,7 +130,25 @@ export function createQueenApp(options: QueenAppOptions): App {
   const onNode = (act: (name: string) => Promise<void>): Handler => async ({ body }) => {
     const { node_name: name } = await body(NodeRequest);
     await act(name);
-    return Response.json((await nodes.list()).find(({ node_name }) => node_name === name));
+    return Response.json(await nodes.info(name));
+  };
+
+  const cordon = async (name: string, cordoned: boolean) => {
+    scheduler.changed(await nodes.cordon(name, cordoned));
+    parts.log.info(cordoned ? "machine is cordoned" : "machine is uncordoned", { node: name });
+  };
+
+  const drainNode: Handler = async ({ body }) => {
+    const { node_name: name, timeout } = await body(DrainNodeRequest);
+    await cordon(name, true);
+    await drain(name, { cluster, timeoutMs: timeout * 1000, signal: options.signal, log: parts.log });
+    return Response.json(await nodes.info(name));
+  };
+
+  const labelNode: Handler = async ({ body }) => {
+    const request = await body(LabelNodeRequest);
+    await nodes.label(request);
+    return Response.json(await nodes.info(request.node_name));
   };
 
   const removeNode: Handler = async ({ body }) => {
@@ -133,6 +161,9 @@ export function createQueenApp(options: QueenAppOptions): App {
     clients: (key) => keys.identify(key),
     bodyLimitBytes: (caller) => caller === OWNER ? Infinity : parts.config.client_body_mb * 1e6,
     bodiesMaxBytes: BODIES_MAX_BYTES,
+    onRefused: (spec, error) => {
+      if (spec === QUEEN_ROUTES.heartbeat) refusedReports.tell(error);
+    },
     // Bad requests count as well: they cost work before they are refused.
     admit: (caller, { body }) => body !== undefined && keys.admit(caller, now()),
     log: parts.log,
@@ -169,6 +200,10 @@ export function createQueenApp(options: QueenAppOptions): App {
       { spec: QUEEN_ROUTES.installNode, handle: onNode((name) => remote.install(name)) },
       { spec: QUEEN_ROUTES.startNode, handle: onNode((name) => remote.start(name)) },
       { spec: QUEEN_ROUTES.stopNode, handle: onNode((name) => remote.stop(name)) },
+      { spec: QUEEN_ROUTES.cordonNode, handle: onNode((name) => cordon(name, true)) },
+      { spec: QUEEN_ROUTES.uncordonNode, handle: onNode((name) => cordon(name, false)) },
+      { spec: QUEEN_ROUTES.drainNode, handle: drainNode },
+      { spec: QUEEN_ROUTES.labelNode, handle: labelNode },
       {
         spec: QUEEN_ROUTES.metrics,
         handle: () => {

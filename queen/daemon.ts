@@ -1,4 +1,4 @@
-/** Puts a queen together, serves until told to leave, and leaves nothing behind. */
+/** Puts a queen together and serves until told to leave. The hives that it started run on, unless told otherwise. */
 import { advertisedHost } from "../daemon/hosts.ts";
 import { lockHome } from "../daemon/home_lock.ts";
 import { type RunningServer, startServer, untilShutdown } from "../daemon/lifecycle.ts";
@@ -12,13 +12,19 @@ import { VERSION } from "../protocol/version.ts";
 import { CLOSE_TIMEOUT_MS, DRAIN_TIMEOUT_MS, NODE_STOP_TIMEOUT_MS, STORE_TIMEOUT_MS } from "./limits.ts";
 import { createQueen } from "./queen.ts";
 
+/** Options of {@linkcode runDaemon}. */
+export interface DaemonOptions {
+  /** The hives that it started, and queens before it, are stopped at the end. */
+  stopHives: boolean;
+}
+
 /**
  * Runs the queen until SIGTERM, SIGINT or SIGHUP.
  *
  * @returns the exit code.
- * @throws {RbeeError} why she can't start.
+ * @throws {RbeeError} why it can't start.
  */
-export async function runDaemon({ config, home }: LoadedConfig): Promise<number> {
+export async function runDaemon({ config, home }: LoadedConfig, options: DaemonOptions): Promise<number> {
   const { listen } = config.queen;
   const log = createLogger({ part: "queen-rbee", ...config.log });
   await ensureHome(home);
@@ -53,7 +59,11 @@ export async function runDaemon({ config, home }: LoadedConfig): Promise<number>
         return queen.drain(signal);
       },
     },
-    { name: "hives started from here", timeoutMs: NODE_STOP_TIMEOUT_MS, run: () => queen.stopHives() },
+    {
+      name: "hives started from here",
+      timeoutMs: NODE_STOP_TIMEOUT_MS,
+      run: () => options.stopHives ? queen.stopHives() : undefined,
+    },
     { name: "server", timeoutMs: CLOSE_TIMEOUT_MS, run: () => server?.close() },
     { name: "store", timeoutMs: STORE_TIMEOUT_MS, run: () => queen.close() },
     { name: "service manager", timeoutMs: STORE_TIMEOUT_MS, run: () => service.close() },

@@ -103,6 +103,18 @@ export const NODE_INSTALL_TIMEOUT_MS = 600_000;
 export const NODE_START_TIMEOUT_MS = 90_000;
 /** Time for a hive to be stopped over ssh: 30 s for its workers, and the way there. */
 export const NODE_STOP_TIMEOUT_MS = 45_000;
+/** Time for a hive that answers on its machine to report. */
+export const NODE_REPORT_TIMEOUT_MS = 30_000;
+/** Pause between two looks at what is wanted of machines. */
+export const NODE_RESTORE_INTERVAL_MS = 5_000;
+const MINUTE_MS = 60_000;
+/** How long the same refusal of a report is not logged again: hives report every few seconds. */
+export const REFUSED_REPORT_QUIET_MS = 10 * MINUTE_MS;
+/** Pauses before each try to bring a machine back; as many tries as there are pauses: some twelve hours. */
+export const NODE_RESTORE_PAUSES_MS: readonly number[] = [
+  ...[10_000, 30_000, MINUTE_MS, 2 * MINUTE_MS, 5 * MINUTE_MS, 10 * MINUTE_MS],
+  ...Array.from({ length: 24 }, () => 30 * MINUTE_MS),
+];
 /** Pause between two looks whether it has reported. */
 export const NODE_LOOK_INTERVAL_MS = 100;
 

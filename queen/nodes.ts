@@ -1,19 +1,22 @@
-/** Machines of the cluster: those that were added by hand, and those whose hives report. */
+/** Machines of the cluster: those that were added by hand, and those whose hives report; and what is wanted of each. */
 import type { Logger } from "../daemon/log.ts";
+import { callRoute } from "../protocol/client.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
-import { HiveClient } from "../protocol/hive_client.ts";
-import type { AddNodeRequest, NodeInfo } from "../protocol/queen_schemas.ts";
-import type { Cluster } from "./cluster/cluster.ts";
+import { HEALTH_TIMEOUT_MS } from "../protocol/limits.ts";
+import type { AddNodeRequest, LabelNodeRequest, NodeInfo } from "../protocol/queen_schemas.ts";
+import { OPEN_HEALTH_ROUTES } from "../protocol/routes.ts";
+import { HealthResponse } from "../protocol/worker_schemas.ts";
+import type { Cluster, ClusterNews } from "./cluster/cluster.ts";
 import type { ClusterNode } from "./cluster/cluster_node.ts";
-import type { Store, StoredNode } from "./store/store.ts";
+import type { NodeChange, Store, StoredNode } from "./store/store.ts";
 
 /** Options of {@linkcode Nodes}. */
 export interface NodesOptions {
   store: Store;
   cluster: Cluster;
-  /** Tried with hives that have not reported yet. */
-  apiKey: string;
   log: Logger;
+  /** The clock that the cluster is told. */
+  now: () => number;
 }
 
 /** See above. */
@@ -23,6 +26,13 @@ export class Nodes {
   /** See {@linkcode NodesOptions}. */
   constructor(options: NodesOptions) {
     this.#options = options;
+  }
+
+  /** Takes over what was wanted of machines before this queen. Comes before any work is placed. */
+  async restore(): Promise<void> {
+    for (const { name, cordoned } of await this.#options.store.nodes()) {
+      if (cordoned) this.#options.cluster.cordon(name, true);
+    }
   }
 
   /** Adds a machine, or changes what is known of it, and looks whether its hive answers. */
@@ -35,17 +45,14 @@ export class Nodes {
     }
     const known = await this.#stored(request.node_name);
     const node: StoredNode = {
-      name: request.node_name,
+      ...known ?? unknownNode(request.node_name),
       sshHost: request.ssh_host ?? null,
       sshPort: request.ssh_port,
       sshUser: request.ssh_user ?? null,
       installPath: request.install_path ?? null,
       hiveUrl: request.hive_url ?? null,
-      lastConnectedUnix: known?.lastConnectedUnix ?? null,
       lastError: null,
       status: "unknown",
-      backends: known?.backends ?? [],
-      devices: known?.devices ?? [],
     };
     const looked = await this.#look(node);
     await store.putNode(looked);
@@ -83,30 +90,68 @@ export class Nodes {
     return node;
   }
 
-  /** Writes down how the last attempt to reach it went. */
-  async note(name: string, change: Partial<StoredNode>): Promise<void> {
-    const node = await this.#stored(name);
-    if (node !== undefined) await this.#options.store.putNode({ ...node, ...change });
+  /** All that are known beyond their reports. */
+  stored(): Promise<StoredNode[]> {
+    return this.#options.store.nodes();
+  }
+
+  /** Writes down what is wanted of a machine, or how the last attempt to reach it went; nothing of one that is not known. */
+  async note(name: string, change: NodeChange): Promise<void> {
+    await this.#options.store.changeNode(name, change);
+  }
+
+  /**
+   * Nothing new goes to a machine from now on, or it does again; its next report and the next queen don't change that.
+   *
+   * @throws {RbeeError} `NODE_NOT_FOUND`.
+   */
+  async cordon(name: string, cordoned: boolean): Promise<ClusterNews> {
+    await this.#change(name, { cordoned });
+    return this.#options.cluster.cordon(name, cordoned);
+  }
+
+  /**
+   * Adds labels to a machine and takes others off.
+   *
+   * @throws {RbeeError} `NODE_NOT_FOUND`.
+   */
+  async label({ node_name: name, add, remove }: LabelNodeRequest): Promise<void> {
+    const before = (await this.#stored(name))?.labels ?? [];
+    const labels = new Set([...before, ...add].filter((label) => !remove.includes(label)));
+    await this.#change(name, { labels: [...labels].sort() });
+  }
+
+  /** One machine as it is shown. */
+  async info(name: string): Promise<NodeInfo> {
+    return this.#info(name, await this.#stored(name));
+  }
+
+  /** Changes what is wanted of a machine, also of one that has only ever reported. */
+  async #change(name: string, change: NodeChange): Promise<void> {
+    const { store, cluster } = this.#options;
+    if (await store.changeNode(name, change)) return;
+    if (cluster.node(name) === undefined) throw notFound(name);
+    await store.putNode({ ...unknownNode(name), ...change });
   }
 
   async #stored(name: string): Promise<StoredNode | undefined> {
     return (await this.#options.store.nodes()).find((node) => node.name === name);
   }
 
-  /** Asks its hive what it has. */
+  /**
+   * Whether its hive answers, asked without a key: the address may be mistyped. What it has to compute on is known once
+   * it has reported.
+   */
   async #look(node: StoredNode): Promise<StoredNode> {
     if (node.hiveUrl === null) return node;
-    const { apiKey, log } = this.#options;
+    const { log } = this.#options;
     try {
-      const hive = new HiveClient({ baseUrl: node.hiveUrl, apiKey });
-      const { backends, devices } = await hive.capabilities();
-      return {
-        ...node,
-        status: "reachable",
-        lastConnectedUnix: Math.floor(Date.now() / 1000),
-        backends,
-        devices: devices.map(({ backend, index }) => `${backend}:${index}`),
-      };
+      await callRoute({ baseUrl: node.hiveUrl }, {
+        route: OPEN_HEALTH_ROUTES.health,
+        schema: HealthResponse,
+        timeoutMs: HEALTH_TIMEOUT_MS,
+      });
+      return { ...node, status: "reachable", lastConnectedUnix: Math.floor(Date.now() / 1000) };
     } catch (thrown) {
       const error = toRbeeError(thrown);
       log.warn("added node does not answer", { node: node.name, code: error.code, reason: error.message });
@@ -115,7 +160,11 @@ export class Nodes {
   }
 
   #info(name: string, stored: StoredNode | undefined): NodeInfo {
-    const live = this.#options.cluster.node(name);
+    const { cluster, now } = this.#options;
+    const live = cluster.node(name);
+    const workers = [...live?.workers ?? []];
+    const sum = (count: (worker: (typeof workers)[number]) => number) =>
+      workers.reduce((total, worker) => total + count(worker), 0);
     return {
       node_name: name,
       ssh_host: stored?.sshHost ?? null,
@@ -132,7 +181,17 @@ export class Nodes {
         : "unreachable",
       presence: live?.presence ?? null,
       ...devicesOf(live, stored),
-      workers: live?.byId.size ?? 0,
+      workers: workers.length,
+      since_unix: live === undefined ? null : Math.round((Date.now() - (now() - live.sinceMs)) / 1000),
+      version: live?.version ?? null,
+      memory: live?.memory ?? null,
+      cpu: live?.cpu ?? null,
+      slots_total: sum(({ slots }) => slots),
+      slots_busy: sum(({ busy }) => busy),
+      loads: live?.loads ?? 0,
+      cordoned: stored?.cordoned ?? false,
+      labels: [...stored?.labels ?? []],
+      wanted: { running: stored?.running ?? false, version: stored?.version ?? null },
     };
   }
 }
@@ -144,6 +203,15 @@ function devicesOf(live: ClusterNode | undefined, stored: StoredNode | undefined
   return {
     backends: [...new Set(live.devices.map(({ backend }) => backend))],
     devices: live.devices.map(({ backend, index }) => `${backend}:${index}`),
+  };
+}
+
+/** One of which nothing is known yet but its name. */
+function unknownNode(name: string): StoredNode {
+  return {
+    ...{ name, sshHost: null, sshPort: 22, sshUser: null, installPath: null, hiveUrl: null },
+    ...{ lastConnectedUnix: null, lastError: null, status: "unknown", backends: [], devices: [] },
+    ...{ running: false, version: null, cordoned: false, labels: [] },
   };
 }
 

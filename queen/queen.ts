@@ -6,14 +6,16 @@ import type { Config } from "../home/config_schema.ts";
 import type { Environment } from "../home/paths.ts";
 import { createQueenApp } from "./app.ts";
 import { Cluster } from "./cluster/cluster.ts";
+import { logPresences } from "./cluster/presence.ts";
 import { Prefixes } from "./cluster/prefixes.ts";
 import { Keys } from "./keys.ts";
-import { SESSIONS_MAX, TICK_INTERVAL_MS } from "./limits.ts";
+import { NODE_RESTORE_INTERVAL_MS, SESSIONS_MAX, TICK_INTERVAL_MS } from "./limits.ts";
 import { QueenMetrics } from "./metrics.ts";
 import { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
 import { RecentMap } from "./recent_map.ts";
 import { RemoteNodes } from "./remote_nodes.ts";
+import { Restorer } from "./restorer.ts";
 import { homeSeal } from "./store/seal.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
 import { Answers } from "./dispatch/answers.ts";
@@ -46,7 +48,7 @@ export interface Queen {
   start(): Promise<void>;
   /** Takes nothing more, and gives what runs a moment to end; tasks are left to the next queen. */
   drain(signal: AbortSignal): Promise<void>;
-  /** Stops the hives that were started from here. */
+  /** Stops the hives that this queen or one before it has started. */
   stopHives(): Promise<void>;
   /** The last step. */
   close(): Promise<void>;
@@ -85,19 +87,27 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
     startedUnix: Math.floor(Date.now() / 1000),
   };
   const tasks = new Tasks({ parts, store, seal, log });
-  const nodes = new Nodes({ store, cluster, apiKey, log });
+  const nodes = new Nodes({ store, cluster, log, now });
+  await nodes.restore();
   const remote = new RemoteNodes({ nodes, cluster, apiKey, log, signal, ownUrl: options.ownUrl });
+  const restorer = new Restorer({ nodes, remote, cluster, log, now, signal });
   let tick: ReturnType<typeof setInterval> | undefined;
+  let restoring: ReturnType<typeof setInterval> | undefined;
   return {
     app: createQueenApp({
-      ...{ parts, tasks, nodes, remote, apiKey },
+      ...{ parts, tasks, nodes, remote, apiKey, signal },
       notReady: () => signal.aborted ? "The queen is shutting down." : undefined,
     }),
     ...{ parts, tasks },
     async start() {
       await tasks.resume();
+      restoring = setInterval(() => {
+        restorer.look().catch((error) => log.error("machines could not be looked at", { error }));
+      }, NODE_RESTORE_INTERVAL_MS);
       tick = setInterval(() => {
-        scheduler.changed(cluster.tick(now()));
+        const news = cluster.tick(now());
+        logPresences(news.presences, log);
+        scheduler.changed(news);
         scheduler.tick();
         tasks.tick();
         keepLoaded(config.queen.models, { cluster, loads, log, nowMs: now() });
@@ -105,6 +115,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
     },
     async drain(limit) {
       clearInterval(tick);
+      clearInterval(restoring);
       stopping.abort();
       scheduler.close();
       await tasks.close();

@@ -127,6 +127,8 @@ Deno.test({
         hub,
         path: [ssh],
         replaced: [
+          // What it starts would outlive the test.
+          ["queen-rbee --listen", "queen-rbee --stop-hives --listen"],
           ["0.0.0.0:8080", `127.0.0.1:${queen}`],
           ["127.0.0.1:8080", `127.0.0.1:${queen}`],
           ["--ssh mac.local", `--ssh ${mac.destination} --url ${macUrl}`],

@@ -1,6 +1,6 @@
 /** Other hives of the house: what one of them has need not come through the internet again. */
 import type { Logger } from "../../daemon/log.ts";
-import { configuredKey, readKeyFile } from "../../home/keys.ts";
+import { keyForAddress, readKeyFile } from "../../home/keys.ts";
 import type { Config } from "../../home/config_schema.ts";
 import { ModelOffer } from "../../protocol/hive_schemas.ts";
 import { HIVE_ROUTES, routePath } from "../../protocol/routes.ts";
@@ -35,8 +35,8 @@ export interface PeerModel {
 }
 
 /**
- * The hives under `nodes` whose keys can be read; a node without a key file has this hive's own key. Read anew for
- * each download.
+ * The hives under `nodes` whose keys are known. A node without a key file has this hive's own key if it is on this
+ * machine, and is not asked otherwise. Read anew for each download.
  */
 export async function configuredPeers(
   config: Config,
@@ -47,9 +47,15 @@ export async function configuredPeers(
   for (const [name, node] of Object.entries(config.nodes)) {
     try {
       const file = node.api_key_file;
-      const key = file === undefined ? await configuredKey(config, home) : await readKeyFile(file);
+      const url = new URL(node.url).origin;
+      const key = file === undefined ? await keyForAddress(url, { config, home }) : await readKeyFile(file);
       if (key !== undefined) {
-        peers.push({ name, url: new URL(node.url).origin, key, keySource: file ?? "own key" });
+        peers.push({ name, url, key, keySource: file ?? "own key" });
+      } else {
+        log.info("node not asked for models: its key is not configured", {
+          node: name,
+          setting: `nodes.${name}.api_key_file`,
+        });
       }
     } catch (error) {
       log.warn("node not asked for models: its key cannot be read", { node: name, error });

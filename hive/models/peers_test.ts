@@ -59,20 +59,25 @@ async function soon<T>(asking: Promise<T>): Promise<T> {
   return await asking;
 }
 
-Deno.test("a node is asked with the key of its file, one without a file with the hive's own key", async () => {
+Deno.test("a node is asked with the key of its file, and the hive's own key leaves its machine for none", async () => {
   await using home = await tempHome();
   const file = join(home.path, "mac.key");
   await Deno.writeTextFile(file, "the-key-of-mac\n", { mode: 0o600 });
-  const nodes = { mac: { url: "http://mac:9200/some/path", api_key_file: file }, pi: { url: "https://pi" } };
-  const { log } = keptLog();
+  const nodes = {
+    mac: { url: "http://mac:9200/some/path", api_key_file: file },
+    pi: { url: "https://pi" },
+    here: { url: "http://127.0.0.1:9300" },
+  };
+  const { log, lines } = keptLog();
   const peers = async (change: Record<string, unknown> = {}) =>
     await configuredPeers(ConfigSchema.parse({ nodes, ...change }), { home: home.rbeeHome, log });
   const mac = { name: "mac", url: "http://mac:9200", key: "the-key-of-mac", keySource: file };
-  const pi = { name: "pi", url: "https://pi" };
+  const here = { name: "here", url: "http://127.0.0.1:9300" };
 
   assertEquals(await peers(), [mac]);
   const configured = await peers({ api_key: "the-configured-key" });
-  assertEquals(configured, [mac, { ...pi, key: "the-configured-key", keySource: "own key" }]);
+  assertEquals(configured, [mac, { ...here, key: "the-configured-key", keySource: "own key" }]);
+  assertEquals(lines[0].setting, "nodes.pi.api_key_file");
   await Deno.writeTextFile(join(home.rbeeHome, "api_key"), "the-local-key\n", { mode: 0o600 });
   assertEquals((await peers())[1].key, "the-local-key");
 });

@@ -87,7 +87,12 @@ function refusal(plan: SpawnPlan, shortage: Shortage): RbeeError {
   const smaller = smallerPlan(plan, { ...shortage, roomMb });
   const models = smallerModels(plan, { ...shortage, roomMb });
   const stop = whomToStop(verdicts, estimate.required_mb - roomMb);
+  // Where not even the reserve is free, it is what stands in the way.
+  const lowerMb = Math.ceil(estimate.required_mb - roomMb);
+  const lower = reserveMb > 0 && lowerMb <= reserveMb &&
+    `Lower hive.reserve_mb by ${lowerMb} MB, and it fits.`;
   const advice = [
+    shortage.availableMb < 0 && lower,
     smaller &&
     `With --slots ${smaller.slots} --ctx-size ${smaller.ctx_size} it needs ${smaller.required_mb} MB and fits.`,
     models.length > 0 &&
@@ -95,6 +100,7 @@ function refusal(plan: SpawnPlan, shortage: Shortage): RbeeError {
       models.map((at) => `${at.model_ref} (${at.required_mb} MB)`).join(", ")
     }.`,
     stop.length > 0 && `Stopping ${stop.map(describe).join(" and ")} would make room.`,
+    shortage.availableMb >= 0 && lower,
   ].filter((text) => typeof text === "string");
   const [first = "Stop another program, or use a smaller model or quantisation.", ...further] = advice;
   const kept = reserveMb > 0 ? `; ${Math.round(reserveMb)} MB are kept for other programs` : "";

@@ -31,7 +31,7 @@ export interface SpawnSituation {
   freeDiskMb: number;
 }
 
-/** A worker as it is going to be. Two equal plans are served by one worker. */
+/** A worker as it is going to be, unless one that offers at least as much is there. */
 export interface SpawnPlan {
   /** Normal form of the reference. */
   modelRef: string;
@@ -91,6 +91,14 @@ export function planSpawn(request: SpawnRequest, situation: SpawnSituation): Spa
     slots: request.slots,
     ctxSize: request.ctx_size ?? Math.min(trained, DEFAULT_CTX_SIZE_MAX),
   };
+}
+
+/**
+ * Whether a worker offers at least what is planned. Two references may stand for one file: what is loaded is what counts.
+ */
+export function offers(there: Omit<SpawnPlan, "modelRef">, plan: SpawnPlan): boolean {
+  return there.modelPath === plan.modelPath && there.backend === plan.backend &&
+    there.device === plan.device && there.slots >= plan.slots && there.ctxSize >= plan.ctxSize;
 }
 
 function contextTooLarge(ctxSize: number, of: { trained: number; modelRef: string }): RbeeError {

@@ -124,7 +124,8 @@ Deno.test("two spawns at once that both need room get it", async () => {
   await using at = await smallMachine();
   const { hive } = at;
   for (const slots of [1, 2, 3]) await load(hive, slots);
-  const both = await Promise.all([hive.spawn({ slots: 4 }), hive.spawn({ slots: 5 })]);
+  // Neither offers what the other one asks for.
+  const both = await Promise.all([hive.spawn({ slots: 4 }), hive.spawn({ slots: 5, ctx_size: 256 })]);
   for (const { worker_id } of both) await hive.until(worker_id, "idle");
   assertEquals(listed(hive).slice(-2), [4, 5]);
   await eventually("no more than fit", async () => (await hive.livePids()).length <= 3);

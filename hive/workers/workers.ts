@@ -21,7 +21,7 @@ import { type Connect, connectHttp } from "./connection.ts";
 import type { Verdict } from "./eviction.ts";
 import { launchWorker } from "./launch.ts";
 import { checkMemory, type MemoryDecision, noRoomMade } from "./memory_check.ts";
-import { planSpawn, type PresentModel, type SpawnPlan, wishedIdleTimeout } from "./preflight.ts";
+import { offers, planSpawn, type PresentModel, type SpawnPlan, wishedIdleTimeout } from "./preflight.ts";
 import { type Processes, SYSTEM_PROCESSES, type WorkerProcess } from "./process.ts";
 import type { WorkerRecord } from "./registry.ts";
 import { RegistryWriter } from "./registry_writer.ts";
@@ -63,7 +63,7 @@ export class Workers {
 
   /**
    * Starts a worker and waits for its ready callback, or returns one that serves the same model on the same device
-   * with the same options. Requests for the same worker at the same time get the same worker. Idle workers leave when
+   * with at least as many slots and as much context. Requests for the same worker at the same time get the same worker. Idle workers leave when
    * there is no room otherwise; that is waited for.
    *
    * @throws {RbeeError} preflight's errors, `WORKER_START_FAILED`, `SHUTTING_DOWN`.
@@ -243,13 +243,11 @@ export class Workers {
     return { [Symbol.dispose]: () => void this.#wanted.delete(wish) };
   }
 
-  /** Two references may stand for one file: what is loaded is what counts. */
+  /** One that offers what is planned, the smallest of them. */
   #serving(plan: SpawnPlan): Worker | undefined {
-    const isSame = ({ record }: Worker) =>
-      record.modelPath === plan.modelPath && record.backend === plan.backend &&
-      record.device === plan.device &&
-      record.slots === plan.slots && record.ctxSize === plan.ctxSize;
-    return [...this.#workers.values()].find((worker) => worker.usable && isSame(worker));
+    const size = ({ record }: Worker) => record.slots * record.ctxSize;
+    return [...this.#workers.values()].filter((worker) => worker.usable && offers(worker.record, plan))
+      .sort((a, b) => size(a) - size(b)).at(0);
   }
 
   /** A worker for the plan: one that is there (`evicted` is undefined then), or a new one. */

@@ -32,7 +32,7 @@ Deno.test("a worker is spawned, calls back, loads, is listed and is stopped", as
   assertEquals(error.code, "WORKER_NOT_FOUND");
 });
 
-Deno.test("a second spawn of the same file gets the same worker, other options get another", async () => {
+Deno.test("a spawn gets a worker of the same file that offers at least as much, and a new one beyond that", async () => {
   await using home = await tempHome();
   await using hive = await testHive({ home: home.rbeeHome });
   const first = await hive.spawn();
@@ -40,10 +40,15 @@ Deno.test("a second spawn of the same file gets the same worker, other options g
     const again = await hive.spawn(same);
     assertEquals([again.worker_id, again.api_key, again.reused], [first.worker_id, first.api_key, true]);
   }
-  const other = await hive.spawn({ slots: 1 });
-  assertEquals(other.reused, false);
-  assertNotEquals(other.worker_id, first.worker_id);
-  assertNotEquals(other.api_key, first.api_key);
+  const large = await hive.spawn({ slots: 8 });
+  assertEquals(large.reused, false);
+  assertNotEquals(large.worker_id, first.worker_id);
+  assertNotEquals(large.api_key, first.api_key);
+  for (const [slots, worker] of [[1, first], [4, first], [5, large], [8, large]] as const) {
+    const again = await hive.spawn({ slots });
+    assertEquals([again.worker_id, again.reused], [worker.worker_id, true], `${slots} slots`);
+  }
+  assertEquals((await hive.spawn({ slots: 1, ctx_size: 64 })).worker_id, first.worker_id);
 });
 
 Deno.test("many spawns of the same at once start one process", async () => {

@@ -1,4 +1,4 @@
-/** `daemon start|stop|status`: this machine's hive. */
+/** `daemon start|stop|restart|status`: this machine's hive. */
 import process from "node:process";
 import { delay } from "@std/async";
 import type { LoadedConfig } from "../../home/config.ts";
@@ -10,7 +10,7 @@ import type { WorkerInfo } from "../../protocol/hive_schemas.ts";
 import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
-import { HIVE_START_POLL_MS, HIVE_STOP_TIMEOUT_MS } from "../limits.ts";
+import { HIVE_START_POLL_MS, HIVE_STOP_TIMEOUT_MS, SERVICE_RESTART_TIMEOUT_MS } from "../limits.ts";
 import { LOCALHOST, resolveNode } from "../node.ts";
 import { hiveClient, reachHive } from "../phases/reach_hive.ts";
 import type { DaemonFlags } from "../table/system.ts";
@@ -67,14 +67,36 @@ async function stop(config: LoadedConfig, context: PhaseContext): Promise<number
   return 0;
 }
 
-async function restart(config: LoadedConfig, context: PhaseContext): Promise<number> {
+/** Replaces the hive by one with the configuration as it is now; starts one when none runs. */
+export async function restart(config: LoadedConfig, context: PhaseContext): Promise<number> {
   const { output, signal } = context;
   const hive = await running(config, context);
   if (hive !== undefined) {
     output.say(`The hive (pid ${hive.pid}, version ${hive.version}) makes way for another ...`);
+    const isService = await runsAsService(hive.pid);
     await end(hive, "SIGUSR1", { config, signal });
+    // The manager starts the next one; another in its way would make the service fail.
+    if (isService) await untilRunning(config, context);
   }
   return await start(config, context);
+}
+
+/** Whether systemd runs a hive, and so starts the next one. */
+async function runsAsService(pid: number): Promise<boolean> {
+  try {
+    return (await Deno.readTextFile(`/proc/${pid}/cgroup`)).includes("/rbee-hive.service");
+  } catch {
+    // Other systems have other managers, or none.
+    return false;
+  }
+}
+
+/** Gives the manager the time to start a hive; without one the caller does. */
+async function untilRunning(config: LoadedConfig, context: PhaseContext): Promise<void> {
+  const deadlineMs = performance.now() + SERVICE_RESTART_TIMEOUT_MS;
+  while (performance.now() < deadlineMs && await running(config, context) === undefined) {
+    await delay(HIVE_START_POLL_MS, { signal: context.signal });
+  }
 }
 
 /** Tells a hive to go, and waits until it has. It has just answered to this home's key: the pid in its file is its own. */

@@ -17,7 +17,7 @@ import { hiveUrlOf } from "../../home/remote_install.ts";
 import { sshParts } from "../../home/ssh.ts";
 import type { NodesAddFlags, NodesListFlags, OneNodeFlags } from "../table/nodes.ts";
 import { textTable } from "../text_table.ts";
-import { addToQueen, queensNodes, removeFromQueen, throughQueen } from "./nodes_of_queen.ts";
+import { addToQueen, columnsOf, queensNodes, removeFromQueen, throughQueen } from "./nodes_of_queen.ts";
 
 /** `nodes list`. */
 export const NODES_LIST: LoadedCommand<NodesListFlags> = { run: runList };
@@ -40,13 +40,13 @@ async function runList({ output, signal }: CommandContext, flags: NodesListFlags
   const place = await loadConfig();
   const context = { output, signal, correlationId: newCorrelationId() };
   const queen = await queenOf({ queen: flags.queen }, place);
-  const [own, hers] = await Promise.all([
+  const [own, queens] = await Promise.all([
     flags.queen !== undefined
       ? undefined
       : Promise.all(knownNodes(place.config).map((name) => look(name, place, context))),
     queen && queensNodes(queen, place, context),
   ]);
-  if (output.json) await output.document({ nodes: own, queen: queen && { url: queen.url, nodes: hers } });
+  if (output.json) await output.document({ nodes: own, queen: queen && { url: queen.url, nodes: queens } });
   else {
     const tables = [
       own && textTable(own.map(({ name, url, ssh, version, error }) => ({
@@ -55,14 +55,9 @@ async function runList({ output, signal }: CommandContext, flags: NodesListFlags
         SSH: ssh ?? "",
         HIVE: version === undefined ? error ?? "" : `version ${version}`,
       }))),
-      hers &&
-      `The machines of the queen at ${queen!.url}:\n` + textTable(hers.map(({ name, url, ssh, state }) => ({
-          NODE: name,
-          URL: url,
-          SSH: ssh ?? "",
-          HIVE: state,
-        })
-        )),
+      queens &&
+      `The machines of the queen at ${queen!.url}:\n` +
+        textTable(queens.map((node) => columnsOf(node, Date.now() / 1000))),
     ];
     await output.text(tables.filter(Boolean).join("\n"));
   }
@@ -85,6 +80,9 @@ async function look(name: string, place: LoadedConfig, context: PhaseContext): P
     if (!(error instanceof RbeeError)) throw error;
     report.error = error.message;
     if (isSilence(error)) report.error = name === LOCALHOST ? "not running" : "does not answer";
+    if (error.code === "MISSING_API_KEY") {
+      report.error = `its key is not known: set nodes.${name}.api_key_file`;
+    }
   }
   return report;
 }

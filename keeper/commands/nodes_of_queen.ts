@@ -1,26 +1,32 @@
-/** `nodes … --queen`: the machines that a queen knows, and what she does to them. */
+/** `nodes … --queen`: the machines that a queen knows, and what it does to them. */
 import { loadConfig, type LoadedConfig } from "../../home/config.ts";
 import { sshParts } from "../../home/ssh.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { QueenClient } from "../../protocol/queen_client.ts";
 import type { NodeInfo } from "../../protocol/queen_schemas.ts";
+import { ago } from "../ago.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
 import { withPlace } from "../failure.ts";
 import { QUEEN_INSTALL_TIMEOUT_MS, QUEEN_START_TIMEOUT_MS } from "../limits.ts";
 import { placeOfQueen, type QueenAddress, queenOf } from "../queen.ts";
 import type { NodesAddFlags } from "../table/nodes.ts";
 
-/** What is told about a machine of hers. */
-export interface QueensNode {
+/** What is told about a machine of a queen's: what it tells of it, and in a few words. */
+export interface QueensNode extends Pick<NodeInfo, "presence" | "version" | "memory" | "cpu" | "cordoned"> {
   name: string;
   url: string;
   ssh?: string;
   /** `up, 2 workers`, or why not. */
   state: string;
+  since_unix: number | null;
+  devices: string[];
+  slots_busy: number;
+  slots_total: number;
+  labels: string[];
 }
 
 /** Where a queen is asked from: what the configuration says, and a person who waits. */
-type QueenContext = PhaseContext & { place: LoadedConfig };
+export type QueenContext = PhaseContext & { place: LoadedConfig };
 
 /** Does it by way of the queen that `--queen` names; undefined when it names none. */
 export async function throughQueen(
@@ -34,8 +40,8 @@ export async function throughQueen(
   return await act(queen!, { place, output, signal, correlationId: newCorrelationId() });
 }
 
-/** Calls a queen; what goes wrong is told as being about her. */
-async function ask<T>(
+/** Calls a queen; what goes wrong is told as being about it. */
+export async function ask<T>(
   queen: QueenAddress,
   place: LoadedConfig,
   { correlationId, work }: { correlationId: string; work: (client: QueenClient) => Promise<T> },
@@ -56,7 +62,7 @@ export async function queensNodes(
   return (await ask(queen, place, { correlationId, work })).map(asShown);
 }
 
-/** Tells her of one. */
+/** Tells it of one. */
 export async function addToQueen(
   queen: QueenAddress,
   flags: NodesAddFlags,
@@ -74,7 +80,7 @@ export async function addToQueen(
   return 0;
 }
 
-/** Has her forget one. */
+/** Has it forget one. */
 export async function removeFromQueen(
   queen: QueenAddress,
   name: string,
@@ -92,7 +98,7 @@ const ACTS = {
   stop: { call: "stopNode", doing: "Stopping the hive on", done: "The hive is stopped on" },
 } as const;
 
-/** Has her do something to one over ssh, from where she is. */
+/** Has it do something to one over ssh, from where it is. */
 export async function actThroughQueen(
   queen: QueenAddress,
   { act, name }: { act: keyof typeof ACTS; name: string },
@@ -108,14 +114,46 @@ export async function actThroughQueen(
   return 0;
 }
 
-function asShown(node: NodeInfo): QueensNode {
+/** One as it is shown. */
+export function asShown(node: NodeInfo): QueensNode {
   const { ssh_host: host, ssh_user: user, ssh_port: port } = node;
   const ssh = host === null ? undefined : `${user === null ? "" : `${user}@`}${host}:${port}`;
-  return { name: node.node_name, url: node.hive_url ?? "", ssh, state: stateOf(node) };
+  const { presence, version, memory, cpu, cordoned, since_unix, devices, slots_busy, slots_total, labels } =
+    node;
+  return {
+    ...{ name: node.node_name, url: node.hive_url ?? "", ssh, state: stateOf(node) },
+    ...{ presence, version, memory, cpu, cordoned, since_unix, devices, slots_busy, slots_total, labels },
+  };
 }
 
-function stateOf({ presence, workers, last_error: error }: NodeInfo): string {
-  if (presence === "up") return `up, ${workers === 1 ? "1 worker" : `${workers} workers`}`;
-  return error ??
-    { stale: "not heard of lately", down: "down", never: "never heard of" }[presence ?? "never"];
+function stateOf({ presence, workers, cordoned, last_error: error }: NodeInfo): string {
+  const mark = cordoned ? ", cordoned" : "";
+  if (presence === "up") return `up, ${workers === 1 ? "1 worker" : `${workers} workers`}${mark}`;
+  const state = { stale: "not heard of lately", down: "down", never: "never heard of" }[presence ?? "never"];
+  return `${error ?? state}${mark}`;
+}
+
+const MB_PER_GB = 1_000;
+
+/** One as a row of a list. */
+export function columnsOf(node: QueensNode, nowUnix: number): Record<string, string> {
+  const { memory, cpu, presence } = node;
+  // What a machine said of itself before it fell silent is no news of it.
+  const told = presence === "up";
+  const gb = (mb: number) => (Math.max(0, mb) / MB_PER_GB).toFixed(1);
+  return {
+    NODE: node.name,
+    URL: node.url,
+    SSH: node.ssh ?? "",
+    HIVE: node.state,
+    SINCE: node.since_unix === null ? "" : ago(node.since_unix, nowUnix),
+    VERSION: node.version ?? "",
+    LOAD: told && cpu !== null ? `${cpu.load.toFixed(1)} of ${cpu.cores}` : "",
+    "FREE MEMORY": told && memory !== null
+      ? `${gb(memory.free_mb - memory.reserve_mb)} of ${gb(memory.total_mb)} GB`
+      : "",
+    DEVICES: node.devices.join(" "),
+    "FREE SLOTS": told ? `${node.slots_total - node.slots_busy}/${node.slots_total}` : "",
+    LABELS: node.labels.join(" "),
+  };
 }

@@ -16,8 +16,9 @@ import { HEALTH_TIMEOUT_MS } from "../../protocol/limits.ts";
 import { VERSION } from "../../protocol/version.ts";
 import { type LoadedCommand, UsageError } from "../cli.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
+import { withPlace } from "../failure.ts";
 import { ARCHIVE_LOG_LINES, HIVE_START_POLL_MS, REMOTE_START_TIMEOUT_MS } from "../limits.ts";
-import { resolveNode } from "../node.ts";
+import { type ResolvedNode, resolveNode } from "../node.ts";
 import { hiveClient } from "../phases/reach_hive.ts";
 import type { NodesInstallFlags, OneNodeFlags } from "../table/nodes.ts";
 import { actThroughQueen, throughQueen } from "./nodes_of_queen.ts";
@@ -107,7 +108,15 @@ async function startThere(node: RemoteNode, context: PhaseContext): Promise<stri
   const { output, signal } = context;
   output.say(`Starting the hive on ${name} ...`);
   await there(name, ssh, { script: inFolder(folder, START_HIVE), signal });
-  const client = hiveClient(await resolveNode(name, await loadConfig()), context);
+  const place = await loadConfig();
+  const hive = await resolveNode(name, place);
+  return await withPlace({ node: hive, configPath: place.path }, () => untilAnswering(hive, context));
+}
+
+async function untilAnswering(node: ResolvedNode, context: PhaseContext): Promise<string> {
+  const { signal } = context;
+  const { name, url } = node;
+  const client = hiveClient(node, context);
   const deadlineMs = performance.now() + REMOTE_START_TIMEOUT_MS;
   for (;;) {
     try {
@@ -118,12 +127,12 @@ async function startThere(node: RemoteNode, context: PhaseContext): Promise<stri
       if (performance.now() > deadlineMs) {
         throw new RbeeError(
           "NODE_UNREACHABLE",
-          `The hive runs on ${name}, and ${node.url} does not answer from here`,
+          `The hive runs on ${name}, and ${url} does not answer from here`,
           {
             details: {
               advice: [
                 "Open that port in its firewall, and let the hive listen for others (hive.listen: 0.0.0.0:9200 there),",
-                `or mend nodes.${name}.url.`,
+                `or correct nodes.${name}.url.`,
               ],
             },
             cause: error,

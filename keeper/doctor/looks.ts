@@ -10,7 +10,7 @@ import { OPEN_HEALTH_ROUTES } from "../../protocol/routes.ts";
 import { VERSION } from "../../protocol/version.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
 import { DOCTOR_DETECT_TIMEOUT_MS, DOCTOR_LOOK_TIMEOUT_MS } from "../limits.ts";
-import { knownNodes, LOCALHOST, resolveNode } from "../node.ts";
+import { knownNodes, LOCALHOST, type ResolvedNode, resolveNode } from "../node.ts";
 import { openRegistry } from "../registry.ts";
 import {
   type Finding,
@@ -180,20 +180,21 @@ async function hiveFindings(
     }
     return findings;
   } catch (error) {
-    return [unreachable(check, { name, url: node.url, error, stale: options.stale })];
+    return [unreachable(check, { node, error, stale: options.stale })];
   }
 }
 
 function unreachable(
   check: string,
-  of: { name: string; url: string; error: unknown; stale?: string },
+  of: { node: ResolvedNode; error: unknown; stale?: string },
 ): Finding {
-  const { name, url, error, stale } = of;
+  const { node: { name, url, apiKey, keySetting }, error, stale } = of;
   if (error instanceof RbeeError && (error.code === "INVALID_API_KEY" || error.code === "MISSING_API_KEY")) {
     const remedy = name === LOCALHOST
       ? "It was started with another key, or another home's hive listens there: rbee-keeper daemon stop, then start."
-      : `Put that node's key into a file (mode 0600) and name it as nodes.${name}.api_key_file.`;
-    return problem(check, `${url} does not know this key`, remedy);
+      : `Put its key into a file (mode 0600) and name it as ${keySetting}.`;
+    const what = apiKey === undefined ? `no key is configured for ${url}` : `${url} does not know this key`;
+    return problem(check, what, remedy);
   }
   if (stale !== undefined) return warning(check, `${url} does not answer`, stale);
   return problem(

@@ -1,5 +1,6 @@
 /** Phase 2: is the hive there, does it know us, and is it of our version? */
 import type { LoadedConfig } from "../../home/config.ts";
+import { compareVersions } from "../../home/version_order.ts";
 import { isSilence, RbeeError } from "../../protocol/errors.ts";
 import { HiveClient } from "../../protocol/hive_client.ts";
 import { VERSION } from "../../protocol/version.ts";
@@ -8,7 +9,6 @@ import type { PhaseContext } from "../context.ts";
 import { CONNECT_ATTEMPT_TIMEOUT_MS, CONNECT_DELAYS_MS } from "../limits.ts";
 import { ensureLocalHive } from "../local_hive.ts";
 import { type ResolvedNode, resolveNode } from "../node.ts";
-import { compareVersions } from "../version_order.ts";
 
 /** A hive that has answered. */
 export interface ReachedHive {

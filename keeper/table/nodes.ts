@@ -22,7 +22,7 @@ const NODES_ADD_FLAGS = {
   "api-key-file": {
     type: "text",
     value: "FILE",
-    otherwise: "this machine's own key",
+    otherwise: "what nodes install brings",
     help: "holds its hive's key",
   },
   ssh: { type: "text", value: "USER@HOST[:PORT]", help: "for nodes install, start and stop" },
@@ -55,6 +55,41 @@ const NODES_INSTALL_FLAGS = {
 /** Values of the flags of `nodes install`. */
 export type NodesInstallFlags = FlagsOf<typeof NODES_INSTALL_FLAGS>;
 
+const QUEEN_NODE_FLAGS = {
+  name: NAME,
+  queen: {
+    ...OF_QUEEN,
+    otherwise: "keeper.queen of the configuration",
+    help: "the queen whose machine it is",
+  },
+  json: JSON_DOCUMENT,
+  quiet: QUIET,
+} as const;
+/** Values of the flags of `nodes cordon` and `uncordon`. */
+export type QueenNodeFlags = FlagsOf<typeof QUEEN_NODE_FLAGS>;
+
+const NODES_DRAIN_FLAGS = {
+  ...QUEEN_NODE_FLAGS,
+  timeout: {
+    type: "integer",
+    value: "SECONDS",
+    min: 0,
+    max: 3_600,
+    default: 300,
+    help: "how long its answers may take to end by themselves",
+  },
+} as const;
+/** Values of the flags of `nodes drain`. */
+export type NodesDrainFlags = FlagsOf<typeof NODES_DRAIN_FLAGS>;
+
+const NODES_LABEL_FLAGS = {
+  ...QUEEN_NODE_FLAGS,
+  add: { type: "text", value: "LABEL", repeatable: true, help: "a label that it gets" },
+  remove: { type: "text", value: "LABEL", repeatable: true, help: "a label that it loses" },
+} as const;
+/** Values of the flags of `nodes label`. */
+export type NodesLabelFlags = FlagsOf<typeof NODES_LABEL_FLAGS>;
+
 const SETUP_INSTALL_FLAGS = {
   node: { ...NAME, help: "which machine" },
   "no-start": NODES_INSTALL_FLAGS["no-start"],
@@ -66,6 +101,7 @@ const list = () => import("../commands/nodes.ts").then((module) => module.NODES_
 const add = () => import("../commands/nodes.ts").then((module) => module.NODES_ADD);
 const remove = () => import("../commands/nodes.ts").then((module) => module.NODES_REMOVE);
 const remote = () => import("../commands/nodes_remote.ts");
+const cordon = () => import("../commands/nodes_cordon.ts");
 
 /** See the file's head. */
 export const NODES_COMMANDS: readonly Command[] = [
@@ -122,6 +158,41 @@ export const NODES_COMMANDS: readonly Command[] = [
     bare: "name",
     examples: ["nodes stop gpu"],
     load: () => remote().then((module) => module.NODES_STOP),
+  }),
+  defineCommand({
+    path: ["nodes", "cordon"],
+    summary: "have a queen send nothing new to a machine; what runs there goes on",
+    details: "It stays so after a restart of the queen or of the machine, until nodes uncordon.",
+    flags: QUEEN_NODE_FLAGS,
+    bare: "name",
+    examples: ["nodes cordon gpu --queen http://queen.lan:8080"],
+    load: () => cordon().then((module) => module.NODES_CORDON),
+  }),
+  defineCommand({
+    path: ["nodes", "uncordon"],
+    summary: "have a queen send work to a machine again",
+    flags: QUEEN_NODE_FLAGS,
+    bare: "name",
+    examples: ["nodes uncordon gpu"],
+    load: () => cordon().then((module) => module.NODES_UNCORDON),
+  }),
+  defineCommand({
+    path: ["nodes", "drain"],
+    summary: "cordon a machine, wait for its answers, and stop its workers",
+    details:
+      "Answers that are not over in time go on elsewhere. The hive stays; nodes uncordon gives it work again.",
+    flags: NODES_DRAIN_FLAGS,
+    bare: "name",
+    examples: ["nodes drain gpu --timeout 60"],
+    load: () => cordon().then((module) => module.NODES_DRAIN),
+  }),
+  defineCommand({
+    path: ["nodes", "label"],
+    summary: "add labels to a queen's machine, or take them off",
+    flags: NODES_LABEL_FLAGS,
+    bare: "name",
+    examples: ["nodes label gpu --add fast --remove test"],
+    load: () => cordon().then((module) => module.NODES_LABEL),
   }),
   defineCommand({
     path: ["setup", "add-node"],

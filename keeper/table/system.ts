@@ -23,6 +23,26 @@ const DAEMON_FLAGS = { json: JSON_DOCUMENT, quiet: QUIET } as const;
 /** Values of the flags of `daemon …`. */
 export type DaemonFlags = FlagsOf<typeof DAEMON_FLAGS>;
 
+const DAEMON_JOIN_FLAGS = {
+  queen: { type: "text", value: "URL", required: true, help: "where the queen answers" },
+  name: {
+    type: "text",
+    value: "NAME",
+    otherwise: "the host's name",
+    help: "what this machine is called in the queen's cluster",
+  },
+  "key-file": {
+    type: "text",
+    value: "FILE|-",
+    otherwise: "this machine's own key",
+    help: "holds the key for the queen; - reads it from stdin and keeps it",
+  },
+  "no-start": { type: "boolean", help: "don't start or restart the hive" },
+  ...DAEMON_FLAGS,
+} as const;
+/** Values of the flags of `daemon join`. */
+export type DaemonJoinFlags = FlagsOf<typeof DAEMON_JOIN_FLAGS>;
+
 const DOCTOR_FLAGS = { json: JSON_DOCUMENT, quiet: QUIET } as const;
 /** Values of the flags of `doctor`. */
 export type DoctorFlags = FlagsOf<typeof DOCTOR_FLAGS>;
@@ -80,6 +100,16 @@ export const SYSTEM_COMMANDS: readonly Command[] = [
     flags: DAEMON_FLAGS,
     examples: ["daemon status", "daemon status --json"],
     load: () => import("../commands/daemon.ts").then((module) => module.DAEMON_STATUS),
+  }),
+  defineCommand({
+    path: ["daemon", "join"],
+    summary: "have this machine's hive report to a queen, from now on",
+    details:
+      "Writes queen, name and key file into config.yaml, so that a restart and a reboot change nothing. A hive that runs " +
+      "is replaced; its workers and their answers go on.",
+    flags: DAEMON_JOIN_FLAGS,
+    examples: ["daemon join --queen http://queen.lan:8080 --name mac --key-file ~/queen.key"],
+    load: () => import("../commands/daemon_join.ts").then((module) => module.DAEMON_JOIN),
   }),
   defineCommand({
     path: ["doctor"],

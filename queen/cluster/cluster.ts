@@ -24,17 +24,19 @@ import {
   TRIAL_MS,
 } from "../limits.ts";
 import { liesInModel } from "../placement/load_placement.ts";
-import type { ClusterView, Refusal } from "../placement/view.ts";
+import type { ClusterView, Presence, Refusal } from "../placement/view.ts";
 import { RecentMap } from "../recent_map.ts";
 import { ClusterNode } from "./cluster_node.ts";
 import { ClusterWorker } from "./cluster_worker.ts";
 import { ModelWorkers } from "./model_workers.ts";
 import { Paces } from "./paces.ts";
+import type { PresenceChange } from "./presence.ts";
 
 const NO_MODELS: ReadonlySet<string> = new Set();
 
 /** What changed. */
 export interface ClusterNews {
+  presences: readonly PresenceChange[];
   /** Workers that are gone, or whose machine is. */
   gone: ClusterWorker[];
   /** Models of which a worker has become free, or can be asked again. */
@@ -54,6 +56,7 @@ export class Cluster implements ClusterView {
   readonly #loads = new Map<string, number>();
   readonly #refusals = new RecentMap<string, Refusal>(MODELS_KNOWN_MAX);
   readonly #sizes = new RecentMap<string, number>(MODELS_KNOWN_MAX);
+  readonly #cordoned = new Set<string>();
   /** What answers take. */
   readonly paces = new Paces();
   readonly #startedMs: number;
@@ -136,48 +139,48 @@ export class Cluster implements ClusterView {
     report: Heartbeat,
     nowMs: number,
     wallMs = Date.now(),
-  ): ClusterNews & { complete: boolean; returned: boolean } {
+  ): ClusterNews & { complete: boolean } {
     this.#nowMs = nowMs;
     const known = this.#nodes.get(report.node_name);
     if (report.leaving) {
-      const news = { complete: true, returned: false, freed: NO_MODELS };
+      const news = { complete: true, freed: NO_MODELS };
       // An earlier instance says farewell after its successor has come.
-      if (known === undefined || known.instance !== report.instance) return { ...news, gone: [] };
-      known.presence = "down";
+      if (known === undefined || known.instance !== report.instance) {
+        return { ...news, gone: [], presences: [] };
+      }
+      const presences = this.#moved(known, "down");
       known.heardMs = nowMs;
-      return { ...news, gone: this.#lose(known) };
+      return { ...news, gone: this.#lose(known), presences };
     }
     const complete = (known?.instance === report.instance && known.presence !== "down") ||
       (report.devices !== undefined && report.models !== undefined);
-    const returned = known !== undefined && known.presence !== "up";
     const node = known ?? new ClusterNode(report.node_name);
     this.#nodes.set(node.name, node);
-    node.presence = "up";
+    node.cordoned = this.#cordoned.has(node.name);
+    const presences = this.#moved(node, "up", { isNew: known === undefined });
     node.learn(report, nowMs);
     for (const [model, size] of report.models === undefined ? [] : node.models) this.#sizes.set(model, size);
     const freed = new Set<string>();
     const gone = this.#takeWorkers(node, { reports: report.workers, freed, nowMs, wallMs });
     this.#learnModels(node);
-    return { complete, returned, gone, freed, room: node };
+    return { complete, gone, freed, room: node, presences };
   }
 
-  /** Time has passed. `fellSilent`: machines that are stale or down from now on. */
-  tick(nowMs: number): ClusterNews & { fellSilent: ClusterNode[] } {
+  /** Time has passed. */
+  tick(nowMs: number): ClusterNews {
     this.#forgiveGap(nowMs);
     this.#nowMs = nowMs;
     const gone: ClusterWorker[] = [];
-    const fellSilent: ClusterNode[] = [];
+    const presences: PresenceChange[] = [];
     for (const node of this.#nodes.values()) {
       const missed = Math.floor((nowMs - node.heardMs) / HEARTBEAT_INTERVAL_MS);
       if (node.presence === "up" && missed >= STALE_AFTER_HEARTBEATS) {
-        node.presence = "stale";
+        presences.push(...this.#moved(node, "stale"));
         for (const worker of node.workers) this.#update(worker);
-        fellSilent.push(node);
       }
       if (node.presence === "stale" && missed >= DOWN_AFTER_HEARTBEATS) {
-        node.presence = "down";
+        presences.push(...this.#moved(node, "down"));
         gone.push(...this.#lose(node));
-        fellSilent.push(node);
       }
       if (node.presence === "down" && nowMs - node.heardMs >= NODE_FORGOTTEN_MS) this.forget(node.name);
       for (const [model, { atMs }] of node.refusals) {
@@ -186,7 +189,20 @@ export class Cluster implements ClusterView {
     }
     const freed = new Set<string>();
     for (const worker of this.#suspects) if (this.#update(worker)) freed.add(worker.model);
-    return { gone, freed, fellSilent };
+    return { gone, freed, presences };
+  }
+
+  /** From now on nothing new goes to a machine, or it does again. Holds for one that has not reported yet, too. */
+  cordon(name: string, cordoned: boolean): ClusterNews {
+    if (cordoned) this.#cordoned.add(name);
+    else this.#cordoned.delete(name);
+    const node = this.#nodes.get(name);
+    const freed = new Set<string>();
+    if (node !== undefined) {
+      node.cordoned = cordoned;
+      for (const worker of node.workers) if (this.#update(worker)) freed.add(worker.model);
+    }
+    return { gone: [], freed, room: node, presences: [] };
   }
 
   /** A machine is nobody's business any more. */
@@ -285,7 +301,16 @@ export class Cluster implements ClusterView {
   }
 
   #isReachable(worker: ClusterWorker): boolean {
-    return worker.suspectUntilMs <= this.#nowMs && this.#nodes.get(worker.node)?.presence === "up";
+    const node = this.#nodes.get(worker.node);
+    return worker.suspectUntilMs <= this.#nowMs && node?.presence === "up" && !node.cordoned;
+  }
+
+  #moved(node: ClusterNode, to: Presence, { isNew = false } = {}): PresenceChange[] {
+    const from = isNew ? undefined : node.presence;
+    if (from === to) return [];
+    node.presence = to;
+    node.sinceMs = this.#nowMs;
+    return [{ node: node.name, from, to }];
   }
 
   /** Returns whether it has become free. */

@@ -12,6 +12,13 @@ export class ClusterNode implements NodeView {
   readonly byId = new Map<string, ClusterWorker>();
   readonly refusals = new Map<string, Refusal>();
   presence: Presence = "up";
+  /** When that began, on the queen's clock. */
+  sinceMs = 0;
+  /** Nothing new goes there. */
+  cordoned = false;
+  version = "";
+  /** Processor cores and the load average over a minute, as last reported. */
+  cpu?: { cores: number; load: number };
   url = "";
   apiKey = "";
   instance = "";
@@ -34,6 +41,10 @@ export class ClusterNode implements NodeView {
     return this.byId.values();
   }
 
+  get memory(): Readonly<Heartbeat["memory"]> {
+    return this.#memory;
+  }
+
   get devices(): readonly DeviceView[] {
     return this.#devices.map(({ backend, index, memory_free_mb, memory_total_mb }) =>
       backend === "cpu"
@@ -42,6 +53,7 @@ export class ClusterNode implements NodeView {
           index,
           freeMb: this.#memory.free_mb - this.#memory.reserve_mb,
           totalMb: this.#memory.total_mb,
+          reserveMb: this.#memory.reserve_mb,
         }
         : { backend, index, freeMb: memory_free_mb, totalMb: memory_total_mb }
     );
@@ -70,6 +82,8 @@ export class ClusterNode implements NodeView {
     this.url = report.hive_url;
     this.apiKey = report.api_key;
     this.instance = report.instance;
+    this.version = report.version;
+    this.cpu = report.cpu;
     this.#memory = report.memory;
     this.heardMs = nowMs;
     if (report.devices !== undefined) this.#devices = report.devices;

@@ -52,7 +52,9 @@ Deno.test("silence makes a machine stale and then down; a gap of the queen's own
   assertEquals(cluster.node("n")?.presence, "up");
   assertEquals(presenceAfter(wakesMs + 1_000, wakesMs + 500), "stale");
   assertEquals(cluster.modelView("m").ready, 0);
-  assertEquals(cluster.report(report(), wakesMs + 1_100).returned, true);
+  assertEquals(cluster.report(report(), wakesMs + 1_100).presences, [
+    { node: "n", from: "stale", to: "up" },
+  ]);
   assertEquals(cluster.modelView("m").ready, 1);
   assertEquals(presenceAfter(wakesMs + 60_000, wakesMs + 1_500), "down");
   assertEquals(presenceAfter(wakesMs + 60_000 + NODE_FORGOTTEN_MS, wakesMs + 60_500), undefined);

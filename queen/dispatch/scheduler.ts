@@ -127,7 +127,7 @@ export class Scheduler {
   }
 
   /** The cluster has changed. */
-  changed(news: ClusterNews): void {
+  changed(news: Pick<ClusterNews, "gone" | "freed" | "room">): void {
     const touched = new Set(news.gone.map(({ model }) => model));
     for (const model of [...this.#queue.models()]) {
       const isTouched = touched.has(model) || news.freed.has(model);

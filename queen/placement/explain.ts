@@ -24,6 +24,13 @@ function explainNode(
   if (wish.node !== undefined && wish.node !== node.name) {
     return { verdict: "no", why: `Only ${wish.node} was asked for.`, remedy: "Leave the node open." };
   }
+  if (node.cordoned) {
+    return {
+      verdict: "no",
+      why: "It is cordoned: nothing new goes there.",
+      remedy: `Give it work again: rbee-keeper nodes uncordon ${node.name}`,
+    };
+  }
   const problem = nodeProblem(wish, { name: node.name, cluster, nowMs });
   if (problem !== undefined) {
     return { verdict: "no", why: problem.why, remedy: "See to it that its hive runs and reaches the queen." };

@@ -3,6 +3,7 @@ import type { ErrorCode } from "../../protocol/errors.ts";
 import type { BackendName } from "../../protocol/spawn_request.ts";
 import { LOADS_PER_NODE_MAX, MACHINE_REFUSALS_MAX, RETURN_MS } from "../limits.ts";
 import type { Decision } from "./decision.ts";
+import { type LoadProblem, mostMb, neverAnywhere, noDevice, noRoom, rankOf } from "./load_problem.ts";
 import type { ClusterView, DeviceView, NodeView, Refusal, Wish } from "./view.ts";
 
 /** What a model needs above its file: the least that a hive asks for, too. */
@@ -39,10 +40,39 @@ export interface LoadOption {
 export function loadOption(
   wish: Wish,
   at: { node: NodeView; cluster: ClusterView; nowMs: number },
-): LoadOption | { why: string; remedy: string } {
+): LoadOption | LoadProblem {
   const { node, cluster, nowMs } = at;
+  const all = node.devices;
+  const devices = all.filter(({ backend, index }) =>
+    (wish.backend === undefined || backend === wish.backend) &&
+    (wish.device === undefined || index === wish.device)
+  );
+  if (devices.length === 0 && all.length > 0) return noDevice(wish, all);
+  const onDisk = node.models.has(wish.model);
+  // A file that some machine has listed is a file of that machine: nobody can fetch it. Whoever asks for another machine
+  // by name may know better than its list.
+  const isOpen = wish.node === undefined;
+  if (!onDisk && isOpen && wish.model.startsWith("file:") && cluster.sizeOf(wish.model) !== undefined) {
+    return {
+      why: "The file is on another machine.",
+      remedy:
+        `Copy it to the same path there and ask for ${node.name} by name, or use a model that the hub has.`,
+      lasting: "MODEL_NOT_FOUND",
+    };
+  }
+  const bytes = node.models.get(wish.model) ?? cluster.sizeOf(wish.model);
+  const neededMb = bytes === undefined ? undefined : mbFor(bytes);
+  if (devices.length > 0 && devices.every((device) => (neededMb ?? 0) > mostMb(device))) {
+    return noRoom(wish.model, { devices, neededMb });
+  }
   if (node.presence !== "up") {
     return { why: `It is ${node.presence}.`, remedy: "See to it that its hive runs and reaches the queen." };
+  }
+  if (node.cordoned) {
+    return {
+      why: "It is cordoned: nothing new goes there.",
+      remedy: `Give it work again: rbee-keeper nodes uncordon ${node.name}`,
+    };
   }
   const refusal = node.refusals.get(wish.model);
   if (refusal !== undefined && refusal.untilMs > nowMs) {
@@ -54,29 +84,15 @@ export function loadOption(
   if (node.loads >= LOADS_PER_NODE_MAX) {
     return { why: `It is loading ${node.loads} models.`, remedy: "Wait until one of them is loaded." };
   }
-  const devices = node.devices.filter(({ backend, index }) =>
-    (wish.backend === undefined || backend === wish.backend) &&
-    (wish.device === undefined || index === wish.device)
-  );
   if (devices.length === 0) {
-    const there = node.devices.map(({ backend, index }) => `${backend}:${index}`).join(", ") || "nothing";
-    return { why: `It has ${there} to compute on.`, remedy: `Ask for one of these, or leave it open.` };
+    return { why: "It has not said yet what it has to compute on.", remedy: "Wait for its next report." };
   }
-  const onDisk = node.models.has(wish.model);
-  const bytes = node.models.get(wish.model) ?? cluster.sizeOf(wish.model);
-  const needed = bytes === undefined ? undefined : mbFor(bytes);
   const options = devices.flatMap((device): LoadOption[] => {
-    const evicts = evictionsFor(needed ?? 0, { node, device });
-    return evicts === undefined ? [] : [{ node, device, neededMb: needed, onDisk, evicts }];
+    const evicts = evictionsFor(neededMb ?? 0, { node, device });
+    return evicts === undefined ? [] : [{ node, device, neededMb, onDisk, evicts }];
   }).sort((a, b) => byGoodness(a, b));
   if (options.length > 0) return options[0];
-  const most = devices.reduce((a, b) => a.freeMb > b.freeMb ? a : b);
-  return {
-    why: `${wish.model} needs ${mb(needed ?? 0)}, ${most.backend}:${most.index} has ${mb(most.freeMb)} free.`,
-    remedy: most.totalMb < (needed ?? 0)
-      ? `Use a smaller quantisation: the whole device has ${mb(most.totalMb)}.`
-      : `Free ${mb((needed ?? 0) - most.freeMb)} there: stop a worker that is pinned or busy.`,
-  };
+  return noRoom(wish.model, { devices, neededMb });
 }
 
 /** Idle workers that have to leave; undefined when not even that is enough. */
@@ -122,7 +138,8 @@ export function placeLoad(
   let returning = false;
   let loading = false;
   const refusals: Refusal[] = [];
-  const leastMb = neededMb(wish.model, cluster);
+  let lasting = 0;
+  let problem: { node: NodeView; told: LoadProblem } | undefined;
   for (const node of cluster.nodes()) {
     if (wish.node !== undefined && node.name !== wish.node) continue;
     nodes++;
@@ -131,11 +148,14 @@ export function placeLoad(
     if (node.loads >= LOADS_PER_NODE_MAX) loading = true;
     const refusal = node.refusals.get(wish.model);
     if (refusal !== undefined && isFinal(refusal)) refusals.push(refusal);
-    if (node.mostMb < leastMb) continue;
     // A second worker on the machine that has the first computes on the same cores.
     if (served && (hasModel(node, wish.model) || node.isLoading(wish.model))) continue;
     const option = loadOption(wish, { node, cluster, nowMs });
-    if ("why" in option) continue;
+    if ("why" in option) {
+      if (option.lasting !== undefined) lasting++;
+      if (problem === undefined || rankOf(option) < rankOf(problem.told)) problem = { node, told: option };
+      continue;
+    }
     // One more worker is worth no other's place.
     if (served && option.evicts.length > 0) continue;
     if (best === undefined || byGoodness(option, best) < 0) best = option;
@@ -163,9 +183,18 @@ export function placeLoad(
       why: nodes === 0 ? "No hive has reported to this queen." : "No hive is up.",
     };
   }
+  if (lasting === nodes) {
+    if (cluster.settling) return { kind: "wait", why: "Not every hive may have reported yet." };
+    return { kind: "never", ...neverAnywhere(wish, { cluster, ...problem! }) };
+  }
   if (loading) return { kind: "wait", why: "Other models are being loaded." };
   if (standing.length > 0) return never(standing[0]);
-  return { kind: "wait", why: `No node has room for ${wish.model} at present.` };
+  return {
+    kind: "wait",
+    why: `No node can load ${wish.model} at present${
+      problem === undefined ? "" : `; ${problem.node.name}: ${problem.told.why} ${problem.told.remedy}`
+    }`,
+  };
 }
 
 function never({ code, message }: Refusal): Decision {
@@ -209,8 +238,4 @@ function hasModel(node: NodeView, model: string): boolean {
     if (worker.model === model && worker.state !== "leaving") return true;
   }
   return false;
-}
-
-function mb(value: number): string {
-  return `${Math.ceil(value).toLocaleString("en-US")} MB`;
 }

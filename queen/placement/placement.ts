@@ -104,6 +104,7 @@ export function nodeProblem(
 ): Decision | undefined {
   const { name, cluster, nowMs } = at;
   const node = cluster.node(name);
+  if (node?.cordoned) return { kind: "wait", why: `${name} is cordoned: nothing new goes there.` };
   if (node?.presence === "up") return undefined;
   if (cluster.settling) return { kind: "wait", why: `Nothing was heard of ${name} yet.` };
   if (node !== undefined && (wish.patient !== undefined || mayReturn(node, nowMs))) {

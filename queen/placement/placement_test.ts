@@ -18,7 +18,15 @@ function worker(over: Partial<WorkerView> = {}): WorkerView {
 
 function node(over: Partial<NodeView> = {}): NodeView {
   return {
-    ...{ name: "n", presence: "up", models: new Map(), workers: [], refusals: new Map(), loads: 0 },
+    ...{
+      name: "n",
+      presence: "up",
+      cordoned: false,
+      models: new Map(),
+      workers: [],
+      refusals: new Map(),
+      loads: 0,
+    },
     ...{ isLoading: () => false, heardMs: 0, mostMb: Infinity },
     devices: [{ backend: "cpu", index: 0, freeMb: 8_000, totalMb: 16_000 }],
     ...over,
@@ -27,8 +35,8 @@ function node(over: Partial<NodeView> = {}): NodeView {
 
 function cluster(nodes: readonly NodeView[], over: Partial<ClusterView> = {}): ClusterView {
   const workersOf = (model: string) =>
-    nodes.filter(({ presence }) => presence === "up").flatMap(({ workers }) => [...workers])
-      .filter((one) => one.model === model);
+    nodes.filter(({ presence, cordoned }) => presence === "up" && !cordoned)
+      .flatMap(({ workers }) => [...workers]).filter((one) => one.model === model);
   return {
     nodes: () => nodes,
     node: (name) => nodes.find((one) => one.name === name),
@@ -117,7 +125,7 @@ Deno.test("one load is enough, and a second worker is only wanted on another mac
 
 Deno.test("what can never be says why, and what may come is waited for", () => {
   const refused = (code: string) =>
-    node({ refusals: new Map([["m", { untilMs: 10, code, message: "Its words." }]]) });
+    node({ refusals: new Map([["m", { atMs: 0, untilMs: 10, code, message: "Its words." }]]) });
   const never = place(WISH, cluster([refused("MODEL_NOT_FOUND")]), 5);
   assertEquals(never, { kind: "never", code: "MODEL_NOT_FOUND", why: "Its words." });
   assertEquals(place(WISH, cluster([refused("NODE_UNREACHABLE")]), 5).kind, "wait");
@@ -143,7 +151,7 @@ Deno.test("machines that fell silent are waited for: by all for a while, by what
 });
 
 Deno.test("a reason that lies in the model ends it at once, one of the machine at the third", () => {
-  const refusal = (code: string) => ({ untilMs: 10, code, message: "Its words." });
+  const refusal = (code: string) => ({ atMs: 0, untilMs: 10, code, message: "Its words." });
   const nodes = (count: number, code: string) =>
     Array.from(
       { length: 40 },
@@ -155,6 +163,14 @@ Deno.test("a reason that lies in the model ends it at once, one of the machine a
     told as never,
   );
   const after = (count: number) => place(WISH, cluster(nodes(count, "WORKER_START_FAILED")), 5).kind;
+  // Loads that take longer than a refusal lasts: only the last one still stands.
+  const slow = nodes(3, "WORKER_START_FAILED").map((one, i) => ({
+    ...one,
+    refusals: new Map(
+      i < 3 ? [["m", { ...refusal("WORKER_START_FAILED"), atMs: 20 * i, untilMs: 20 * i + 10 }]] : [],
+    ),
+  }));
+  assertEquals([45, 50].map((nowMs) => place(WISH, cluster(slow), nowMs).kind), ["never", "load"]);
   assertEquals([after(0), after(1), after(2), after(3)], ["load", "load", "load", "never"]);
   assert(liesInModel("hf:a/b:Q8_0", "CHECKSUM_MISMATCH") && !liesInModel("file:/a.gguf", "MODEL_NOT_FOUND"));
   assert(!liesInModel("hf:a/b:Q8_0", "INSUFFICIENT_DISK"));
@@ -188,6 +204,70 @@ Deno.test("what a worker holds of a prompt is the longest beginning, found witho
     assertEquals(sharedTokens(holder, { ...WISH, blocks }), Math.min(held, asked) * BLOCK_TOKENS);
     assert(looks <= 13, `${looks} looks`);
   }));
+});
+
+Deno.test("a cordoned machine gets nothing new, neither an answer nor a model", () => {
+  const cordoned = node({ name: "mac", cordoned: true, workers: [worker({ node: "mac" })] });
+  const at = (nodes: NodeView[], wish: Partial<Wish> = {}) => place({ ...WISH, ...wish }, cluster(nodes), 0);
+  const elsewhere = at([cordoned, node()]);
+  assertEquals(elsewhere.kind === "load" && elsewhere.node, "n");
+  for (const waits of [at([cordoned]), at([cordoned, node()], { node: "mac" })]) {
+    assertEquals(waits.kind, "wait");
+    assertMatch(waits.why, /mac.* is cordoned/i);
+  }
+  const [told] = explain(WISH, cluster([cordoned]), 0).nodes;
+  assertEquals(told.verdict, "no");
+  assertMatch(`${told.why} ${told.remedy}`, /cordoned.*uncordon mac/);
+});
+
+Deno.test("what no machine has to compute on is refused at once, and what a silent one has is waited for", () => {
+  const cuda = [{ backend: "cuda" as const, index: 0, freeMb: 8_000, totalMb: 8_000 }];
+  const at = (nodes: NodeView[], wish: Partial<Wish>, over: Partial<ClusterView> = {}) =>
+    place({ ...WISH, ...wish }, cluster(nodes, over), 0);
+  const none = at([node()], { backend: "cuda" });
+  assertEquals(none.kind === "never" && none.code, "BACKEND_UNAVAILABLE");
+  assertMatch(none.why, /No machine of this cluster can compute on cuda; there is cpu:0/);
+  const third = at([node(), node({ name: "gpu", devices: cuda })], { backend: "cuda", device: 3 });
+  assertEquals(third.kind === "never" && third.code, "DEVICE_NOT_FOUND");
+  assertEquals(at([node()], { backend: "cuda" }, { settling: true }).kind, "wait");
+  const silent = node({ name: "gpu", devices: cuda, presence: "stale" });
+  assertEquals(at([node(), silent], { backend: "cuda" }).kind, "wait");
+  assertEquals(at([node(), node({ name: "new", devices: [] })], { backend: "cuda" }).kind, "wait");
+});
+
+Deno.test("a file is loaded where it is: another machine's room for it does not count", () => {
+  const model = "file:/models/own.gguf";
+  const small = [{ backend: "cpu" as const, index: 0, freeMb: 10, totalMb: 16_000 }];
+  const holder = node({ name: "mac", devices: small, models: new Map([[model, 4e9]]) });
+  const at = (nodes: NodeView[], over: Partial<ClusterView> = { sizeOf: () => 4e9 }) =>
+    place({ model }, cluster(nodes, over), 0);
+  const full = at([node(), holder]);
+  assertEquals(full.kind, "wait");
+  assertMatch(full.why, /mac: .* needs 4,800 MB, cpu:0 has 10 MB free/);
+  const tooSmall = { ...holder, devices: [{ ...small[0], totalMb: 1_000 }] };
+  const never = at([node(), tooSmall]);
+  assertEquals(never.kind === "never" && never.code, "INSUFFICIENT_RAM");
+  // Nobody has listed it: it may still lie there.
+  assertEquals(at([node()], {}).kind, "load");
+});
+
+Deno.test("memory that is kept for other programs is named where it stands in the way", () => {
+  const devices = (freeMb: number, reserveMb: number) => [
+    { backend: "cpu" as const, index: 0, freeMb, totalMb: 16_000, reserveMb },
+  ];
+  const at = (freeMb: number, reserveMb: number, bytes?: number) => {
+    const only = cluster([node({ devices: devices(freeMb, reserveMb) })], { sizeOf: () => bytes });
+    return { ...place(WISH, only, 0), told: explain(WISH, only, 0).nodes[0] };
+  };
+  for (const bytes of [undefined, 1e9]) {
+    const touched = at(-2_404, 8_000, bytes);
+    assertEquals(touched.kind, "wait");
+    assertMatch(touched.told.why, /has 0 MB free, after the 8,000 MB that are kept .*hive\.reserve_mb/);
+    assertMatch(touched.told.remedy!, /lower hive\.reserve_mb/);
+    const all = at(-10_000, 20_000, bytes);
+    assertEquals(all.kind === "never" && all.code, "INSUFFICIENT_RAM");
+    assertMatch(all.why, /Lower hive\.reserve_mb there: the whole device has 16,000 MB/);
+  }
 });
 
 Deno.test("explain has a word on every machine, and says what would help", () => {

@@ -82,8 +82,10 @@ export function factsOf(ready: Iterable<WorkerView>): Pick<ModelView, "context" 
 export interface DeviceView {
   readonly backend: BackendName;
   readonly index: number;
-  /** What a new worker may take. */
+  /** What a new worker may take; below nothing where other programs hold some of what is kept for them. */
   readonly freeMb: number;
+  /** Kept for other programs, whatever is free. */
+  readonly reserveMb?: number;
   readonly totalMb: number;
 }
 
@@ -101,6 +103,8 @@ export interface Refusal {
 export interface NodeView {
   readonly name: string;
   readonly presence: Presence;
+  /** Nothing new goes there. */
+  readonly cordoned: boolean;
   readonly devices: readonly DeviceView[];
   /** Sizes of models whose files are there, in bytes. */
   readonly models: ReadonlyMap<string, number>;
@@ -121,7 +125,7 @@ export interface NodeView {
 export interface ClusterView {
   nodes(): Iterable<NodeView>;
   node(name: string): NodeView | undefined;
-  /** Those of one model, on machines that are up. */
+  /** Those of one model, on machines that are up and not cordoned. */
   workersOf(model: string): Iterable<WorkerView>;
   /** The same as {@linkcode modelViewOf} of them. */
   modelView(model: string): ModelView;

@@ -2,6 +2,7 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { openDatabase, transaction } from "../../home/database.ts";
 import {
+  type NodeChange,
   RevisionConflict,
   type Store,
   type StoredEvents,
@@ -57,6 +58,10 @@ export const QUEEN_MIGRATIONS: readonly string[] = [
   ) STRICT;
   INSERT INTO task_prompts SELECT id, sealed FROM tasks WHERE sealed IS NOT NULL;
   ALTER TABLE tasks DROP COLUMN sealed`,
+  `ALTER TABLE beehives ADD COLUMN running INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE beehives ADD COLUMN version TEXT;
+  ALTER TABLE beehives ADD COLUMN cordoned INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE beehives ADD COLUMN labels TEXT NOT NULL DEFAULT '[]'`,
 ];
 
 const COLUMNS: Readonly<Record<keyof TaskChange, string>> = {
@@ -66,6 +71,24 @@ const COLUMNS: Readonly<Record<keyof TaskChange, string>> = {
   state: "state",
   strikes: "strikes",
   outcome: "outcome",
+};
+
+const NODE_COLUMNS: Readonly<Record<keyof StoredNode, string>> = {
+  name: "node_name",
+  sshHost: "ssh_host",
+  sshPort: "ssh_port",
+  sshUser: "ssh_user",
+  installPath: "install_path",
+  hiveUrl: "hive_url",
+  lastConnectedUnix: "last_connected_unix",
+  lastError: "last_error",
+  status: "status",
+  backends: "backends",
+  devices: "devices",
+  running: "running",
+  version: "version",
+  cordoned: "cordoned",
+  labels: "labels",
 };
 
 interface Write {
@@ -161,15 +184,29 @@ export class SqliteStore implements Store {
   }
 
   putNode(node: StoredNode): Promise<void> {
+    const fields = nodeFields(node);
+    const columns = fields.map(([column]) => column).join(", ");
+    const places = fields.map(() => "?").join(", ");
     return this.#write(() =>
       this.#run(
-        "INSERT OR REPLACE INTO beehives VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        ...[node.name, node.sshHost, node.sshPort, node.sshUser, node.installPath, node.hiveUrl],
-        ...[node.lastConnectedUnix, node.lastError, node.status],
-        JSON.stringify(node.backends),
-        JSON.stringify(node.devices),
+        `INSERT OR REPLACE INTO beehives (${columns}) VALUES (${places})`,
+        ...fields.map(([, value]) => value),
       )
     );
+  }
+
+  async changeNode(name: string, change: NodeChange): Promise<boolean> {
+    const fields = nodeFields(change);
+    const sets = fields.map(([column]) => `${column} = ?`).join(", ");
+    let changed = 0;
+    await this.#write(() => {
+      changed = this.#run(
+        `UPDATE beehives SET ${sets} WHERE node_name = ?`,
+        ...fields.map(([, value]) => value),
+        name,
+      );
+    });
+    return changed > 0;
   }
 
   async removeNode(name: string): Promise<boolean> {
@@ -257,6 +294,18 @@ function taskOf(row: Row): StoredTask {
   };
 }
 
+/** Columns with their values; what is undefined is left out. */
+function nodeFields(node: Partial<StoredNode>): [column: string, value: string | number | null][] {
+  const names = Object.keys(node) as (keyof StoredNode)[];
+  return names.flatMap((name): [string, string | number | null][] => {
+    const value = node[name];
+    if (value === undefined) return [];
+    if (typeof value === "boolean") return [[NODE_COLUMNS[name], Number(value)]];
+    const isPlain = value === null || typeof value === "string" || typeof value === "number";
+    return [[NODE_COLUMNS[name], isPlain ? value : JSON.stringify(value)]];
+  });
+}
+
 function nodeOf(row: Row): StoredNode {
   return {
     name: String(row.node_name),
@@ -270,5 +319,9 @@ function nodeOf(row: Row): StoredNode {
     status: row.status as StoredNode["status"],
     backends: JSON.parse(String(row.backends)),
     devices: JSON.parse(String(row.devices)),
+    running: row.running === 1,
+    version: row.version as string | null,
+    cordoned: row.cordoned === 1,
+    labels: JSON.parse(String(row.labels)),
   };
 }

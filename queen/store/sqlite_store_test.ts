@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { homeSeal, Seal } from "./seal.ts";
 import { openDatabase } from "../../home/database.ts";
 import { QUEEN_MIGRATIONS, SqliteStore } from "./sqlite_store.ts";
-import { RevisionConflict, type StoredTask } from "./store.ts";
+import { RevisionConflict, type StoredNode, type StoredTask } from "./store.ts";
 
 function task(over: Partial<StoredTask> = {}): StoredTask {
   return {
@@ -25,6 +25,18 @@ async function withStore(run: (store: SqliteStore, path: string) => Promise<void
     await Deno.remove(folder, { recursive: true });
   }
 }
+
+const MAC: StoredNode = {
+  ...{ name: "mac", sshHost: "mac.lan", sshPort: 2222, sshUser: null, installPath: null, hiveUrl: null },
+  ...{
+    lastConnectedUnix: 7,
+    lastError: "It was off.",
+    status: "unknown",
+    backends: ["cpu"],
+    devices: ["cpu:0"],
+  },
+  ...{ running: false, version: null, cordoned: false, labels: [] },
+};
 
 const PROMPT = new Uint8Array([1]);
 const batch = (seq: number, count: number) => ({ seq, count, data: new Uint8Array([seq]) });
@@ -124,6 +136,38 @@ Deno.test("a long text is sealed compressed, and one that was sealed as it stand
   assertEquals(await seal.openLong(closed), text);
   assertEquals(await seal.openLong(seal.close(text)), text);
   assertEquals(await seal.openLong(new Uint8Array(40)), undefined);
+});
+
+Deno.test("a change of a machine leaves its other fields alone, and one that is not known stays unknown", () =>
+  withStore(async (store) => {
+    assertEquals(await store.changeNode("mac", { cordoned: true }), false);
+    assertEquals(await store.nodes(), []);
+    await store.putNode(MAC);
+    await Promise.all([
+      store.changeNode("mac", { cordoned: true, labels: ["fast"] }),
+      store.changeNode("mac", { running: true, lastError: null }),
+    ]);
+    assertEquals(await store.nodes(), [
+      { ...MAC, cordoned: true, labels: ["fast"], running: true, lastError: null },
+    ]);
+  }));
+
+Deno.test("machines of an older queen are known to this one, and nothing is wanted of them", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "queen.db");
+    const old = openDatabase(path, QUEEN_MIGRATIONS.slice(0, 2));
+    old.exec(
+      `INSERT INTO beehives VALUES ('mac', 'mac.lan', 2222, NULL, NULL, NULL, 7, 'It was off.', 'unknown',
+      '["cpu"]', '["cpu:0"]')`,
+    );
+    old.close();
+    const store = new SqliteStore(path);
+    assertEquals(await store.nodes(), [MAC]);
+    await store.close();
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 Deno.test("sealed text says nothing without its key, and what was changed is not opened", () => {

@@ -45,7 +45,7 @@ export interface StoredEvents {
   readonly data: Uint8Array;
 }
 
-/** A machine as it was added by hand. */
+/** A machine: how it is reached, and what is wanted of it, which outlives the queen that was told. */
 export interface StoredNode {
   readonly name: string;
   readonly sshHost: string | null;
@@ -58,7 +58,17 @@ export interface StoredNode {
   readonly status: "unknown" | "reachable" | "unreachable";
   readonly backends: readonly string[];
   readonly devices: readonly string[];
+  /** Its hive is to run. */
+  readonly running: boolean;
+  /** The version of rbee that is to be there; null: whichever is. */
+  readonly version: string | null;
+  /** Nothing new is to go there. */
+  readonly cordoned: boolean;
+  readonly labels: readonly string[];
 }
+
+/** What changes of a machine. */
+export type NodeChange = Partial<Omit<StoredNode, "name">>;
 
 /** Somebody changed the task first. */
 export class RevisionConflict extends Error {}
@@ -90,7 +100,10 @@ export interface Store {
   prune(endedBeforeMs: number): Promise<number>;
 
   nodes(): Promise<StoredNode[]>;
+  /** Adds a machine, or replaces all that is known of it. */
   putNode(node: StoredNode): Promise<void>;
+  /** Changes these fields of a machine and no others. Whether there is one. */
+  changeNode(name: string, change: NodeChange): Promise<boolean>;
   /** Whether there was one. */
   removeNode(name: string): Promise<boolean>;
 

@@ -60,7 +60,7 @@ Deno.test("EC3: given too little memory, infer shows what is required and availa
     saw(await type(...INFER), {
       code: 1,
       stderr: [
-        "Error: builtin:stories with 4 slots of 512 tokens needs N MB and N MB are free on cpu device 0; N MB are kept for other programs. Stop another program, or use a smaller model or quantisation.",
+        "Error: builtin:stories with 4 slots of 512 tokens needs N MB and N MB are free on cpu device 0; N MB are kept for other programs. Lower hive.reserve_mb by N MB, and it fits.",
         "  Required: N MB, available: N MB",
       ],
     });
@@ -110,7 +110,7 @@ Deno.test("EC6: given a worker whose slots are all busy, infer waits, says so, a
         "The worker's only slot is busy. Trying again in 1 s (1/2).",
         "The worker's only slot is busy. Trying again in 2 s (2/2).",
         "Error: The worker's only slot is busy, after 3 tries in 3 s",
-        "  Try again later or with a larger --retry, use another --node, or start a worker of its own with other --slots.",
+        "  Try again later or with a larger --retry, use another --node, or start a larger worker with more --slots.",
       ],
     });
     first.signal("SIGINT");
@@ -162,7 +162,7 @@ Deno.test("EC9: given a wrong key, infer names the machine, the configuration an
         "  Node: mac (http://HOST:PORT)",
         "  Config: TMP/config.yaml",
         "  Key: TMP/wrong.key",
-        "  Put that node's key into a file (mode 0600) and name it as nodes.mac.api_key_file in the config.",
+        "  Put its key into a file (mode 0600) and name it as nodes.mac.api_key_file in the config.",
       ],
     });
     assert(!seen.stderr.includes("not-the-key"));

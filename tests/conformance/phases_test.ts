@@ -61,7 +61,7 @@ Deno.test("phase 3: given a model that is not there, infer fetches it, once", ()
     const begun = ["Downloading model...", "Verifying model..."];
     saw(await type(...BEE), { code: 0, stdout: `${STORY}\n`, stderr: [...begun, STARTING, ...LOADING] });
     const requests = hub.requests.length;
-    saw(await type(...BEE, "--slots", "2"), {
+    saw(await type(...BEE, "--slots", "8"), {
       code: 0,
       stdout: `${STORY}\n`,
       stderr: [STARTING, ...LOADING],

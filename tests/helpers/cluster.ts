@@ -34,6 +34,8 @@ export interface StartQueenOptions {
   listen?: string;
   /** More environment. */
   env?: Readonly<Record<string, string>>;
+  /** More flags. */
+  args?: readonly string[];
   /** See {@linkcode StartDaemonOptions.archive}. */
   archive?: string;
   /** See {@linkcode StartDaemonOptions.within}. */
@@ -42,14 +44,14 @@ export interface StartQueenOptions {
 
 /** Starts a queen and waits until she is ready. */
 export async function startQueen(options: StartQueenOptions): Promise<RunningQueen> {
-  const { home, listen = "127.0.0.1:0", env = {}, archive, within } = options;
+  const { home, listen = "127.0.0.1:0", env = {}, args = [], archive, within } = options;
   const daemon = startDaemon({
     main: "queen/main.ts",
     permissions: "queen",
     v8Flags: QUEEN_V8_FLAGS,
     archive,
     within,
-    args: ["--listen", listen],
+    args: ["--listen", listen, ...args],
     env: { ...home.env, XDG_RUNTIME_DIR: `${home.path}/run`, RBEE_API_KEY: CLUSTER_KEY, ...env },
   });
   try {
