@@ -1,6 +1,5 @@
 /** The queen's HTTP interface: every route of SPEC §9 and who answers it. */
 import * as z from "zod";
-import { OWNER } from "../daemon/auth.ts";
 import { healthRoutes } from "../daemon/health.ts";
 import { openApiRoute } from "../daemon/openapi.ts";
 import { queryOf } from "../daemon/query.ts";
@@ -13,11 +12,15 @@ import {
   NodeRequest,
   TaskRequest,
 } from "../protocol/queen_schemas.ts";
+import { may } from "../protocol/rights.ts";
 import { QUEEN_ROUTES } from "../protocol/routes.ts";
 import { eventStream, type EventWriter } from "../protocol/sse.ts";
+import { keyRoutes } from "./key_routes.ts";
+import type { LiveConfig } from "./live_config.ts";
 import type { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
 import type { RemoteNodes } from "./remote_nodes.ts";
+import { Reporters } from "./reporters.ts";
 import { explain } from "./placement/explain.ts";
 import { BODIES_MAX_BYTES } from "./limits.ts";
 import { frontDoorRoutes } from "./dispatch/front_door.ts";
@@ -29,6 +32,7 @@ export interface QueenAppOptions {
   tasks: Tasks;
   nodes: Nodes;
   remote: RemoteNodes;
+  live: LiveConfig;
   /** The queen's own key. */
   apiKey: string;
   /** Why she can't work at present, or undefined. */
@@ -40,10 +44,13 @@ const Nothing = z.strictObject({});
 /** Builds the interface. */
 export function createQueenApp(options: QueenAppOptions): App {
   const { parts, tasks, nodes, remote } = options;
-  const { cluster, scheduler, loads, keys, metrics, now, offenders } = parts;
+  const { cluster, scheduler, loads, keys, metrics, now, offenders, usage } = parts;
+  const reporters = new Reporters(parts.log);
 
-  const heartbeat: Handler = async ({ body }) => {
-    const news = cluster.report(await body(Heartbeat), now());
+  const heartbeat: Handler = async ({ body, caller }) => {
+    const report = await body(Heartbeat);
+    reporters.require(caller, report.node_name);
+    const news = cluster.report(report, now());
     metrics.heartbeat();
     loads.reported();
     scheduler.changed(news);
@@ -53,7 +60,7 @@ export function createQueenApp(options: QueenAppOptions): App {
   const submit: Handler = async (context) => {
     const request = await context.body(TaskRequest);
     const receipt = await tasks.submit(request, {
-      name: context.caller,
+      caller: context.caller,
       correlationId: context.correlationId,
     });
     const headers = { "X-Job-Id": receipt.job_id };
@@ -125,10 +132,11 @@ export function createQueenApp(options: QueenAppOptions): App {
   return createApp({
     apiKey: options.apiKey,
     clients: (key) => keys.identify(key),
-    bodyLimitBytes: (caller) => caller === OWNER ? Infinity : parts.config.client_body_mb * 1e6,
+    bodyLimitBytes: (caller) => may(caller, "owner") ? Infinity : parts.config.client_body_mb * 1e6,
     bodiesMaxBytes: BODIES_MAX_BYTES,
     // Bad requests count as well: they cost work before they are refused.
-    admit: (caller, { body }) => body !== undefined && keys.admit(caller, now()),
+    admit: ({ id }, { body, rights }) =>
+      body !== undefined && rights?.includes("client") && parts.accounts.admit(id),
     log: parts.log,
     routes: [
       ...healthRoutes(QUEEN_ROUTES.v1Health, { degraded: () => false, notReady: options.notReady }),
@@ -168,9 +176,16 @@ export function createQueenApp(options: QueenAppOptions): App {
         handle: () => {
           const running = [...cluster.workers()].reduce((sum, { own }) => sum + own, 0);
           const { totals: poisoned } = offenders;
-          return metrics.response({ cluster, poisoned, waiting: scheduler.waiting, running });
+          return metrics.response({
+            cluster,
+            poisoned,
+            usage: usage.totals,
+            waiting: scheduler.waiting,
+            running,
+          });
         },
       },
+      ...keyRoutes({ keys, usage, live: options.live }),
       openApiRoute("queen"),
       ...frontDoorRoutes(parts),
     ],

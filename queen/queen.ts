@@ -7,8 +7,10 @@ import type { Environment } from "../home/paths.ts";
 import { createQueenApp } from "./app.ts";
 import { Cluster } from "./cluster/cluster.ts";
 import { Prefixes } from "./cluster/prefixes.ts";
+import { Accounts } from "./accounts.ts";
 import { Keys } from "./keys.ts";
 import { SESSIONS_MAX, TICK_INTERVAL_MS } from "./limits.ts";
+import { LiveConfig } from "./live_config.ts";
 import { QueenMetrics } from "./metrics.ts";
 import { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
@@ -16,7 +18,9 @@ import { RecentMap } from "./recent_map.ts";
 import { RemoteNodes } from "./remote_nodes.ts";
 import { homeSeal } from "./store/seal.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
+import { UsageCounts } from "./usage.ts";
 import { Answers } from "./dispatch/answers.ts";
+import { Charges } from "./dispatch/charges.ts";
 import { Failover } from "./dispatch/failover.ts";
 import { keepLoaded } from "./dispatch/keep_loaded.ts";
 import { Loads } from "./dispatch/loads.ts";
@@ -34,6 +38,8 @@ export interface QueenOptions {
   env: Environment;
   /** Where other machines reach her; asked when it is needed, because a port may not be known before it is bound. */
   ownUrl: () => string;
+  /** Reads the configuration again; absent: it can't be reloaded. */
+  loadConfig?: () => Promise<Config>;
   log: Logger;
 }
 
@@ -42,6 +48,7 @@ export interface Queen {
   readonly app: App;
   readonly parts: QueenParts;
   readonly tasks: Tasks;
+  readonly live: LiveConfig;
   /** Goes on with what the last queen left, and with what time alone brings. */
   start(): Promise<void>;
   /** Takes nothing more, and gives what runs a moment to end; tasks are left to the next queen. */
@@ -63,8 +70,18 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   const cluster = new Cluster(now());
   const prefixes = new Prefixes();
   const metrics = new QueenMetrics();
-  const keys = new Keys(config.queen.keys, now());
-  const kept = (model: string) => config.queen.models[model]?.keep_loaded === true;
+  const wallClock = { store: store.keys, log, now: () => Date.now() };
+  const accounts = await Accounts.open(wallClock);
+  const usage = new UsageCounts(wallClock);
+  const keys = await Keys.open({
+    ...{ configured: config.queen.keys, store: store.keys, apiKey, log },
+    onLimits: (key, limits) => accounts.limit(key, limits),
+  });
+  const live = new LiveConfig({
+    ...{ config, log, load: options.loadConfig },
+    onChange: ({ queen }) => keys.configure(queen.keys),
+  });
+  const kept = (model: string) => live.models[model]?.keep_loaded === true;
   const loads = new Loads({ cluster, now, signal, kept, onEnd: (how) => metrics.load(how) });
   const scheduler = new Scheduler({
     ...{ cluster, log, now },
@@ -72,7 +89,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
     replicateAfterMs: config.queen.replicate_after * 1000,
     startLoad: loads.start,
   });
-  const offenders = new Offenders();
+  const offenders = new Offenders((key) => keys.may(key, "owner"));
   const failover = new Failover({
     ...{ cluster, scheduler, offenders, log, now },
     onMoved: () => metrics.moved(),
@@ -80,7 +97,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   const answers = new Answers({ cluster, failover, prefixes, now });
   const parts: QueenParts = {
     ...{ config: config.queen, cluster, prefixes, keys, scheduler, loads, offenders, failover, answers },
-    ...{ metrics, log, now },
+    ...{ accounts, usage, charges: new Charges({ accounts, usage, cluster }), metrics, log, now },
     sessions: new RecentMap(SESSIONS_MAX),
     startedUnix: Math.floor(Date.now() / 1000),
   };
@@ -90,17 +107,18 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   let tick: ReturnType<typeof setInterval> | undefined;
   return {
     app: createQueenApp({
-      ...{ parts, tasks, nodes, remote, apiKey },
+      ...{ parts, tasks, nodes, remote, live, apiKey },
       notReady: () => signal.aborted ? "The queen is shutting down." : undefined,
     }),
-    ...{ parts, tasks },
+    ...{ parts, tasks, live },
     async start() {
       await tasks.resume();
+      await usage.prune();
       tick = setInterval(() => {
         scheduler.changed(cluster.tick(now()));
         scheduler.tick();
         tasks.tick();
-        keepLoaded(config.queen.models, { cluster, loads, log, nowMs: now() });
+        keepLoaded(live.models, { cluster, loads, log, nowMs: now() });
       }, TICK_INTERVAL_MS);
     },
     async drain(limit) {
@@ -113,6 +131,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
     },
     stopHives: () => remote.stopStarted(),
     async close() {
+      await Promise.all([accounts.close(), usage.close()]);
       await store.close();
     },
   };

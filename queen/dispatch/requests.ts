@@ -1,8 +1,8 @@
 /** What the queen has to know of a request before she sends it anywhere. */
-import { OWNER } from "../../daemon/auth.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { DEFAULT_MAX_TOKENS } from "../../protocol/limits.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
+import { type Caller, may } from "../../protocol/rights.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import type { PromptText } from "../cluster/prefixes.ts";
 import { CHARS_PER_TOKEN } from "../limits.ts";
@@ -49,9 +49,9 @@ export function modelOf(name: unknown, cluster: Cluster): string {
  *
  * @throws {RbeeError} `MODEL_NOT_FOUND`.
  */
-export function requireKnownFile(model: string, by: { caller: string; cluster: Cluster }): void {
+export function requireKnownFile(model: string, by: { caller: Caller; cluster: Cluster }): void {
   const { caller, cluster } = by;
-  if (caller === OWNER || !model.startsWith("file:")) return;
+  if (may(caller, "owner") || !model.startsWith("file:")) return;
   const known = modelsOf(cluster);
   if (known.has(model)) return;
   throw new RbeeError("MODEL_NOT_FOUND", `There is no such file in this cluster.${listed(known)}`);
