@@ -3,6 +3,7 @@
 #include "process_memory.h"
 
 #include <algorithm>
+#include <charconv>
 
 namespace rbee {
 
@@ -94,6 +95,17 @@ std::string read_string(const Napi::Object& object, const char* name) {
   return value.As<Napi::String>();
 }
 
+// 64 bits as hexadecimal digits: numbers of JavaScript hold 53. Absent: 0.
+uint64_t read_scope(const Napi::Object& object) {
+  if (object.Get("cacheScope").IsUndefined()) return 0;
+  const std::string text = read_string(object, "cacheScope");
+  const char* end = text.data() + text.size();
+  uint64_t scope = 0;
+  const auto [read_to, error] = std::from_chars(text.data(), end, scope, 16);
+  if (error != std::errc() || read_to != end) throw wrong_type("cacheScope", "hexadecimal digits");
+  return scope;
+}
+
 int read_integer(const Napi::Object& object, const char* name) {
   const Napi::Value value = object.Get(name);
   if (!value.IsNumber()) {
@@ -168,6 +180,7 @@ RequestOptions read_request(const Napi::Object& object) {
   }
   options.strict = object.Get("strict").ToBoolean();
   options.marked = object.Get("marked").ToBoolean();
+  options.cache_scope = read_scope(object);
   options.speculation = read_speculation(object);
   return options;
 }
