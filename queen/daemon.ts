@@ -78,5 +78,5 @@ export async function runDaemon(load: () => Promise<LoadedConfig>): Promise<numb
 
 /** Whether a person's terminal is there: when it goes, it sends the same signal that asks for a reload. */
 function hasTerminal(): boolean {
-  return Deno.stdin.isTerminal() || Deno.stderr.isTerminal();
+  return Deno.stdin.isTerminal();
 }

@@ -15,7 +15,6 @@ import { type ErrorBody, RbeeError, toRbeeError } from "../../protocol/errors.ts
 import type { TaskEvent, TaskInfo, TaskReceipt, TaskRequest } from "../../protocol/queen_schemas.ts";
 import { DEFAULT_MAX_TOKENS } from "../../protocol/limits.ts";
 import { RelayProgress } from "../../protocol/relay_reader.ts";
-import type { BegunAnswer } from "../../protocol/relay_schemas.ts";
 import { type Caller, may } from "../../protocol/rights.ts";
 import { QUEEN_ROUTES, routePath, WORKER_ROUTES } from "../../protocol/routes.ts";
 import { type PromptText, promptTextOf } from "../cluster/prefixes.ts";
@@ -27,7 +26,7 @@ import { askedIn, type Charge } from "./charges.ts";
 import { newJobId } from "./front_door.ts";
 import { expectedTokens, promptTokensOf, requireKnownFile } from "./requests.ts";
 import { shuttingDown } from "./scheduler.ts";
-import { type PlainChange, RunningTask, type TaskFollower } from "./running_task.ts";
+import { type PlainChange, progressOf, RunningTask, type TaskFollower } from "./running_task.ts";
 
 /** Options of {@linkcode Tasks}. */
 export interface TasksOptions {
@@ -367,26 +366,6 @@ export class Tasks {
 
 /** A request as it is kept. */
 type Asked = Omit<TaskRequest, "timeout" | "stream">;
-
-/** Where an answer stood: what was stored of it, and the tokens that were told. */
-function progressOf(
-  state: {
-    seed: number;
-    held: number[];
-    logprobs?: BegunAnswer["held"];
-    draws: number;
-    prompt_tokens: number;
-  },
-  events: readonly { event: TaskEvent }[],
-): RelayProgress {
-  const told = events.flatMap(({ event }) => event.type === "token" ? [event.id] : []);
-  const held = state.logprobs ?? state.held.map(() => ({}));
-  return new RelayProgress({
-    answers: [{ seed: state.seed, generated: [...told, ...state.held], held, draws: state.draws }],
-    promptTokens: state.prompt_tokens,
-    told: told.length,
-  });
-}
 
 /** What a task may take of its key's budget. */
 function costOf(asked: Asked, text: PromptText) {

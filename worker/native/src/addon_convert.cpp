@@ -3,7 +3,7 @@
 #include "process_memory.h"
 
 #include <algorithm>
-#include <charconv>
+#include <cstdlib>
 
 namespace rbee {
 
@@ -95,17 +95,6 @@ std::string read_string(const Napi::Object& object, const char* name) {
   return value.As<Napi::String>();
 }
 
-// 64 bits as hexadecimal digits: numbers of JavaScript hold 53. Absent: 0.
-uint64_t read_scope(const Napi::Object& object) {
-  if (object.Get("cacheScope").IsUndefined()) return 0;
-  const std::string text = read_string(object, "cacheScope");
-  const char* end = text.data() + text.size();
-  uint64_t scope = 0;
-  const auto [read_to, error] = std::from_chars(text.data(), end, scope, 16);
-  if (error != std::errc() || read_to != end) throw wrong_type("cacheScope", "hexadecimal digits");
-  return scope;
-}
-
 int read_integer(const Napi::Object& object, const char* name) {
   const Napi::Value value = object.Get(name);
   if (!value.IsNumber()) {
@@ -180,7 +169,10 @@ RequestOptions read_request(const Napi::Object& object) {
   }
   options.strict = object.Get("strict").ToBoolean();
   options.marked = object.Get("marked").ToBoolean();
-  options.cache_scope = read_scope(object);
+  // 64 bits as hexadecimal digits, which a schema has checked: numbers of JavaScript hold 53.
+  const Napi::Value scope = object.Get("cacheScope");
+  if (scope.IsString())
+    options.cache_scope = std::strtoull(scope.As<Napi::String>().Utf8Value().c_str(), nullptr, 16);
   options.speculation = read_speculation(object);
   return options;
 }
