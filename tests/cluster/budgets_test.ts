@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { createHash } from "node:crypto";
 import { QueenClient } from "../../protocol/queen_client.ts";
 import { readEvents } from "../../protocol/sse.ts";
-import { CLUSTER_KEY, spawned, startCluster } from "../helpers/cluster.ts";
+import { CLUSTER_KEY, type RunningQueen, spawned, startCluster, startQueen } from "../helpers/cluster.ts";
 import { eventually } from "../helpers/eventually.ts";
 import {
   FakeFleet,
@@ -153,6 +153,52 @@ Deno.test("what was used is still used after a restart, and a task that goes on 
       async () => await used(successor) === 5 * (PROMPT_TOKENS + FLEET_TOKENS),
     );
   }));
+
+/** A real queen, as a fleet reports to it. */
+function reachable(queen: RunningQueen): FleetQueen {
+  return {
+    get queen(): never {
+      throw new Error("It is another process.");
+    },
+    log: [],
+    call: (path, body, headers = {}) =>
+      fetch(`${queen.url}${path}`, {
+        method: body === undefined ? "GET" : "POST",
+        headers: { Authorization: `Bearer ${CLUSTER_KEY}`, ...headers },
+        body: body === undefined ? undefined : JSON.stringify(body),
+      }),
+    [Symbol.asyncDispose]: () => queen[Symbol.asyncDispose](),
+  };
+}
+
+Deno.test("a queen that is killed takes no reservation with it: streams are charged as a whole, the task goes on", async () => {
+  await using home = await tempHome();
+  const config = JSON.stringify({ queen: keysOf({ tokens_per_day: 60 }) });
+  await Deno.writeTextFile(`${home.rbeeHome}/config.yaml`, config);
+  const killed = await startQueen({ home });
+  await using fleet = new FakeFleet(reachable(killed), { slots: 32 });
+  await fleet.start(1);
+  const { job_id: id } = await (await fleet.queen.call("/v2/tasks", ask("gated"), ADA)).json();
+  const stream = () => fleet.queen.call("/v1/completions", ask("gated", { stream: true }), ADA);
+  const streams = Promise.allSettled([stream(), stream(), stream()]);
+  // As soon as a worker has seen the last of them its reservation must be safe.
+  await eventually("all four", () => Promise.resolve(fleet.seen.length === 4));
+  await killed.kill();
+  for (const one of await streams) {
+    if (one.status === "fulfilled") await one.value.body?.cancel().catch(() => {});
+  }
+  await using queen = await startQueen({ home });
+  fleet.queen = reachable(queen);
+  await fleet.report();
+  const more = await Promise.all([stream(), stream(), stream()]);
+  assertEquals(more.map(({ status }) => status).toSorted(), [200, 429, 429]);
+  await Promise.all(more.map(({ body }) => body?.cancel()));
+  fleet.openGate();
+  await eventually(
+    "the end of the task",
+    async () => (await (await fleet.queen.call(`/v2/tasks/${id}`)).json()).status === "done",
+  );
+});
 
 /** Takes seconds to read a long prompt. */
 const CHAIN: LlamaShape = {
