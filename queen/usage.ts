@@ -46,6 +46,7 @@ export class UsageCounts {
     if (day !== this.#today) {
       this.#today = day;
       this.#models = new Map();
+      this.prune().catch((error) => this.#options.log.error("old usage stays", { error }));
     }
     const counted = { key, model: this.#modelOf(key, model), day };
     const id = JSON.stringify(counted);
