@@ -255,13 +255,11 @@ function refusal(key: string, { limit, asked, used, held, waitMs, freedByEnds }:
     reserved: Math.ceil(held),
   };
   if (waitMs === Infinity) {
-    const message = `may take ${count(asked)} ${what}, and the whole budget is ${
-      count(limit.size)
-    } a ${period}`;
+    const budget = `the whole budget of the key ${key} is ${count(limit.size)} a ${period}`;
+    const message = `may take ${count(asked)} ${what}, and ${budget}`;
     return new RbeeError(
       "INVALID_REQUEST",
-      `The request ${message} for the key ${key}: it will never be let through. Send a shorter prompt, or ask ` +
-        "for fewer tokens (max_tokens).",
+      `The request ${message}, so it can never run. Send a shorter prompt, or ask for fewer tokens (max_tokens).`,
       { details: { ...details, errors: [{ field: "max_tokens", constraint: "too_big", message }] } },
     );
   }
@@ -274,15 +272,14 @@ function refusal(key: string, { limit, asked, used, held, waitMs, freedByEnds }:
     ? Math.min(waitS, RETRY_AFTER_RUNNING_S)
     : RETRY_AFTER_RUNNING_S;
   const running = held === 0 ? "" : ` and its running requests have reserved ${count(held)}`;
-  const wanted = what === "tokens" ? `, this request may take ${count(asked)}` : "";
+  const wanted = what === "tokens" ? `; this request may take ${count(asked)}` : "";
+  const budget = `${count(limit.size)} ${what} a ${period}`;
   const when = freedByEnds
     ? "There will be enough when those have ended."
     : `There will be enough in ${spanOf(waitS)}.`;
   return new RbeeError(
     "RATE_LIMITED",
-    `The key ${key} has used ${count(used)} of its ${
-      count(limit.size)
-    } ${what} a ${period}${running}${wanted}. ${when}`,
+    `The key ${key} has used ${count(used)} of its ${budget}${running}${wanted}. ${when}`,
     { retryAfterSeconds, details },
   );
 }

@@ -76,7 +76,7 @@ Deno.test("a refusal says what was used, of what, and when there will be enough"
     (await accounts.reserve("ada", { id: "a", tokens: 24_000 })).settle(24_000);
     const late = await refusedAs(accounts.reserve("ada", { id: "b", tokens: 1_500 }));
     assertEquals([late.code, late.retryAfterSeconds], ["RATE_LIMITED", 5_400]);
-    assertMatch(late.message, /ada has used 24,000 of its 24,000 tokens a day, this request may take 1,500/);
+    assertMatch(late.message, /ada has used 24,000 of its 24,000 tokens a day; this request may take 1,500/);
     assertMatch(late.message, /enough in 90 min/);
     assertEquals(late.details, {
       ...{ limit: "tokens_per_day", budget: 24_000, asked: 1_500, used: 24_000, reserved: 0 },
@@ -99,7 +99,7 @@ Deno.test("a request that is larger than the whole budget is refused for good, a
     assertEquals([never.code, never.retryAfterSeconds], ["INVALID_REQUEST", undefined]);
     assertMatch(
       never.message,
-      /may take 501 tokens, and the whole budget is 500 a day.*never be let through/,
+      /may take 501 tokens, and the whole budget of the key ada is 500 a day, so it can never run/,
     );
   }));
 

@@ -4,9 +4,9 @@ import type { Config } from "../home/config_schema.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import type { ReloadResponse } from "../protocol/key_schemas.ts";
 
-/** Settings that are taken over, by their paths. `nodes` is the keeper's and the hive's: a queen has no use for it. */
+/** Settings that are taken over, by their paths. Only keepers and hives read `nodes`. */
 const RELOADED = ["nodes", "queen.keys", "queen.models"];
-/** Sections that are none of a queen's business. */
+/** Sections that a queen does not read. */
 const OF_OTHERS = ["hive", "hub", "keeper"];
 
 /** Options of {@linkcode LiveConfig}. */
@@ -14,7 +14,7 @@ export interface LiveConfigOptions {
   config: Config;
   /** Reads the configuration anew, as at the start; absent: there is nothing to read it from. */
   load?: () => Promise<Config>;
-  /** Takes a changed one over; may not fail. */
+  /** Applies a changed one; must not throw. */
   onChange: (config: Config) => void;
   log: Logger;
 }

@@ -4,7 +4,7 @@ import { RbeeError } from "../protocol/errors.ts";
 import { type Caller, may } from "../protocol/rights.ts";
 import { RecentMap } from "./recent_map.ts";
 
-/** Machines of which it is remembered that somebody was told about their key. */
+/** Warnings that are remembered, so that each is given once. */
 const TOLD_MAX = 10_000;
 
 /** See above. */
@@ -18,8 +18,8 @@ export class Reporters {
   }
 
   /**
-   * Lets a key report a machine: a hive's its own, the owner's any. That works as it always did, but a machine that has
-   * the owner's key can do everything here: its person is told once how to give it one of its own.
+   * Lets a key report a machine: a hive's key its own machine, the owner's key any. The owner's goes on working, but
+   * whoever has that machine can then do everything here, so the log says once how to give it a key of its own.
    *
    * @throws {RbeeError} `INVALID_API_KEY`.
    */
