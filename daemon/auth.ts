@@ -3,6 +3,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import type { Dialect } from "../protocol/dialects.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { MAX_AUTH_HEADER_BYTES } from "../protocol/limits.ts";
+import { type Caller, may, OWNER, type Right } from "../protocol/rights.ts";
 
 const SCHEME = "Bearer ";
 
@@ -33,22 +34,19 @@ export function secretsEqual(given: string, expected: string): boolean {
   return timingSafeEqual(digest(given), digest(expected));
 }
 
-/** Who calls with the daemon's own key. */
-export const OWNER = "owner";
-
 /** Whose a key is; undefined: nobody's. Takes the same time for any key that is somebody's and any that is not. */
-export type Clients = (key: string) => string | undefined;
+export type Clients = (key: string) => Caller | undefined;
 
 /**
- * Lets a request with the right key pass, or with that of one of `clients`.
+ * Lets a request with the daemon's own key pass, or with that of one of `clients` who has one of `rights`.
  *
  * @returns who calls.
  * @throws {RbeeError} `MISSING_API_KEY` or `INVALID_API_KEY`.
  */
 export function requireKey(
   headers: Headers,
-  wanted: { key: string; dialect?: Dialect; clients?: Clients },
-): string {
+  wanted: { key: string; dialect?: Dialect; clients?: Clients; rights?: readonly Right[] },
+): Caller {
   // Anthropic's clients have a header of their own.
   const given = bearerOf(headers) ?? (wanted.dialect === "anthropic" ? headers.get("X-Api-Key") : null);
   if (given === null) {
@@ -60,5 +58,12 @@ export function requireKey(
   if (secretsEqual(given, wanted.key)) return OWNER;
   const client = wanted.clients?.(given);
   if (client === undefined) throw new RbeeError("INVALID_API_KEY", "The key is not the one of this daemon.");
-  return client;
+  const { rights = [] } = wanted;
+  if (client.rights.includes("owner") || rights.some((right) => may(client, right))) return client;
+  const needed = rights.length === 0 ? "the owner's" : `a key with the right ${rights.join(" or ")}`;
+  throw new RbeeError(
+    "INVALID_API_KEY",
+    `The key ${client.id} has the right ${client.rights.join(", ")}; this route takes ${needed}.`,
+    { details: { rights: client.rights, needed: ["owner", ...rights] } },
+  );
 }

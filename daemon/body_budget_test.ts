@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
 import { RbeeError } from "../protocol/errors.ts";
 import { BodyBudget } from "./body_budget.ts";
-import { OWNER } from "./auth.ts";
+import { may } from "../protocol/rights.ts";
 import { createApp } from "./serve.ts";
 import { keptLog } from "../tests/helpers/log_lines.ts";
 
@@ -35,12 +35,12 @@ Deno.test("what all requests hold together stays within the budget, but for one 
 Deno.test("a body counts until its answer is over, and a caller's smaller limit holds", async () => {
   const app = createApp({
     apiKey: "owner-key",
-    clients: (key) => key === "client-key" ? "ada" : undefined,
-    bodyLimitBytes: (caller) => caller === OWNER ? Infinity : 10,
+    clients: (key) => key === "client-key" ? { id: "ada", rights: ["client"] } : undefined,
+    bodyLimitBytes: (caller) => may(caller, "owner") ? Infinity : 10,
     bodiesMaxBytes: 100,
     log: keptLog().log,
     routes: [{
-      spec: { method: "POST", path: "/x", auth: "client" },
+      spec: { method: "POST", path: "/x", rights: ["client"] },
       handle: async ({ bytes }) => Response.json({ bytes: (await bytes()).length }),
     }],
   });

@@ -151,6 +151,8 @@ export interface UntilShutdownOptions {
   leave?: Promise<unknown>;
   /** Called before the first step when {@linkcode HAND_OVER_SIGNAL} came; without it that signal does what it does. */
   onHandOver?: () => void;
+  /** Called at SIGHUP, and says whether to leave for it; without it that signal asks to leave. */
+  onHangup?: () => "leave" | "stay";
 }
 
 /** Asks a daemon to make way for its next start. */
@@ -168,11 +170,12 @@ export async function untilShutdown(
   steps: readonly ShutdownStep[],
   options: UntilShutdownOptions,
 ): Promise<number> {
-  const { log, onHandOver } = options;
+  const { log, onHandOver, onHangup } = options;
   const asked = Promise.withResolvers<string>();
   let exitCode = 0;
   let leaving = false;
   const leaveFor = (reason: string) => {
+    if (reason === "SIGHUP" && onHangup !== undefined && (leaving || onHangup() === "stay")) return;
     if (leaving) Deno.exit(1);
     asked.resolve(reason);
   };

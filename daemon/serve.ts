@@ -16,7 +16,8 @@ import {
 import { type Dialect, errorIn } from "../protocol/dialects.ts";
 import type { RouteSpec } from "../protocol/routes.ts";
 import { SSE_HEADERS } from "../protocol/sse.ts";
-import { type Clients, OWNER, requireKey } from "./auth.ts";
+import { type Caller, OWNER } from "../protocol/rights.ts";
+import { type Clients, requireKey } from "./auth.ts";
 import { readBody, readBytes } from "./body.ts";
 import { BodyBudget } from "./body_budget.ts";
 import { BODIES_MAX_BYTES, BODY_TIMEOUT_MS } from "./limits.ts";
@@ -30,8 +31,8 @@ export interface RequestContext {
   params: Record<string, string>;
   /** The query string. */
   query: URLSearchParams;
-  /** Who calls: {@linkcode OWNER}, or the name of a client's key. */
-  caller: string;
+  /** Who calls; {@linkcode OWNER} where a route asks for no key. */
+  caller: Caller;
   /** Logged at every hop. */
   correlationId: string;
   /** Carries the correlation id. */
@@ -59,16 +60,16 @@ export interface AppOptions {
   routes: readonly Route[];
   /** The daemon's own key. */
   apiKey: string;
-  /** Whose other keys are, on routes for clients. */
+  /** Whose other keys are; each route says which of their rights it takes. */
   clients?: Clients;
   /** Asked before anything of the body is read; throws what refuses the request. */
-  admit?: (caller: string, spec: RouteSpec) => void;
+  admit?: (caller: Caller, spec: RouteSpec) => void;
   /** Where requests are logged. */
   log: Logger;
   /** Overrides {@linkcode BODY_TIMEOUT_MS}. */
   bodyTimeoutMs?: number;
   /** Largest body of this caller, where that is less than the route's. */
-  bodyLimitBytes?: (caller: string) => number;
+  bodyLimitBytes?: (caller: Caller) => number;
   /** Overrides {@linkcode BODIES_MAX_BYTES}. */
   bodiesMaxBytes?: number;
   /** Told of each request to a route that ended in an error. */
@@ -123,9 +124,9 @@ export function createApp(options: AppOptions): App {
     meta.speaks(dialect);
     meta.isFor(route?.spec);
     const auth = route?.spec.auth ?? "key";
-    const clients = auth === "client" ? options.clients : undefined;
-    const caller = auth === "key" || auth === "client"
-      ? requireKey(request.headers, { key: options.apiKey, dialect, clients })
+    const { apiKey: key, clients } = options;
+    const caller = auth === "key"
+      ? requireKey(request.headers, { key, dialect, clients, rights: route?.spec.rights })
       : OWNER;
     if (route === undefined) throw noSuchRoute(request.method, { path: url.pathname, here });
     options.admit?.(caller, route.spec);

@@ -4,11 +4,12 @@ const CONFIG = new URL("../deno.json", import.meta.url).pathname;
 const MODULES = ["./lifecycle.ts", "./log.ts"].map((name) => new URL(name, import.meta.url).href);
 
 /** A process that waits for its shutdown with the given step; its log comes line by line. */
-function daemon(step: string, { after = "", options = "" } = {}) {
+function daemon(step: string, { before = "", after = "", options = "" } = {}) {
   const program = `
     import { untilShutdown } from ${JSON.stringify(MODULES[0])};
     import { createLogger } from ${JSON.stringify(MODULES[1])};
     const log = createLogger({ part: "child", level: "info", format: "json" });
+    ${before}
     const leaving = untilShutdown([{ name: "step", timeoutMs: 600_000, run: ${step} }], { log, ${options} });
     log.info("ready");
     Deno.exitCode = await leaving;
@@ -51,6 +52,18 @@ Deno.test("each signal to leave runs the steps, and then the process ends by its
     assertEquals(messages, ["ready", "shutting down", "step ran", "stopped"]);
     assertEquals([status.code, status.signal], [0, null]);
   }
+});
+
+Deno.test("a daemon that reloads at SIGHUP stays, unless it says that its terminal is gone", async () => {
+  const reloads = `onHangup: () => { log.info("hung up"); return gone++ === 1 ? "leave" : "stay"; }`;
+  const child = daemon(`() => {}`, { before: "let gone = 0;", options: reloads });
+  await child.logs("ready");
+  child.kill("SIGHUP");
+  await child.logs("hung up");
+  child.kill("SIGHUP");
+  const { status, messages } = await child.ended();
+  assertEquals(messages, ["ready", "hung up", "hung up", "shutting down", "stopped"]);
+  assertEquals([status.code, status.signal], [0, null]);
 });
 
 Deno.test("a second signal, of either kind, ends the process at once", async () => {

@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { BackendName, SpawnRequest } from "../protocol/spawn_request.ts";
 import { InstallPath } from "../protocol/install_path.ts";
+import { boundToNode, KEY_FIELDS, KeyName } from "../protocol/key_schemas.ts";
 import { ModelRefText } from "../protocol/model_ref.ts";
 import {
   DEFAULT_HIVE_PORT,
@@ -76,16 +77,12 @@ const QueenModel = z.strictObject({
 });
 
 /** A client of a queen. */
-const QueenKey = z.strictObject({
-  name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "expected letters, digits, . _ and -"),
+const QueenKey = boundToNode(z.strictObject({
+  name: KeyName,
   /** SHA-256 of the key, in hexadecimal. */
   hash: z.string().regex(/^[0-9a-f]{64}$/, "expected the SHA-256 of the key: 64 hexadecimal digits"),
-  /** Of what there is, beside the others. */
-  share: z.number().min(0.01).max(1_000).default(1),
-  requests_per_minute: z.int().min(1).optional(),
-  tokens_per_minute: z.int().min(1).optional(),
-  tokens_per_day: z.int().min(1).optional(),
-});
+  ...KEY_FIELDS,
+}));
 /** See {@linkcode QueenKey}. */
 export type QueenKey = z.infer<typeof QueenKey>;
 
@@ -171,7 +168,7 @@ export const ConfigSchema = z.strictObject({
     replicate_after: Seconds.default(10),
     /** What is kept loaded, by model reference. */
     models: z.record(ModelRefText, QueenModel).prefault({}),
-    /** Whom else than the owner of the queen's key is answered. */
+    /** Whom else than the owner of the queen's key is answered; beside these, keys that were added with `keys add`. */
     keys: z.array(QueenKey).max(MAX_QUEEN_KEYS).default([]).refine(
       (keys) => new Set(keys.map(({ name }) => name)).size === keys.length,
       "two keys have the same name",

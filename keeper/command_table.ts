@@ -2,6 +2,7 @@
 import type { Command } from "./cli.ts";
 import { CHAT_COMMANDS } from "./table/chat.ts";
 import { INFER_COMMANDS } from "./table/infer.ts";
+import { KEYS_COMMANDS } from "./table/keys.ts";
 import { MODELS_COMMANDS } from "./table/models.ts";
 import { NODES_COMMANDS } from "./table/nodes.ts";
 import { POOL_COMMANDS } from "./table/pool.ts";
@@ -22,5 +23,6 @@ export const COMMANDS: readonly Command[] = [
   ...POOL_COMMANDS,
   ...WORKERS_COMMANDS,
   ...NODES_COMMANDS,
+  ...KEYS_COMMANDS,
   ...SYSTEM_COMMANDS,
 ];

@@ -8,6 +8,7 @@ import {
   OllamaGenerateRequest,
   OllamaShowRequest,
 } from "./ollama_schemas.ts";
+import * as keys from "./key_schemas.ts";
 import * as openai from "./openai_schemas.ts";
 import { type ApiDescription, openApiDocument, type RouteDoc } from "./openapi.ts";
 import * as queen from "./queen_schemas.ts";
@@ -257,6 +258,27 @@ const QUEEN: Docs<typeof QUEEN_ROUTES> = {
     summary: "What would happen to a request for a model, and why not elsewhere.",
     query: queen.ExplainQuery,
     answer: queen.ExplainResponse,
+  },
+  keys: { summary: "The keys, without their secrets.", answer: keys.KeysResponse },
+  addKey: {
+    summary: "Makes a key; this answer alone tells it.",
+    body: keys.AddKeyRequest,
+    answer: keys.NewKeyResponse,
+    status: 201,
+  },
+  rotateKey: {
+    summary: "Gives a key a new secret, which this answer alone tells; the old one is void at once.",
+    answer: keys.NewKeyResponse,
+  },
+  removeKey: { summary: "Removes a key; what runs in its name ends as it would have.", status: 204 },
+  usage: {
+    summary: "What keys have used, by day and model.",
+    query: keys.UsageQuery,
+    answer: keys.UsageResponse,
+  },
+  reloadConfig: {
+    summary: "Reads the configuration again; a faulty one changes nothing.",
+    answer: keys.ReloadResponse,
   },
   metrics: METRICS,
   openapi: OPENAPI,

@@ -8,6 +8,15 @@ import {
   type RetryPlan,
 } from "./client.ts";
 import type * as z from "zod";
+import {
+  type AddKeyInput,
+  type KeyInfo,
+  KeysResponse,
+  NewKeyResponse,
+  ReloadResponse,
+  UsageResponse,
+  type UsageRow,
+} from "./key_schemas.ts";
 import { FIRST_TOKEN_TIMEOUT_MS } from "./limits.ts";
 import {
   type AddNodeRequest,
@@ -177,6 +186,20 @@ export class QueenClient {
     });
   }
 
+  /** All keys, without their secrets. */
+  async keys(options: WaitOptions = {}): Promise<KeyInfo[]> {
+    return (await callRoute(this.#client, { route: QUEEN_ROUTES.keys, schema: KeysResponse, ...options }))
+      .keys;
+  }
+
+  /** Makes a key. */
+  addKey(key: AddKeyInput, options: WaitOptions = {}): Promise<NewKeyResponse> {
+    return callRoute(this.#client, {
+      ...{ route: QUEEN_ROUTES.addKey, schema: NewKeyResponse, body: key },
+      ...options,
+    });
+  }
+
   /** Adds labels to a machine and takes others off. */
   labelNode(
     labels: z.input<typeof LabelNodeRequest>,
@@ -186,6 +209,36 @@ export class QueenClient {
       route: QUEEN_ROUTES.labelNode,
       schema: NodeInfo,
       body: labels,
+      ...options,
+    });
+  }
+
+  /** Gives a key a new secret. */
+  rotateKey(name: string, options: WaitOptions = {}): Promise<NewKeyResponse> {
+    return callRoute(this.#client, {
+      ...{ route: QUEEN_ROUTES.rotateKey, schema: NewKeyResponse, params: { name } },
+      ...options,
+    });
+  }
+
+  /** Removes a key. */
+  removeKey(name: string, options: WaitOptions = {}): Promise<void> {
+    return callRouteEmpty(this.#client, { route: QUEEN_ROUTES.removeKey, params: { name }, ...options });
+  }
+
+  /** What keys have used. */
+  async usage(
+    of: { key?: string; from?: string; to?: string } = {},
+    options: WaitOptions = {},
+  ): Promise<UsageRow[]> {
+    const route = QUEEN_ROUTES.usage;
+    return (await callRoute(this.#client, { route, schema: UsageResponse, query: of, ...options })).usage;
+  }
+
+  /** Has it read its configuration again. */
+  reloadConfig(options: WaitOptions = {}): Promise<ReloadResponse> {
+    return callRoute(this.#client, {
+      ...{ route: QUEEN_ROUTES.reloadConfig, schema: ReloadResponse },
       ...options,
     });
   }

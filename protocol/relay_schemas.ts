@@ -54,6 +54,11 @@ export const RelayRequest = z.strictObject({
   id: RequestId,
   /** When the answer was begun first. */
   started_unix: z.int().min(0),
+  /**
+   * What was computed for requests of another scope is not reused for this one, and hashes of prompts are those of its
+   * scope: else a guess would tell what others have asked. Absent: a scope of its own, which all such requests share.
+   */
+  cache_scope: z.string().regex(/^[0-9a-f]{16}$/, "must be 16 hexadecimal digits").optional(),
   /** One for each answer that was begun elsewhere, by choice. */
   begun: z.array(BegunAnswer).max(MAX_ANSWERS).optional(),
 });

@@ -2,12 +2,10 @@
 import type { Dialect } from "./dialects.ts";
 import { RbeeError } from "./errors.ts";
 import { printable } from "./printable.ts";
+import { type Right, RIGHTS } from "./rights.ts";
 
-/**
- * How a caller proves itself: with the daemon's key, with that or one of those it gives to clients, with a one-time
- * token, or not at all.
- */
-export type RouteAuth = "key" | "client" | "token" | "none";
+/** How a caller proves itself: with a key, with a one-time token, or not at all. */
+export type RouteAuth = "key" | "token" | "none";
 
 /** One route. `path` may hold `:name` parameters. */
 export interface RouteSpec {
@@ -17,6 +15,8 @@ export interface RouteSpec {
   readonly path: string;
   /** Default `key`. */
   readonly auth?: RouteAuth;
+  /** Rights of which a key must have one, where the daemon knows other keys than its own; absent: the owner's alone. */
+  readonly rights?: readonly Right[];
   /** What a body may be: its bytes, and how many values; default is the control limit. */
   readonly body?: "prompt" | "tokens" | "control" | "state" | "relay";
   /** Whose clients call it: decides the shape of errors. Default `rbee`. */
@@ -100,37 +100,50 @@ export const HIVE_ROUTES = {
   openapi: OPENAPI_ROUTE,
 } as const satisfies Record<string, RouteSpec>;
 
+const OPERATORS: readonly Right[] = ["operator"];
+const HIVES: readonly Right[] = ["hive"];
+const CLIENTS: readonly Right[] = ["client"];
+/** What tells nothing of what others do. */
+const ASKERS: readonly Right[] = ["operator", "client"];
+
 /** `queen-rbee`, SPEC §9; beside these {@linkcode FRONT_DOOR_ROUTES}. */
 export const QUEEN_ROUTES = {
   ...OPEN_HEALTH_ROUTES,
-  v1Health: { method: "GET", path: "/v1/health", auth: "client" },
-  heartbeat: { method: "POST", path: "/v2/hives/heartbeat", body: "tokens" },
-  addNode: { method: "POST", path: "/v2/registry/beehives/add" },
-  nodes: { method: "GET", path: "/v2/registry/beehives/list" },
-  removeNode: { method: "POST", path: "/v2/registry/beehives/remove" },
-  installNode: { method: "POST", path: "/v2/registry/beehives/install" },
-  startNode: { method: "POST", path: "/v2/registry/beehives/start" },
-  stopNode: { method: "POST", path: "/v2/registry/beehives/stop" },
-  cordonNode: { method: "POST", path: "/v2/registry/beehives/cordon" },
-  uncordonNode: { method: "POST", path: "/v2/registry/beehives/uncordon" },
-  drainNode: { method: "POST", path: "/v2/registry/beehives/drain" },
-  labelNode: { method: "POST", path: "/v2/registry/beehives/label" },
-  workers: { method: "GET", path: "/v2/workers" },
-  submit: { method: "POST", path: "/v2/tasks", body: "prompt", auth: "client" },
-  task: { method: "GET", path: "/v2/tasks/:id", auth: "client" },
-  taskEvents: { method: "GET", path: "/v2/tasks/:id/events", auth: "client" },
-  cancelTask: { method: "DELETE", path: "/v2/tasks/:id", auth: "client" },
-  explain: { method: "GET", path: "/v2/explain", auth: "client" },
-  metrics: { method: "GET", path: "/metrics" },
+  v1Health: { method: "GET", path: "/v1/health", rights: RIGHTS },
+  heartbeat: { method: "POST", path: "/v2/hives/heartbeat", body: "tokens", rights: HIVES },
+  addNode: { method: "POST", path: "/v2/registry/beehives/add", rights: OPERATORS },
+  nodes: { method: "GET", path: "/v2/registry/beehives/list", rights: OPERATORS },
+  removeNode: { method: "POST", path: "/v2/registry/beehives/remove", rights: OPERATORS },
+  installNode: { method: "POST", path: "/v2/registry/beehives/install", rights: OPERATORS },
+  startNode: { method: "POST", path: "/v2/registry/beehives/start", rights: OPERATORS },
+  stopNode: { method: "POST", path: "/v2/registry/beehives/stop", rights: OPERATORS },
+  cordonNode: { method: "POST", path: "/v2/registry/beehives/cordon", rights: OPERATORS },
+  uncordonNode: { method: "POST", path: "/v2/registry/beehives/uncordon", rights: OPERATORS },
+  drainNode: { method: "POST", path: "/v2/registry/beehives/drain", rights: OPERATORS },
+  labelNode: { method: "POST", path: "/v2/registry/beehives/label", rights: OPERATORS },
+  workers: { method: "GET", path: "/v2/workers", rights: OPERATORS },
+  submit: { method: "POST", path: "/v2/tasks", body: "prompt", rights: CLIENTS },
+  task: { method: "GET", path: "/v2/tasks/:id", rights: CLIENTS },
+  taskEvents: { method: "GET", path: "/v2/tasks/:id/events", rights: CLIENTS },
+  cancelTask: { method: "DELETE", path: "/v2/tasks/:id", rights: CLIENTS },
+  explain: { method: "GET", path: "/v2/explain", rights: ASKERS },
+  keys: { method: "GET", path: "/v2/keys" },
+  addKey: { method: "POST", path: "/v2/keys" },
+  rotateKey: { method: "POST", path: "/v2/keys/:name/rotate" },
+  removeKey: { method: "DELETE", path: "/v2/keys/:name" },
+  usage: { method: "GET", path: "/v2/usage" },
+  reloadConfig: { method: "POST", path: "/v2/config/reload" },
+  metrics: { method: "GET", path: "/metrics", rights: OPERATORS },
   openapi: OPENAPI_ROUTE,
 } as const satisfies Record<string, RouteSpec>;
 
-const client = <Route extends RouteSpec>(route: Route) => ({ ...route, auth: "client" as const });
+const client = <Route extends RouteSpec>(route: Route) => ({ ...route, rights: CLIENTS });
+const asker = <Route extends RouteSpec>(route: Route) => ({ ...route, rights: ASKERS });
 
 /** What clients of others call on a queen: the same as on a worker, for every model of the cluster. */
 export const FRONT_DOOR_ROUTES = {
-  models: client(FOREIGN_ROUTES.models),
-  model: client(FOREIGN_ROUTES.model),
+  models: asker(FOREIGN_ROUTES.models),
+  model: asker(FOREIGN_ROUTES.model),
   chatCompletions: client(FOREIGN_ROUTES.chatCompletions),
   completions: client(FOREIGN_ROUTES.completions),
   responses: client(FOREIGN_ROUTES.responses),

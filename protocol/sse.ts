@@ -61,10 +61,14 @@ export interface EventWriter {
   send(data: unknown): void;
   /** Sends the last event and closes. */
   end(): void;
-  /** Resolves once no more than so many bytes are unread, or nobody reads any more. */
-  taken(unreadBytes: number): Promise<void>;
   /** Whether the reader is still there and `end` was not called. */
   readonly open: boolean;
+}
+
+/** The same for who writes no faster than its reader reads. */
+export interface PacedEventWriter extends EventWriter {
+  /** Resolves once no more than so many bytes are unread, or nobody reads any more. */
+  taken(unreadBytes: number): Promise<void>;
 }
 
 /**
@@ -72,7 +76,7 @@ export interface EventWriter {
  * one that went away: what happens on a machine has no end, and memory has one.
  */
 export function eventStream(
-  start: (writer: EventWriter) => void,
+  start: (writer: PacedEventWriter) => void,
   options: EventStreamOptions = {},
 ): ReadableStream<Uint8Array> {
   const { keepAliveMs = KEEP_ALIVE_INTERVAL_MS, maxUnreadBytes = MAX_UNREAD_BYTES } = options;
@@ -102,7 +106,7 @@ export function eventStream(
         controller.enqueue(encoder.encode(text));
         if (controller.desiredSize! < 0) cut(`The reader left more than ${maxUnreadBytes} bytes unread.`);
       };
-      const writer: EventWriter = {
+      const writer: PacedEventWriter = {
         write,
         send: (data) => write(formatEvent(data)),
         end() {

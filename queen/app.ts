@@ -1,6 +1,5 @@
 /** The queen's HTTP interface: every route of SPEC §9 and who answers it. */
 import * as z from "zod";
-import { OWNER } from "../daemon/auth.ts";
 import { healthRoutes } from "../daemon/health.ts";
 import { openApiRoute } from "../daemon/openapi.ts";
 import { queryOf } from "../daemon/query.ts";
@@ -15,14 +14,18 @@ import {
   NodeRequest,
   TaskRequest,
 } from "../protocol/queen_schemas.ts";
+import { may } from "../protocol/rights.ts";
 import { OPEN_HEALTH_ROUTES, QUEEN_ROUTES } from "../protocol/routes.ts";
-import { eventStream, type EventWriter } from "../protocol/sse.ts";
+import { eventStream, type PacedEventWriter } from "../protocol/sse.ts";
+import { keyRoutes } from "./key_routes.ts";
+import type { LiveConfig } from "./live_config.ts";
 import type { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
 import type { RemoteNodes } from "./remote_nodes.ts";
 import { logPresences } from "./cluster/presence.ts";
 import { RefusedReports } from "./cluster/refused_reports.ts";
 import { drain } from "./drain.ts";
+import { Reporters } from "./reporters.ts";
 import { explain } from "./placement/explain.ts";
 import type { ClusterNode } from "./cluster/cluster_node.ts";
 import { BODIES_MAX_BYTES, RIVAL_TIMEOUT_MS, UNREAD_EVENTS_BYTES } from "./limits.ts";
@@ -35,6 +38,7 @@ export interface QueenAppOptions {
   tasks: Tasks;
   nodes: Nodes;
   remote: RemoteNodes;
+  live: LiveConfig;
   /** The queen's own key. */
   apiKey: string;
   /** Why it can't work at present, or undefined. */
@@ -48,12 +52,14 @@ const Nothing = z.strictObject({});
 /** Builds the interface. */
 export function createQueenApp(options: QueenAppOptions): App {
   const { parts, tasks, nodes, remote } = options;
-  const { cluster, scheduler, loads, keys, metrics, now, offenders } = parts;
+  const { cluster, scheduler, loads, keys, metrics, now, offenders, usage } = parts;
+  const reporters = new Reporters(parts.log);
 
   const refusedReports = new RefusedReports(parts);
 
-  const heartbeat: Handler = async ({ body }) => {
+  const heartbeat: Handler = async ({ body, caller }) => {
     const report = await body(Heartbeat);
+    reporters.require(caller, report.node_name);
     const rival = cluster.rivalOf(report);
     if (rival !== undefined && await answers(rival)) throw nameTaken(rival, report);
     const news = cluster.report(report, now());
@@ -67,7 +73,7 @@ export function createQueenApp(options: QueenAppOptions): App {
   const submit: Handler = async (context) => {
     const request = await context.body(TaskRequest);
     const receipt = await tasks.submit(request, {
-      name: context.caller,
+      caller: context.caller,
       correlationId: context.correlationId,
     });
     const headers = { "X-Job-Id": receipt.job_id };
@@ -81,7 +87,7 @@ export function createQueenApp(options: QueenAppOptions): App {
   ): Promise<Response> => {
     const { id, afterSeq, headers } = what;
     let stop = () => {};
-    let writer!: EventWriter;
+    let writer!: PacedEventWriter;
     const stream = eventStream((opened) => writer = opened, { onCancel: () => stop() });
     try {
       stop = await tasks.follow(id, {
@@ -159,13 +165,14 @@ export function createQueenApp(options: QueenAppOptions): App {
   return createApp({
     apiKey: options.apiKey,
     clients: (key) => keys.identify(key),
-    bodyLimitBytes: (caller) => caller === OWNER ? Infinity : parts.config.client_body_mb * 1e6,
+    bodyLimitBytes: (caller) => may(caller, "owner") ? Infinity : parts.config.client_body_mb * 1e6,
     bodiesMaxBytes: BODIES_MAX_BYTES,
     onRefused: (spec, error) => {
       if (spec === QUEEN_ROUTES.heartbeat) refusedReports.tell(error);
     },
     // Bad requests count as well: they cost work before they are refused.
-    admit: (caller, { body }) => body !== undefined && keys.admit(caller, now()),
+    admit: ({ id }, { body, rights }) =>
+      body !== undefined && rights?.includes("client") && parts.accounts.admit(id),
     log: parts.log,
     routes: [
       ...healthRoutes(QUEEN_ROUTES.v1Health, { degraded: () => false, notReady: options.notReady }),
@@ -209,9 +216,16 @@ export function createQueenApp(options: QueenAppOptions): App {
         handle: () => {
           const running = [...cluster.workers()].reduce((sum, { own }) => sum + own, 0);
           const { totals: poisoned } = offenders;
-          return metrics.response({ cluster, poisoned, waiting: scheduler.waiting, running });
+          return metrics.response({
+            cluster,
+            poisoned,
+            usage: usage.totals,
+            waiting: scheduler.waiting,
+            running,
+          });
         },
       },
+      ...keyRoutes({ keys, usage, live: options.live }),
       openApiRoute("queen"),
       ...frontDoorRoutes(parts),
     ],

@@ -19,19 +19,27 @@ export interface DaemonOptions {
 }
 
 /**
- * Runs the queen until SIGTERM, SIGINT or SIGHUP.
+ * Runs the queen until SIGTERM or SIGINT, or the end of the terminal that it was started from; SIGHUP has it read its
+ * configuration again.
  *
  * @returns the exit code.
  * @throws {RbeeError} why it can't start.
  */
-export async function runDaemon({ config, home }: LoadedConfig, options: DaemonOptions): Promise<number> {
+export async function runDaemon(
+  load: () => Promise<LoadedConfig>,
+  options: DaemonOptions,
+): Promise<number> {
+  const { config, home } = await load();
   const { listen } = config.queen;
   const log = createLogger({ part: "queen-rbee", ...config.log });
   await ensureHome(home);
   using _lock = await lockHome(home, "queen");
   const apiKey = await ownKey({ config, home, hostname: listen.hostname });
   let url = "";
-  const queen = await createQueen({ home, config, apiKey, env: Deno.env, log, ownUrl: () => url });
+  const queen = await createQueen({
+    ...{ home, config, apiKey, env: Deno.env, log, ownUrl: () => url },
+    loadConfig: async () => (await load()).config,
+  });
   const service = serviceManager({ env: Deno.env, log });
   let server: RunningServer | undefined;
   const start = async () => {
@@ -49,6 +57,7 @@ export async function runDaemon({ config, home }: LoadedConfig, options: DaemonO
     service.ready(`Serving at ${url}`);
   };
   const starting = start();
+  const attached = hasTerminal();
   const ended = untilShutdown([
     { name: "start", timeoutMs: STORE_TIMEOUT_MS, run: () => starting },
     {
@@ -67,7 +76,20 @@ export async function runDaemon({ config, home }: LoadedConfig, options: DaemonO
     { name: "server", timeoutMs: CLOSE_TIMEOUT_MS, run: () => server?.close() },
     { name: "store", timeoutMs: STORE_TIMEOUT_MS, run: () => queen.close() },
     { name: "service manager", timeoutMs: STORE_TIMEOUT_MS, run: () => service.close() },
-  ], { log });
+  ], {
+    log,
+    onHangup: () => {
+      if (attached && !hasTerminal()) return "leave";
+      // What is wrong with it is in the log.
+      queen.live.reload().catch(() => {});
+      return "stay";
+    },
+  });
   await starting;
   return await ended;
+}
+
+/** Whether a person's terminal is there: when it goes, it sends the same signal that asks for a reload. */
+function hasTerminal(): boolean {
+  return Deno.stdin.isTerminal();
 }

@@ -1,121 +1,244 @@
-/** Whose keys the queen takes, what each may have of what there is, and how much. */
+/** Whose keys the queen takes, and what each may do: those of its configuration, and those that were added to it. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { OWNER } from "../daemon/auth.ts";
+import type { Logger } from "../daemon/log.ts";
 import type { QueenKey } from "../home/config_schema.ts";
+import { newKey } from "../home/keys.ts";
 import { RbeeError } from "../protocol/errors.ts";
+import {
+  type AddKeyRequest,
+  type KeyInfo,
+  KeySettings,
+  type NewKeyResponse,
+} from "../protocol/key_schemas.ts";
+import { type Caller, may, OWNER, type Right } from "../protocol/rights.ts";
+import type { KeyLimits } from "./accounts.ts";
+import { ADDED_KEYS_MAX } from "./limits.ts";
+import type { KeyStore, StoredKey } from "./store/key_store.ts";
 
-const MINUTE_MS = 60_000;
-const DAY_MS = 86_400_000;
-
-/** An amount that refills evenly. */
-class Bucket {
-  readonly #size: number;
-  readonly #periodMs: number;
-  #left: number;
-  #atMs: number;
-
-  constructor(size: number, how: { periodMs: number; nowMs: number }) {
-    this.#size = this.#left = size;
-    this.#periodMs = how.periodMs;
-    this.#atMs = how.nowMs;
-  }
-
-  /** Milliseconds until there is so much. It may go below nothing: what something takes is known afterwards. */
-  waitMs(amount: number, nowMs: number): number {
-    this.#refill(nowMs);
-    const missing = Math.min(amount, this.#size) - this.#left;
-    return missing <= 0 ? 0 : Math.ceil(missing * this.#periodMs / this.#size);
-  }
-
-  take(amount: number, nowMs: number): void {
-    this.#refill(nowMs);
-    this.#left -= amount;
-  }
-
-  #refill(nowMs: number): void {
-    this.#left = Math.min(this.#size, this.#left + (nowMs - this.#atMs) * this.#size / this.#periodMs);
-    this.#atMs = nowMs;
-  }
+/** Options of {@linkcode Keys}. */
+export interface KeysOptions {
+  configured: readonly QueenKey[];
+  store: KeyStore;
+  /** The daemon's own key: the scope of the owner's caches comes from it. */
+  apiKey: string;
+  /** Told a key's limits whenever they may have changed. */
+  onLimits: (id: string, limits: KeyLimits) => void;
+  log: Logger;
 }
 
-interface Client {
+interface Key {
   readonly name: string;
-  readonly share: number;
+  readonly caller: Caller;
   readonly digest: Uint8Array;
-  readonly requests: Bucket[];
-  readonly tokens: Bucket[];
+  readonly settings: KeySettings;
+  /** Absent: it stands in the configuration. */
+  readonly stored?: StoredKey;
 }
 
-/** All clients. */
+/** See above. */
 export class Keys {
-  readonly #clients: Client[];
-  readonly #byName: Map<string, Client>;
+  readonly #options: KeysOptions;
+  readonly #ownerScope: string;
+  #configured: readonly QueenKey[] = [];
+  #stored: readonly StoredKey[] = [];
+  #byName = new Map<string, Key>();
+  #byId = new Map<string, Key>();
 
-  /** Their buckets are full. */
-  constructor(keys: readonly QueenKey[], nowMs: number) {
-    const bucket = (size: number | undefined, periodMs: number) =>
-      size === undefined ? [] : [new Bucket(size, { periodMs, nowMs })];
-    this.#clients = keys.map((key) => ({
-      name: key.name,
-      share: key.share,
-      digest: Uint8Array.fromHex(key.hash),
-      requests: bucket(key.requests_per_minute, MINUTE_MS),
-      tokens: [...bucket(key.tokens_per_minute, MINUTE_MS), ...bucket(key.tokens_per_day, DAY_MS)],
-    }));
-    this.#byName = new Map(this.#clients.map((client) => [client.name, client]));
+  private constructor(options: KeysOptions) {
+    this.#options = options;
+    this.#ownerScope = scopeOf("key", createHash("sha256").update(options.apiKey).digest());
+  }
+
+  /** With the keys that were added to an earlier queen of this store. */
+  static async open(options: KeysOptions): Promise<Keys> {
+    const keys = new Keys(options);
+    keys.#stored = await options.store.keys();
+    keys.configure(options.configured);
+    return keys;
+  }
+
+  /** Takes other keys of the configuration. */
+  configure(configured: readonly QueenKey[]): void {
+    this.#configured = configured;
+    this.#settle();
+    const { log } = this.#options;
+    for (const { name } of this.#stored) {
+      if (this.#byName.get(name)?.stored !== undefined) continue;
+      log.warn("key of the configuration takes the place of one that was added", {
+        key: name,
+        remedy: `rename it under queen.keys, or say: rbee-keeper keys remove ${name}`,
+      });
+    }
+    if (this.#byName.has(OWNER.id)) {
+      log.warn("a key is named owner: it is not the owner's, and has its own rights alone", {
+        key: idOf(OWNER.id),
+        remedy: "give it another name under queen.keys",
+      });
+    }
   }
 
   /** Whose a key is. Every digest is compared, so that time tells nothing of which ones there are. */
-  identify(key: string): string | undefined {
+  identify(key: string): Caller | undefined {
     const digest = createHash("sha256").update(key).digest();
-    let found: string | undefined;
-    for (const client of this.#clients) if (timingSafeEqual(client.digest, digest)) found = client.name;
+    let found: Caller | undefined;
+    for (const known of this.#byName.values()) {
+      if (timingSafeEqual(known.digest, digest)) found = known.caller;
+    }
     return found;
   }
 
   /** Of what there is, beside the others. */
-  shareOf(name: string): number {
-    return this.#byName.get(name)?.share ?? 1;
+  shareOf(id: string): number {
+    return this.#byId.get(id)?.settings.share ?? 1;
+  }
+
+  /** Whether a key has a right, by its id; what is no key's any more has none. */
+  may(id: string, right: Right): boolean {
+    return id === OWNER.id || may(this.#byId.get(id)?.caller ?? { rights: [] }, right);
+  }
+
+  /** Within this the caches of workers are shared: it says nothing of the key, and differs for any other. */
+  cacheScopeOf(id: string): string {
+    if (id === OWNER.id) return this.#ownerScope;
+    const key = this.#byId.get(id);
+    if (key === undefined) return scopeOf("gone", id);
+    const { cache_group: group } = key.settings;
+    return group === undefined ? scopeOf("key", key.digest) : scopeOf("group", group);
+  }
+
+  /** All but the daemon's own, by name. */
+  list(): KeyInfo[] {
+    return [...this.#byName.keys()].sort().map((name) => infoOf(this.#byName.get(name)!));
   }
 
   /**
-   * Takes one from a key's requests, before anything of the request is read.
+   * Makes a key.
    *
-   * @throws {RbeeError} `RATE_LIMITED`, which says when to come back.
+   * @throws {RbeeError} `INVALID_REQUEST` when the name is taken, or there are too many.
    */
-  admit(name: string, nowMs: number): void {
-    const buckets = this.#limitsOf(name)?.requests ?? [];
-    requireRoom(name, { what: "requests", waitsMs: buckets.map((bucket) => bucket.waitMs(1, nowMs)) });
-    for (const bucket of buckets) bucket.take(1, nowMs);
+  async add(request: AddKeyRequest): Promise<NewKeyResponse> {
+    const { name, ...settings } = request;
+    if (name === OWNER.id || this.#byName.has(name)) throw taken(name);
+    if (this.#stored.length >= ADDED_KEYS_MAX) {
+      throw new RbeeError("INVALID_REQUEST", `There are ${ADDED_KEYS_MAX} keys already. Remove one first.`);
+    }
+    const nowMs = Date.now();
+    return await this.#put({ name, settings: JSON.stringify(settings), createdMs: nowMs, rotatedMs: nowMs });
   }
 
   /**
-   * Lets a request go on that will probably take so many tokens.
+   * Gives a key a new secret; the old one is void when this resolves.
    *
-   * @throws {RbeeError} `RATE_LIMITED`, which says when to come back.
+   * @throws {RbeeError} as {@linkcode remove}.
    */
-  requireTokens(name: string, tokens: number, nowMs: number): void {
-    const buckets = this.#limitsOf(name)?.tokens ?? [];
-    requireRoom(name, { what: "tokens", waitsMs: buckets.map((bucket) => bucket.waitMs(tokens, nowMs)) });
+  async rotate(name: string): Promise<NewKeyResponse> {
+    const stored = this.#requireAdded(name);
+    return await this.#put({ ...stored, rotatedMs: Date.now() });
   }
 
-  /** A request has taken so many. */
-  spent(name: string, tokens: number, nowMs: number): void {
-    for (const bucket of this.#byName.get(name)?.tokens ?? []) bucket.take(tokens, nowMs);
+  /**
+   * Removes a key.
+   *
+   * @throws {RbeeError} `NOT_FOUND`; `INVALID_REQUEST` for one of the configuration.
+   */
+  async remove(name: string): Promise<void> {
+    this.#requireAdded(name);
+    await this.#options.store.removeKey(name);
+    this.#stored = this.#stored.filter((stored) => stored.name !== name);
+    this.#settle();
+    this.#options.log.info("key removed", { key: name });
   }
 
-  #limitsOf(name: string): Client | undefined {
-    return name === OWNER ? undefined : this.#byName.get(name);
+  /**
+   * A fresh key for the hive of a machine, in the place of the one that it had.
+   *
+   * @throws {RbeeError} `INVALID_REQUEST` when a key of another kind has its name.
+   */
+  async forHive(node: string): Promise<string> {
+    const name = `hive-${node}`;
+    const known = this.#byName.get(name);
+    if (known === undefined) return (await this.add({ name, rights: "hive", node, share: 1 })).key;
+    if (known.stored === undefined || known.caller.node !== node) throw taken(name);
+    return (await this.rotate(name)).key;
+  }
+
+  async #put(what: Omit<StoredKey, "hash">): Promise<NewKeyResponse> {
+    const { store, log } = this.#options;
+    const key = newKey();
+    const stored = { ...what, hash: createHash("sha256").update(key).digest("hex") };
+    await store.putKey(stored);
+    this.#stored = [...this.#stored.filter(({ name }) => name !== what.name), stored];
+    this.#settle();
+    const info = infoOf(this.#byName.get(what.name)!);
+    log.info("key made", { key: what.name, key_fp6: info.fp6, rights: info.rights });
+    return { ...info, key };
+  }
+
+  #requireAdded(name: string): StoredKey {
+    const stored = this.#stored.find((each) => each.name === name);
+    if (stored !== undefined) return stored;
+    if (!this.#byName.has(name)) {
+      throw new RbeeError("NOT_FOUND", `There is no key ${JSON.stringify(name.slice(0, 64))}.`);
+    }
+    throw new RbeeError(
+      "INVALID_REQUEST",
+      `The key ${name} stands in the queen's config.yaml, under queen.keys. Change it there.`,
+    );
+  }
+
+  /** What holds from now on: keys of the configuration go before those that were added. */
+  #settle(): void {
+    const keys = [
+      ...this.#stored.map((stored) =>
+        keyOf(stored.name, KeySettings.parse(JSON.parse(stored.settings)), stored)
+      ),
+      ...this.#configured.map((key) => keyOf(key.name, key, key)),
+    ];
+    this.#byName = new Map(keys.map((key) => [key.name, key]));
+    this.#byId = new Map([...this.#byName.values()].map((key) => [key.caller.id, key]));
+    for (const [id, { settings }] of this.#byId) this.#options.onLimits(id, settings);
   }
 }
 
-function requireRoom(name: string, of: { what: string; waitsMs: readonly number[] }): void {
-  const waitMs = Math.max(0, ...of.waitsMs);
-  if (waitMs === 0) return;
-  const retryAfterSeconds = Math.ceil(waitMs / 1000);
-  throw new RbeeError(
-    "RATE_LIMITED",
-    `The key ${name} has used up its ${of.what} for now. Try again in ${retryAfterSeconds} s.`,
-    { retryAfterSeconds, details: { limit: of.what } },
-  );
+function keyOf(name: string, settings: KeySettings, secret: { hash: string } | StoredKey): Key {
+  return {
+    name,
+    settings,
+    caller: { id: idOf(name), rights: [settings.rights].flat(), node: settings.node },
+    digest: Uint8Array.fromHex(secret.hash),
+    stored: "createdMs" in secret ? secret : undefined,
+  };
+}
+
+/** No key has the owner's id, whatever it is called: no name can have a blank. */
+function idOf(name: string): string {
+  return name === OWNER.id ? `${name} (a key)` : name;
+}
+
+function infoOf({ name, caller, digest, settings, stored }: Key): KeyInfo {
+  return {
+    name,
+    rights: [...caller.rights],
+    node: settings.node ?? null,
+    share: settings.share,
+    requests_per_minute: settings.requests_per_minute ?? null,
+    tokens_per_minute: settings.tokens_per_minute ?? null,
+    tokens_per_day: settings.tokens_per_day ?? null,
+    cache_group: settings.cache_group ?? null,
+    fp6: digest.toHex().slice(0, 6),
+    source: stored === undefined ? "config" : "queen",
+    created_unix: stored === undefined ? null : Math.floor(stored.createdMs / 1000),
+    rotated_unix: stored === undefined ? null : Math.floor(stored.rotatedMs / 1000),
+  };
+}
+
+function taken(name: string): RbeeError {
+  const message = name === OWNER.id ? "is reserved for the queen's own key" : "is taken by another key";
+  return new RbeeError("INVALID_REQUEST", `The name ${name} ${message}. Choose another one.`, {
+    details: { errors: [{ field: "name", constraint: "taken", message }] },
+  });
+}
+
+function scopeOf(kind: string, of: string | Uint8Array): string {
+  return createHash("sha256").update(`rbee cache scope ${kind}\0`).update(of).digest("hex").slice(0, 16);
 }

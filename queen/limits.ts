@@ -118,6 +118,29 @@ export const NODE_RESTORE_PAUSES_MS: readonly number[] = [
 /** Pause between two looks whether it has reported. */
 export const NODE_LOOK_INTERVAL_MS = 100;
 
+/** Longest time between a change of a key's budgets that may be lost and its being stored. */
+export const BUDGET_WRITE_INTERVAL_MS = 250;
+/** After this any budget is whole again, and need not be kept. */
+export const BUDGET_KEPT_MS = 2 * 86_400_000;
+/** When to come back where running requests hold what is missing: most take far less than they may. */
+export const RETRY_AFTER_RUNNING_S = 10;
+/** Longest time between a request's end and its being counted in the store. */
+export const USAGE_WRITE_INTERVAL_MS = 1_000;
+/** Days that usage is kept. */
+export const USAGE_KEPT_DAYS = 400;
+/** Days of usage that are told when nobody says how many. */
+export const USAGE_TOLD_DAYS = 30;
+/** Part of a key's budget that one answer may have whose request does not say how much: one in so many. */
+export const UNSTATED_BUDGET_PART = 8;
+/** Tokens that such an answer asks for at least. */
+export const UNSTATED_TOKENS_MIN = 64;
+/** Models of one key that are told apart on one day; further ones are counted together. */
+export const USAGE_MODELS_MAX = 200;
+/** Keys that metrics tell apart; further ones are counted together. */
+export const METRIC_KEYS_MAX = 100;
+/** Keys that can be added beside those of the configuration. */
+export const ADDED_KEYS_MAX = 10_000;
+
 /** Time for all answers to come to their end when the queen leaves. */
 export const DRAIN_TIMEOUT_MS = 25_000;
 /** Time for that step of her shutdown. */

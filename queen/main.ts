@@ -21,7 +21,7 @@ async function main(args: readonly string[]): Promise<number> {
       return 2;
     case "daemon": {
       const { runDaemon } = await import("./daemon.ts");
-      return await runDaemon(await loadConfig({ flags: asked.configFlags }), { stopHives: asked.stopHives });
+      return await runDaemon(() => loadConfig({ flags: asked.configFlags }), { stopHives: asked.stopHives });
     }
   }
 }

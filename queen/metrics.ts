@@ -1,6 +1,7 @@
 /** `GET /metrics` of a queen. */
 import { type Metric, metricsResponse, Tally } from "../daemon/metrics.ts";
 import type { Cluster } from "./cluster/cluster.ts";
+import type { UsageCounts } from "./usage.ts";
 
 const ENDS = ["done", "failed", "canceled"] as const;
 const PRESENCES = ["up", "stale", "down"] as const;
@@ -34,7 +35,13 @@ export class QueenMetrics {
 
   /** As Prometheus reads it. */
   response(
-    now: { cluster: Cluster; poisoned: ReadonlyMap<string, number>; waiting: number; running: number },
+    now: {
+      cluster: Cluster;
+      poisoned: ReadonlyMap<string, number>;
+      usage: UsageCounts["totals"];
+      waiting: number;
+      running: number;
+    },
   ): Promise<Response> {
     const nodes = [...now.cluster.nodes()];
     const workers = [...now.cluster.workers()];
@@ -95,6 +102,21 @@ export class QueenMetrics {
         value: workers.reduce((sum, { slots }) => sum + slots, 0),
       },
     ];
-    return metricsResponse(metrics);
+    return metricsResponse([...metrics, ...usageMetrics(now.usage)]);
   }
+}
+
+const USED = [
+  ["rbee_queen_key_requests_total", "requests", "Requests that workers have had, by key"],
+  ["rbee_queen_key_read_tokens_total", "read", "Prompt tokens of these, cached ones included, by key"],
+  ["rbee_queen_key_cached_tokens_total", "cached", "Prompt tokens whose state a worker still had, by key"],
+  ["rbee_queen_key_made_tokens_total", "made", "Tokens generated, by key"],
+  ["rbee_queen_key_seconds_total", "seconds", "Time that workers had these requests, by key"],
+] as const;
+
+function usageMetrics(usage: UsageCounts["totals"]): Metric[] {
+  return USED.map(([name, field, help]) => ({
+    ...{ name, help, type: "counter", label: "key" },
+    values: [...usage].map(([key, used]) => [key, used[field]] as const),
+  }));
 }

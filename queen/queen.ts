@@ -8,8 +8,10 @@ import { createQueenApp } from "./app.ts";
 import { Cluster } from "./cluster/cluster.ts";
 import { logPresences } from "./cluster/presence.ts";
 import { Prefixes } from "./cluster/prefixes.ts";
+import { Accounts } from "./accounts.ts";
 import { Keys } from "./keys.ts";
 import { NODE_RESTORE_INTERVAL_MS, SESSIONS_MAX, TICK_INTERVAL_MS } from "./limits.ts";
+import { LiveConfig } from "./live_config.ts";
 import { QueenMetrics } from "./metrics.ts";
 import { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
@@ -18,7 +20,9 @@ import { RemoteNodes } from "./remote_nodes.ts";
 import { Restorer } from "./restorer.ts";
 import { homeSeal } from "./store/seal.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
+import { UsageCounts } from "./usage.ts";
 import { Answers } from "./dispatch/answers.ts";
+import { Charges } from "./dispatch/charges.ts";
 import { Failover } from "./dispatch/failover.ts";
 import { keepLoaded } from "./dispatch/keep_loaded.ts";
 import { Loads } from "./dispatch/loads.ts";
@@ -36,6 +40,8 @@ export interface QueenOptions {
   env: Environment;
   /** Where other machines reach her; asked when it is needed, because a port may not be known before it is bound. */
   ownUrl: () => string;
+  /** Reads the configuration again; absent: it can't be reloaded. */
+  loadConfig?: () => Promise<Config>;
   log: Logger;
 }
 
@@ -44,6 +50,7 @@ export interface Queen {
   readonly app: App;
   readonly parts: QueenParts;
   readonly tasks: Tasks;
+  readonly live: LiveConfig;
   /** Goes on with what the last queen left, and with what time alone brings. */
   start(): Promise<void>;
   /** Takes nothing more, and gives what runs a moment to end; tasks are left to the next queen. */
@@ -65,8 +72,18 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   const cluster = new Cluster(now());
   const prefixes = new Prefixes();
   const metrics = new QueenMetrics();
-  const keys = new Keys(config.queen.keys, now());
-  const kept = (model: string) => config.queen.models[model]?.keep_loaded === true;
+  const wallClock = { store: store.keys, log, now: () => Date.now() };
+  const accounts = await Accounts.open(wallClock);
+  const usage = new UsageCounts(wallClock);
+  const keys = await Keys.open({
+    ...{ configured: config.queen.keys, store: store.keys, apiKey, log },
+    onLimits: (key, limits) => accounts.limit(key, limits),
+  });
+  const live = new LiveConfig({
+    ...{ config, log, load: options.loadConfig },
+    onChange: ({ queen }) => keys.configure(queen.keys),
+  });
+  const kept = (model: string) => live.models[model]?.keep_loaded === true;
   const loads = new Loads({ cluster, now, signal, kept, onEnd: (how) => metrics.load(how) });
   const scheduler = new Scheduler({
     ...{ cluster, log, now },
@@ -74,7 +91,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
     replicateAfterMs: config.queen.replicate_after * 1000,
     startLoad: loads.start,
   });
-  const offenders = new Offenders();
+  const offenders = new Offenders((key) => keys.may(key, "owner"));
   const failover = new Failover({
     ...{ cluster, scheduler, offenders, log, now },
     onMoved: () => metrics.moved(),
@@ -82,7 +99,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   const answers = new Answers({ cluster, failover, prefixes, now });
   const parts: QueenParts = {
     ...{ config: config.queen, cluster, prefixes, keys, scheduler, loads, offenders, failover, answers },
-    ...{ metrics, log, now },
+    ...{ accounts, usage, charges: new Charges({ accounts, usage, cluster }), metrics, log, now },
     sessions: new RecentMap(SESSIONS_MAX),
     startedUnix: Math.floor(Date.now() / 1000),
   };
@@ -95,22 +112,23 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   let restoring: ReturnType<typeof setInterval> | undefined;
   return {
     app: createQueenApp({
-      ...{ parts, tasks, nodes, remote, apiKey, signal },
+      ...{ parts, tasks, nodes, remote, live, apiKey, signal },
       notReady: () => signal.aborted ? "The queen is shutting down." : undefined,
     }),
-    ...{ parts, tasks },
+    ...{ parts, tasks, live },
     async start() {
       await tasks.resume();
       restoring = setInterval(() => {
         restorer.look().catch((error) => log.error("machines could not be looked at", { error }));
       }, NODE_RESTORE_INTERVAL_MS);
+      await usage.prune();
       tick = setInterval(() => {
         const news = cluster.tick(now());
         logPresences(news.presences, log);
         scheduler.changed(news);
         scheduler.tick();
         tasks.tick();
-        keepLoaded(config.queen.models, { cluster, loads, log, nowMs: now() });
+        keepLoaded(live.models, { cluster, loads, log, nowMs: now() });
       }, TICK_INTERVAL_MS);
     },
     async drain(limit) {
@@ -124,6 +142,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
     },
     stopHives: () => remote.stopStarted(),
     async close() {
+      await Promise.all([accounts.close(), usage.close()]);
       await store.close();
     },
   };

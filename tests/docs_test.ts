@@ -160,7 +160,8 @@ async function sshForBoth(machines: { destination: string; bin: string }[]): Pro
 Deno.test({
   name: "docs/operations.md: services by hand, keys, backups, metrics, logs, upgrade, removal",
   ignore: !hasCurl,
-  fn: () => type("operations.md", { installed: true }),
+  fn: () =>
+    type("operations.md", { installed: true, replaced: [["127.0.0.1:8080", `127.0.0.1:${freePort()}`]] }),
 });
 
 Deno.test({

@@ -34,7 +34,9 @@ async function listed(part: string): Promise<Listed[]> {
     const known = values.split(", ").flatMap((value) =>
       value === "_backend_" ? BackendName.options : [value]
     );
-    const allows = (value: string) => known.includes(value) || known.includes("_code_") && isErrorCode(value);
+    const allows = (value: string) =>
+      known.includes(value) || known.includes("_code_") && isErrorCode(value) ||
+      known.includes("_key_") && (value === "owner" || value === "(others)");
     return { name, type, label, allows };
   });
 }

@@ -37,7 +37,9 @@ interface Run {
 
 /** With what was generated of it elsewhere. */
 function relayed(work: Work, relay: Relay | undefined): Work {
-  return relay === undefined ? work : { ...work, marked: true, begun: relay.begun?.[0] } as Work;
+  return relay === undefined ? work : {
+    ...{ ...work, marked: true, cacheScope: relay.cacheScope, begun: relay.begun?.[0] },
+  } as Work;
 }
 
 async function streamed(run: Run, context: AnswerContext): Promise<Response> {

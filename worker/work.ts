@@ -15,6 +15,8 @@ export type Work =
       chat?: NativeChatRequest;
       /** Told where it stands, so that it can be gone on with elsewhere. */
       marked?: boolean;
+      /** See `cache_scope` in `relay_schemas.ts`. */
+      cacheScope?: string;
       /** What was generated of it elsewhere. */
       begun?: BegunAnswer;
     }
@@ -80,6 +82,7 @@ export function toNative(work: Work, rendered?: NativeChat): NativeRequest {
     strict: work.strict,
     speculative: work.speculative,
     marked: "marked" in work && work.marked === true,
+    cacheScope: "cacheScope" in work ? work.cacheScope : undefined,
   };
 }
 

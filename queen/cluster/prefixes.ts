@@ -14,8 +14,15 @@ export interface PromptText {
   readonly chars: number;
 }
 
-/** What is asked of a model, in whatever interface's words: a text, or a conversation. */
-export function promptTextOf(model: string, request: Record<string, unknown>): PromptText {
+/**
+ * What is asked of a model, in whatever interface's words: a text, or a conversation. Texts of different scopes have no
+ * beginning in common: what one key asks says nothing of what another has asked.
+ */
+export function promptTextOf(
+  model: string,
+  what: { request: Record<string, unknown>; scope: string },
+): PromptText {
+  const { request, scope } = what;
   const { prompt, messages, input, system, instructions, tools } = request;
   const turns = Array.isArray(messages) ? messages : Array.isArray(input) ? input : undefined;
   const pieces = turns !== undefined
@@ -25,7 +32,7 @@ export function promptTextOf(model: string, request: Record<string, unknown>): P
     : stepsOf(
       typeof prompt === "string" ? prompt : typeof input === "string" ? input : JSON.stringify(prompt ?? ""),
     );
-  const hash = createHash("sha256").update(model);
+  const hash = createHash("sha256").update(scope).update("\u0000").update(model);
   const beginnings: { hash: string; chars: number }[] = [];
   let chars = 0;
   for (const piece of pieces.slice(0, PREFIXES_PER_PROMPT_MAX)) {

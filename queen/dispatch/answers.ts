@@ -24,6 +24,8 @@ export interface AnswerJob {
   /** It is told as it grows. */
   readonly stream: boolean;
   readonly text: PromptText;
+  /** Workers may reuse what they have computed for other requests of this scope, and of no other. */
+  readonly cacheScope: string;
   readonly wanted: FailoverRequest["wanted"];
   readonly startedUnix: number;
   readonly correlationId: string;
@@ -157,12 +159,13 @@ export class Answers {
     how: { at: Attempt; progress: RelayProgress; signal: AbortSignal; alive: () => void },
   ): Promise<AsyncGenerator<RelayPiece, void>> {
     const { at, progress, signal, alive } = how;
-    const { path, request, startedUnix, wanted } = job;
+    const { path, request, startedUnix, wanted, cacheScope } = job;
     const body: RelayRequest = {
       path,
       request,
       id: wanted.id,
       started_unix: startedUnix,
+      cache_scope: cacheScope,
       begun: progress.begun,
     };
     const response = await at.call(WORKER_ROUTES.relay.path, { body, signal, acceptMs: ACCEPT_TIMEOUT_MS });

@@ -54,7 +54,13 @@ class World {
       startLoad: () => Promise.reject(new Error("Nothing is loaded here.")),
     });
     this.#failover = new Failover({
-      ...{ cluster: this.#cluster, scheduler: this.#scheduler, offenders: new Offenders(), log, now },
+      ...{
+        cluster: this.#cluster,
+        scheduler: this.#scheduler,
+        offenders: new Offenders(() => false),
+        log,
+        now,
+      },
     });
     for (let i = 0; i < shape.workers; i++) this.#workers.push(`w${this.#started++}`);
     this.#report();

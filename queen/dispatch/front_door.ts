@@ -22,8 +22,9 @@ import { promptTextOf } from "../cluster/prefixes.ts";
 import { QUIET_WAIT_MS } from "../limits.ts";
 import type { QueenParts } from "../parts.ts";
 import { type AnswerJob, type AnswerSink, failureOf } from "./answers.ts";
-import { answersOf, expectedTokens, modelOf, promptTokensOf, requireKnownFile } from "./requests.ts";
+import { askedIn, type Charge, readIn, readOf } from "./charges.ts";
 import type { WaitNews } from "./lease.ts";
+import { expectedTokens, modelOf, promptTokensOf, requireKnownFile } from "./requests.ts";
 
 const PREFIX = "data: ";
 const Body = z.record(z.string(), z.unknown());
@@ -79,11 +80,11 @@ export function frontDoorRoutes(parts: QueenParts): Route[] {
     ...RELAYED.map(({ spec, path, schema, texts }): Route => ({
       spec,
       handle: async (context) => {
-        const job = jobOf(parts, { path, request: await bodyOf(context, schema), context });
+        const paid = await paidJobOf(parts, { path, request: await bodyOf(context, schema), context });
         const dialect = spec.dialect ?? "rbee";
-        return job.stream
-          ? await streamed(parts, { job, dialect, texts, context })
-          : await whole(parts, { job, context });
+        return paid.job.stream
+          ? await streamed(parts, { ...paid, dialect, texts, context })
+          : await whole(parts, { ...paid, context });
       },
     })),
     ...PASSED_ON.map((route): Route => ({ spec: route.spec, handle: passOn(parts, route) })),
@@ -97,39 +98,55 @@ async function bodyOf(context: RequestContext, schema: z.ZodType): Promise<Recor
   return request;
 }
 
-function jobOf(
+/** A job, and what it is charged. */
+interface PaidJob {
+  readonly job: AnswerJob;
+  readonly charge: Charge;
+}
+
+/** Reads a request as a job; what it may take is reserved when this resolves. */
+async function paidJobOf(
   parts: QueenParts,
   what: { path: RelayedPath; request: Record<string, unknown>; context: RequestContext },
-): AnswerJob {
-  const { cluster, keys, now } = parts;
-  const { path, request, context } = what;
+): Promise<PaidJob> {
+  const { cluster, keys, charges, now } = parts;
+  const { path, request, context: { caller, correlationId } } = what;
   const model = modelOf(request.model, cluster);
-  requireKnownFile(model, { caller: context.caller, cluster });
-  const text = promptTextOf(model, request);
-  const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? request.max_output_tokens;
-  const slots = answersOf(request);
+  requireKnownFile(model, { caller, cluster });
+  const cacheScope = keys.cacheScopeOf(caller.id);
+  const text = promptTextOf(model, { request, scope: cacheScope });
+  const promptTokens = promptTokensOf(text);
+  const asked = askedIn(path, request, promptTokens);
+  const bound = charges.boundOf({ key: caller.id, model }, asked);
+  const maxTokens = bound ?? asked.answerTokens;
+  const slots = asked.prompts * asked.choices;
   const tokens = expectedTokens(text, { maxTokens, usual: cluster.paces.tokens(model), answers: slots });
   const nowMs = now();
-  keys.requireTokens(context.caller, tokens, nowMs);
-  return {
+  const id = newJobId();
+  const job: AnswerJob = {
     path,
-    request: { ...request, model },
+    request: { ...request, ...boundedBy(path, bound), model },
     stream: request.stream === true,
     text,
+    cacheScope,
     wanted: {
-      ...{ id: newJobId(), key: context.caller, share: keys.shareOf(context.caller), model, tokens },
-      ...{
-        priority: "interactive",
-        sinceMs: nowMs,
-        embeds: false,
-        promptTokens: promptTokensOf(text),
-        slots,
-      },
-      deadlineMs: deadlineMsOf(parts, { context, sinceMs: nowMs }),
+      ...{ id, key: caller.id, share: keys.shareOf(caller.id), model, tokens },
+      ...{ priority: "interactive", sinceMs: nowMs, embeds: false, promptTokens, slots },
+      deadlineMs: deadlineMsOf(parts, { context: what.context, sinceMs: nowMs }),
     },
     startedUnix: Math.floor(Date.now() / 1000),
-    correlationId: context.correlationId,
+    correlationId,
   };
+  return {
+    job,
+    charge: await charges.reserve({ id, key: caller.id, model }, { ...asked, answerTokens: maxTokens }),
+  };
+}
+
+/** Says in the words of a route how many tokens an answer may have. */
+function boundedBy(path: RelayedPath, bound: number | undefined): Record<string, unknown> {
+  if (bound === undefined) return {};
+  return path === FOREIGN_ROUTES.responses.path ? { max_output_tokens: bound } : { max_tokens: bound };
 }
 
 /** Ids as clients of others know them: letters and digits. */
@@ -137,22 +154,22 @@ export function newJobId(): string {
   return crypto.randomUUID().replaceAll("-", "");
 }
 
-/** Runs a job for one client and charges its key. */
+/** Runs a job for one client and charges its key, however it ends. */
 async function runFor(
   parts: QueenParts,
-  job: AnswerJob,
+  { job, charge }: PaidJob,
   how: { sink: AnswerSink; signal: AbortSignal; context: RequestContext },
 ): Promise<void> {
-  const { answers, keys, metrics, now } = parts;
+  const { answers, metrics } = parts;
   const { sink, signal, context } = how;
-  let spent = 0;
   try {
     const progress = await answers.run(job, {
       signal,
       sink: {
         ...sink,
+        started: (_, progress) => charge.began(progress),
         piece: (piece, progress) => {
-          spent = progress.promptTokens + progress.told;
+          charge.advanced();
           return sink.piece(piece, progress);
         },
       },
@@ -163,14 +180,13 @@ async function runFor(
     metrics.ended(signal.aborted ? "canceled" : "failed");
     throw error;
   } finally {
-    keys.spent(job.wanted.key, spent, now());
+    charge.end();
   }
 }
 
 async function streamed(
   parts: QueenParts,
-  what: {
-    job: AnswerJob;
+  what: PaidJob & {
     dialect: Dialect;
     texts: EventStreamOptions["texts"];
     context: RequestContext;
@@ -187,7 +203,7 @@ async function streamed(
   let isOpen = false;
   // What is wrong is said with a status of its own as long as nothing else was; who waits longer is told how it goes.
   const patience = setTimeout(open.resolve, QUIET_WAIT_MS);
-  const running = runFor(parts, job, {
+  const running = runFor(parts, what, {
     signal: left.signal,
     context,
     sink: {
@@ -225,12 +241,12 @@ function waitingComment(news: WaitNews): string {
 
 async function whole(
   parts: QueenParts,
-  what: { job: AnswerJob; context: RequestContext },
+  what: PaidJob & { context: RequestContext },
 ): Promise<Response> {
   const { job, context } = what;
   let body = "";
   let failure: RbeeError | undefined;
-  await runFor(parts, job, {
+  await runFor(parts, what, {
     signal: context.request.signal,
     context,
     sink: {
@@ -254,18 +270,23 @@ async function whole(
 function passOn(parts: QueenParts, what: (typeof PASSED_ON)[number]): Handler {
   const { spec, schema, slot } = what;
   return async (context) => {
-    const { cluster, failover, keys, now } = parts;
+    const { cluster, failover, keys, charges, now } = parts;
+    const { caller: { id: key } } = context;
     const request = await bodyOf(context, schema);
     const model = modelOf(request.model, cluster);
     requireKnownFile(model, { caller: context.caller, cluster });
-    const tokens = slot ? promptTokensOf(promptTextOf(model, request)) : 0;
+    const tokens = slot ? readIn(request) : 0;
     const sinceMs = now();
-    keys.requireTokens(context.caller, tokens, sinceMs);
+    const deadlineMs = deadlineMsOf(parts, { context, sinceMs });
+    const id = newJobId();
+    // Nothing is made: what is read is all there is.
+    const asked = { promptTokens: tokens, prompts: 1, choices: 1, answerTokens: 0 };
+    const charge = await charges.reserve({ id, key, model }, asked);
     return await failover.run(
       {
         wanted: {
-          ...{ id: newJobId(), key: context.caller, share: keys.shareOf(context.caller), model, tokens },
-          ...{ priority: "interactive", sinceMs, deadlineMs: deadlineMsOf(parts, { context, sinceMs }) },
+          ...{ id, key, share: keys.shareOf(key), model, tokens },
+          ...{ priority: "interactive", sinceMs, deadlineMs },
           embeds: slot ? true : undefined,
         },
         slotless: !slot,
@@ -274,17 +295,18 @@ function passOn(parts: QueenParts, what: (typeof PASSED_ON)[number]): Handler {
       {
         signal: context.request.signal,
         attempt: async (at) => {
+          if (slot) charge.began();
           at.took(tokens);
           const response = await at.call(spec.path, { body: { ...request, model } });
           const body = await at.read(response);
-          if (response.ok) keys.spent(context.caller, tokens, now());
+          charge.read(response.ok ? readOf(body) ?? tokens : 0);
           return new Response(body, {
             status: response.status,
             headers: { "Content-Type": response.headers.get("Content-Type") ?? "application/json" },
           });
         },
       },
-    );
+    ).finally(() => charge.end());
   };
 }
 

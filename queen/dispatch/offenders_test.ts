@@ -3,7 +3,7 @@ import { NOTED_AFTER_POISONED, NOTED_FOR_MS, POISONED_STRIKES } from "../limits.
 import { Offenders } from "./offenders.ts";
 
 Deno.test("a key is noted while its last few poisoned requests are recent, and its next may cost one worker", () => {
-  const offenders = new Offenders();
+  const offenders = new Offenders((key) => key === "owner");
   for (let i = 0; i < NOTED_AFTER_POISONED; i++) {
     assertEquals(offenders.limitOf("ada", i), POISONED_STRIKES);
     for (const key of ["ada", "owner"]) offenders.add(key, i);

@@ -1,8 +1,8 @@
 /** What the queen has to know of a request before she sends it anywhere. */
-import { OWNER } from "../../daemon/auth.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { DEFAULT_MAX_TOKENS } from "../../protocol/limits.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
+import { type Caller, may } from "../../protocol/rights.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import type { PromptText } from "../cluster/prefixes.ts";
 import { CHARS_PER_TOKEN } from "../limits.ts";
@@ -50,9 +50,9 @@ export function modelOf(name: unknown, cluster: Cluster): string {
  *
  * @throws {RbeeError} `MODEL_NOT_FOUND`.
  */
-export function requireKnownFile(model: string, by: { caller: string; cluster: Cluster }): void {
+export function requireKnownFile(model: string, by: { caller: Caller; cluster: Cluster }): void {
   const { caller, cluster } = by;
-  if (caller === OWNER || !model.startsWith("file:")) return;
+  if (may(caller, "owner") || !model.startsWith("file:")) return;
   if (cluster.hasModel(model)) return;
   throw new RbeeError("MODEL_NOT_FOUND", `There is no such file in this cluster.${listed(cluster)}`);
 }
@@ -66,13 +66,6 @@ function listed(cluster: Cluster): string {
 /** Tokens that a prompt probably has. */
 export function promptTokensOf(text: PromptText): number {
   return Math.ceil(text.chars / CHARS_PER_TOKEN);
-}
-
-/** Answers that a request asks for at once: its prompts times the answers to each. Each takes a slot. */
-export function answersOf({ n, prompt }: Record<string, unknown>): number {
-  const each = typeof n === "number" && n > 0 ? n : 1;
-  const isList = Array.isArray(prompt) && prompt.some((part) => typeof part !== "number");
-  return each * (isList ? prompt.length : 1);
 }
 
 /** Tokens that prompt and answers will probably have together. */

@@ -1,7 +1,8 @@
 /** One task while it waits or runs: its events, who follows them, and where it stands. */
 import { type ErrorBody, ErrorBodySchema, RbeeError } from "../../protocol/errors.ts";
 import type { TaskEvent, TaskStatus } from "../../protocol/queen_schemas.ts";
-import type { RelayPiece, RelayProgress } from "../../protocol/relay_reader.ts";
+import { type RelayPiece, RelayProgress } from "../../protocol/relay_reader.ts";
+import type { BegunAnswer } from "../../protocol/relay_schemas.ts";
 import { DONE } from "../../protocol/sse.ts";
 import { InferenceEvent } from "../../protocol/worker_schemas.ts";
 import type { ClusterWorker } from "../cluster/cluster_worker.ts";
@@ -291,4 +292,24 @@ export class RunningTask {
       abandonedAfterMs,
     );
   }
+}
+
+/** Where an answer stood: what was stored of it, and the tokens that were told. */
+export function progressOf(
+  state: {
+    seed: number;
+    held: number[];
+    logprobs?: BegunAnswer["held"];
+    draws: number;
+    prompt_tokens: number;
+  },
+  events: readonly { event: TaskEvent }[],
+): RelayProgress {
+  const told = events.flatMap(({ event }) => event.type === "token" ? [event.id] : []);
+  const held = state.logprobs ?? state.held.map(() => ({}));
+  return new RelayProgress({
+    answers: [{ seed: state.seed, generated: [...told, ...state.held], held, draws: state.draws }],
+    promptTokens: state.prompt_tokens,
+    told: told.length,
+  });
 }

@@ -10,12 +10,12 @@
  * | | canceled | its owner, or the queen's, said so |
  */
 import { createHash } from "node:crypto";
-import { OWNER } from "../../daemon/auth.ts";
 import type { Logger } from "../../daemon/log.ts";
 import { type ErrorBody, RbeeError, toRbeeError } from "../../protocol/errors.ts";
 import type { TaskEvent, TaskInfo, TaskReceipt, TaskRequest } from "../../protocol/queen_schemas.ts";
+import { DEFAULT_MAX_TOKENS } from "../../protocol/limits.ts";
 import { RelayProgress } from "../../protocol/relay_reader.ts";
-import type { BegunAnswer } from "../../protocol/relay_schemas.ts";
+import { type Caller, may } from "../../protocol/rights.ts";
 import { QUEEN_ROUTES, routePath, WORKER_ROUTES } from "../../protocol/routes.ts";
 import { type PromptText, promptTextOf } from "../cluster/prefixes.ts";
 import { ABANDONED_AFTER_MS, PRUNE_INTERVAL_MS, TASK_KEPT_MS } from "../limits.ts";
@@ -23,10 +23,11 @@ import type { QueenParts } from "../parts.ts";
 import type { Seal } from "../store/seal.ts";
 import type { Store, StoredTask, TaskChange } from "../store/store.ts";
 import type { AnswerJob } from "./answers.ts";
+import { askedIn, type Charge } from "./charges.ts";
 import { newJobId } from "./front_door.ts";
 import { expectedTokens, promptTokensOf, requireKnownFile } from "./requests.ts";
 import { shuttingDown } from "./scheduler.ts";
-import { Feed, type PlainChange, RunningTask, type TaskFollower } from "./running_task.ts";
+import { Feed, type PlainChange, progressOf, RunningTask, type TaskFollower } from "./running_task.ts";
 
 /** Options of {@linkcode Tasks}. */
 export interface TasksOptions {
@@ -55,26 +56,30 @@ export class Tasks {
   }
 
   /** Takes work in; it is stored when this resolves. */
-  async submit(request: TaskRequest, caller: { name: string; correlationId: string }): Promise<TaskReceipt> {
-    const { config, keys, now, scheduler } = this.#parts;
+  async submit(request: TaskRequest, by: { caller: Caller; correlationId: string }): Promise<TaskReceipt> {
+    const { config, scheduler, cluster, charges, keys } = this.#parts;
+    const { caller, correlationId } = by;
     if (this.#closing) throw shuttingDown();
     const { timeout = config.job_timeout, stream, ...asked } = request;
-    requireKnownFile(asked.model, { caller: caller.name, cluster: this.#parts.cluster });
-    const text = promptTextOf(asked.model, asked);
-    keys.requireTokens(caller.name, this.#expected(asked, text), now());
+    requireKnownFile(asked.model, { caller, cluster });
+    const text = this.#textOf(asked, caller.id);
     // Refused at once rather than accepted and failed.
     const { model, node, backend, device } = asked;
     const decision = scheduler.decide({ model, node, backend, device, embeds: false });
     if (decision.kind === "never") throw new RbeeError(decision.code, decision.why);
-    const releasePlace = scheduler.reserve({
-      ...{ key: caller.name, share: keys.shareOf(caller.name), model: asked.model },
+    const releasePlace = scheduler.reserve({ key: caller.id, share: keys.shareOf(caller.id), model });
+    const cost = costOf(asked, text);
+    const bound = charges.boundOf({ key: caller.id, model }, cost);
+    asked.max_tokens ??= bound && Math.min(bound, DEFAULT_MAX_TOKENS);
+    const payer = { id: newJobId(), key: caller.id, model };
+    const charge = await charges.reserve(payer, costOf(asked, text)).catch((error) => {
+      releasePlace();
+      throw error;
     });
     const createdMs = Date.now();
     const json = JSON.stringify(asked);
     const record: StoredTask = {
-      id: newJobId(),
-      key: caller.name,
-      model: asked.model,
+      ...payer,
       priority: asked.priority,
       status: "queued",
       promptHash: createHash("sha256").update(asked.prompt ?? JSON.stringify(asked.messages)).digest("hex"),
@@ -89,10 +94,13 @@ export class Tasks {
     };
     try {
       await this.#store.addTask(record, await this.#seal.closeLong(json));
+    } catch (error) {
+      charge.end();
+      throw error;
     } finally {
       releasePlace();
     }
-    const task = this.#start(record, { asked, text, correlationId: caller.correlationId, attached: stream });
+    const task = this.#start(record, { asked, text, charge, correlationId, attached: stream });
     return {
       job_id: record.id,
       status: task.status,
@@ -104,22 +112,36 @@ export class Tasks {
 
   /** Goes on with what an earlier queen left. */
   async resume(): Promise<void> {
+    const { charges, accounts } = this.#parts;
     for (const record of await this.#store.unfinishedTasks()) {
       const prompt = await this.#store.prompt(record.id);
       const text = prompt && await this.#seal.openLong(prompt);
       const state = record.state === null ? undefined : this.#seal.open(record.state);
       if (text === undefined || (record.state !== null && state === undefined)) {
         await this.#failLost(record);
+        // Of one that no worker has had nothing was taken; the rest is charged with what nobody goes on with.
+        if (record.status === "queued") accounts.adopt(record.key, { id: record.id, tokens: 0 }).settle(0);
         continue;
       }
       const asked = JSON.parse(text) as Asked;
-      const promptText = promptTextOf(asked.model, asked);
+      const promptText = this.#textOf(asked, record.key);
+      const charge = charges.adopt(record, costOf(asked, promptText));
       const events = await this.#stored(record.id, 0);
       const progress = state === undefined ? undefined : progressOf(JSON.parse(state), events);
       this.#log.info("task resumed", { job_id: record.id, status: record.status, tokens: record.tokens });
       const correlationId = crypto.randomUUID();
-      this.#start(record, { asked, text: promptText, correlationId, attached: false, events, progress });
+      this.#start(record, {
+        asked,
+        text: promptText,
+        charge,
+        correlationId,
+        attached: false,
+        events,
+        progress,
+      });
     }
+    // What ran beside the tasks has ended with its queen.
+    accounts.chargeLeft();
   }
 
   /**
@@ -127,7 +149,7 @@ export class Tasks {
    *
    * @throws {RbeeError} `TASK_NOT_FOUND`.
    */
-  async info(id: string, caller: string): Promise<TaskInfo> {
+  async info(id: string, caller: Caller): Promise<TaskInfo> {
     const record = await this.#require(id, caller);
     const outcome = record.outcome === null ? undefined : JSON.parse(record.outcome);
     return {
@@ -149,7 +171,7 @@ export class Tasks {
    */
   async follow(
     id: string,
-    options: { caller: string; afterSeq: number; follower: TaskFollower },
+    options: { caller: Caller; afterSeq: number; follower: TaskFollower },
   ): Promise<() => void> {
     const { caller, afterSeq, follower } = options;
     const running = this.#running.get(id);
@@ -168,7 +190,7 @@ export class Tasks {
    *
    * @throws {RbeeError} `TASK_NOT_FOUND`.
    */
-  async cancel(id: string, caller: string): Promise<void> {
+  async cancel(id: string, caller: Caller): Promise<void> {
     const running = this.#running.get(id);
     if (running === undefined) return void await this.#require(id, caller);
     requireOwn(running.record, caller);
@@ -192,6 +214,11 @@ export class Tasks {
     await Promise.all(all.map(({ ended }) => ended));
   }
 
+  /** Beginnings are shared with what the same key has asked, and with nothing else. */
+  #textOf(asked: Asked, key: string): PromptText {
+    return promptTextOf(asked.model, { request: asked, scope: this.#parts.keys.cacheScopeOf(key) });
+  }
+
   #expected(asked: Asked, text: PromptText): number {
     const usual = this.#parts.cluster.paces.tokens(asked.model);
     return expectedTokens(text, { maxTokens: asked.max_tokens, usual });
@@ -202,13 +229,14 @@ export class Tasks {
     how: {
       asked: Asked;
       text: PromptText;
+      charge: Charge;
       correlationId: string;
       attached: boolean;
       events?: { seq: number; event: TaskEvent }[];
       progress?: RelayProgress;
     },
   ): RunningTask {
-    const { asked, text, correlationId, attached, events, progress } = how;
+    const { asked, text, charge, correlationId, attached, events, progress } = how;
     const task: RunningTask = new RunningTask(record, {
       events,
       abandonedAfterMs: attached ? ABANDONED_AFTER_MS : undefined,
@@ -216,6 +244,7 @@ export class Tasks {
     });
     this.#running.set(record.id, task);
     const { answers, keys, now, sessions, metrics } = this.#parts;
+    if (progress !== undefined) charge.began(progress);
     const { model, node, backend, device, priority, session_id, ...request } = asked;
     const leftMs = record.deadlineMs - Date.now();
     const sinceMs = now() - Math.max(0, Date.now() - record.createdMs);
@@ -224,6 +253,7 @@ export class Tasks {
       request: { ...request, stream: true },
       stream: true,
       text,
+      cacheScope: keys.cacheScopeOf(record.key),
       wanted: {
         ...{
           id: record.id,
@@ -248,19 +278,22 @@ export class Tasks {
     };
     const run = async () => {
       try {
-        const progress = await answers.run(job, {
+        await answers.run(job, {
           signal: task.signal,
           sink: {
             waiting: (news) => task.waiting(news),
             started: (worker, progress) => {
               if (session_id !== undefined) sessions.set(session_id, worker.id);
+              charge.began(progress);
               return task.started(worker, progress.told);
             },
             struck: (strikes) => task.struck(strikes),
-            piece: (piece, progress) => task.piece(piece, progress),
+            piece: (piece, progress) => {
+              charge.advanced();
+              return task.piece(piece, progress);
+            },
           },
         });
-        keys.spent(record.key, progress.promptTokens + progress.told, now());
         metrics.ended(task.status === "done" ? "done" : "failed");
         if (task.status !== "done" && task.status !== "failed") throw new Error("The answer has no end.");
       } catch (thrown) {
@@ -278,6 +311,8 @@ export class Tasks {
       this.#log.error("the end of a task was not stored", { job_id: record.id, error });
       return toRbeeError(error);
     }).then((failure) => {
+      // One that is left keeps what is reserved for it, for the next queen.
+      if (!task.left) charge.end();
       this.#running.delete(record.id);
       task.close(failure);
     });
@@ -330,7 +365,7 @@ export class Tasks {
     }).filter(({ seq }) => seq > afterSeq);
   }
 
-  async #require(id: string, caller: string): Promise<StoredTask> {
+  async #require(id: string, caller: Caller): Promise<StoredTask> {
     const running = this.#running.get(id);
     const record = running?.now ?? await this.#store.task(id);
     if (record === undefined) throw notFound(id);
@@ -342,29 +377,14 @@ export class Tasks {
 /** A request as it is kept. */
 type Asked = Omit<TaskRequest, "timeout" | "stream">;
 
-/** Where an answer stood: what was stored of it, and the tokens that were told. */
-function progressOf(
-  state: {
-    seed: number;
-    held: number[];
-    logprobs?: BegunAnswer["held"];
-    draws: number;
-    prompt_tokens: number;
-  },
-  events: readonly { event: TaskEvent }[],
-): RelayProgress {
-  const told = events.flatMap(({ event }) => event.type === "token" ? [event.id] : []);
-  const held = state.logprobs ?? state.held.map(() => ({}));
-  return new RelayProgress({
-    answers: [{ seed: state.seed, generated: [...told, ...state.held], held, draws: state.draws }],
-    promptTokens: state.prompt_tokens,
-    told: told.length,
-  });
+/** What a task may take of its key's budget. */
+function costOf(asked: Asked, text: PromptText) {
+  return askedIn(WORKER_ROUTES.inference.path, asked, promptTokensOf(text));
 }
 
-function requireOwn({ id, key }: { id: string; key: string }, caller: string): void {
+function requireOwn({ id, key }: { id: string; key: string }, caller: Caller): void {
   // Whose it is not learns nothing of it.
-  if (caller !== OWNER && caller !== key) throw notFound(id);
+  if (!may(caller, "owner") && caller.id !== key) throw notFound(id);
 }
 
 function notFound(id: string): RbeeError {

@@ -1,6 +1,7 @@
 /** The embedded {@linkcode Store}: one SQLite file, whose writes are gathered into one transaction a turn. */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { openDatabase, transaction } from "../../home/database.ts";
+import { KEY_TABLES, SqliteKeyStore } from "./sqlite_key_store.ts";
 import {
   type NodeChange,
   RevisionConflict,
@@ -62,6 +63,7 @@ export const QUEEN_MIGRATIONS: readonly string[] = [
   ALTER TABLE beehives ADD COLUMN version TEXT;
   ALTER TABLE beehives ADD COLUMN cordoned INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE beehives ADD COLUMN labels TEXT NOT NULL DEFAULT '[]'`,
+  KEY_TABLES,
 ];
 
 const COLUMNS: Readonly<Record<keyof TaskChange, string>> = {
@@ -101,6 +103,11 @@ export class SqliteStore implements Store {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   #writes: Write[] = [];
+  readonly keys = new SqliteKeyStore({
+    write: (work) => this.#write(work),
+    run: (sql, ...values) => this.#run(sql, ...values),
+    all: (sql, ...values) => this.#prepare(sql).all(...values),
+  });
 
   /**
    * Opens or creates the file; blocks for that.

@@ -5,6 +5,7 @@
  * numbers of its own. Prompts and texts reach a store sealed, see `seal.ts`.
  */
 import type { TaskStatus } from "../../protocol/queen_schemas.ts";
+import type { KeyStore } from "./key_store.ts";
 
 /** A task as it is kept. */
 export interface StoredTask {
@@ -106,6 +107,9 @@ export interface Store {
   changeNode(name: string, change: NodeChange): Promise<boolean>;
   /** Whether there was one. */
   removeNode(name: string): Promise<boolean>;
+
+  /** Keys, their budgets and what they have used. */
+  readonly keys: KeyStore;
 
   close(): Promise<void>;
 }

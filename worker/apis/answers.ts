@@ -71,9 +71,12 @@ export async function startAnswers(
   how: { sink: AnswersSink; context: AnswerContext; begin?: (answers: readonly Accepted[]) => void },
 ): Promise<() => void> {
   const { relay } = how.context;
-  const works = relay === undefined
-    ? asked.works
-    : asked.works.map((work, i): Work => ({ ...work, marked: true, begun: relay.begun?.[i] }));
+  const works = relay === undefined ? asked.works : asked.works.map((work, i): Work => ({
+    ...work,
+    marked: true,
+    cacheScope: relay.cacheScope,
+    begun: relay.begun?.[i],
+  }));
   // What is relayed may have been lost on this very worker a moment ago.
   const requestId = relay === undefined ? asked.requestId : crypto.randomUUID();
   const answers = new Answers(worker, { ...how, count: works.length });

@@ -16,6 +16,8 @@ export interface Relay {
   /** Part of the ids in the answer. */
   readonly id: string;
   readonly startedUnix: number;
+  /** See `cache_scope` in `relay_schemas.ts`. */
+  readonly cacheScope?: string;
   /** What was generated elsewhere, by choice. */
   readonly begun?: readonly BegunAnswer[];
   /** Takes marks of an answer that is told as a whole; one that is streamed has them in its stream. */
@@ -93,7 +95,8 @@ export function relay(handlers: Readonly<Record<RelayRequest["path"], AnswerHand
   return async (context) => {
     const asked = await context.body(RelayRequest);
     const handler = handlers[asked.path];
-    const how = { id: asked.id, startedUnix: asked.started_unix, begun: asked.begun };
+    const { id, begun, started_unix: startedUnix, cache_scope: cacheScope } = asked;
+    const how = { id, startedUnix, begun, cacheScope };
     const inner = {
       ...context,
       body: <T>(schema: Parameters<typeof checkedBody<T>>[1]) =>

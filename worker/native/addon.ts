@@ -100,6 +100,8 @@ export interface NativeRequest {
   speculative: "auto" | "on" | "off";
   /** Told where it stands, so that another engine can go on with it. */
   marked: boolean;
+  /** 16 hexadecimal digits; what was computed for requests of another scope is not reused. */
+  cacheScope?: string;
   /** An answer to go on with; prompt and `maxTokens` are used only if it has no prompt of its own. */
   resume?: NativeSequence;
 }

@@ -3,6 +3,7 @@
 #include "process_memory.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace rbee {
 
@@ -168,6 +169,10 @@ RequestOptions read_request(const Napi::Object& object) {
   }
   options.strict = object.Get("strict").ToBoolean();
   options.marked = object.Get("marked").ToBoolean();
+  // 64 bits as hexadecimal digits, which a schema has checked: numbers of JavaScript hold 53.
+  const Napi::Value scope = object.Get("cacheScope");
+  if (scope.IsString())
+    options.cache_scope = std::strtoull(scope.As<Napi::String>().Utf8Value().c_str(), nullptr, 16);
   options.speculation = read_speculation(object);
   return options;
 }

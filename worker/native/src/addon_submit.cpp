@@ -51,9 +51,9 @@ class SubmitWork : public PreparedWork {
     seed_ = request->seed;
     texts_before_ = request->texts_before;
     if (request->marked) {
-      blocks_ =
-          prefix_blocks({request->prompt.begin(),
-                         request->prompt.begin() + static_cast<std::ptrdiff_t>(request->prompt_tokens)});
+      blocks_ = prefix_blocks({request->prompt.begin(),
+                               request->prompt.begin() + static_cast<std::ptrdiff_t>(request->prompt_tokens)},
+                              request->cache_scope);
     }
     submitted_ = true;
     engine().submit(std::move(request));

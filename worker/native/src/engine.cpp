@@ -272,7 +272,10 @@ void Engine::start(std::unique_ptr<Request> request) {
     }
     const auto pair =
         std::mismatch(slot.cache.begin(), slot.cache.end(), request->prompt.begin(), request->prompt.end());
-    const size_t prefix = request->repeatable ? 0 : static_cast<size_t>(pair.first - slot.cache.begin());
+    // What others have asked is not to be guessed by what an answer finds computed already.
+    const bool own = slot.cache_scope == request->cache_scope;
+    const size_t prefix =
+        request->repeatable || !own ? 0 : static_cast<size_t>(pair.first - slot.cache.begin());
     const bool worth = prefix > 0 && 2 * prefix >= slot.cache.size();
     const bool longer = worth && (!gives || prefix > shared);
     const bool staler =
@@ -295,6 +298,7 @@ void Engine::start(std::unique_ptr<Request> request) {
     return;
   }
   take_over_cache(*best, shared);
+  best->cache_scope = best->request->cache_scope;
   // What went on elsewhere may have come to its end there, and only that was not told.
   const Request& taken = *best->request;
   if (taken.text.stopped()) {

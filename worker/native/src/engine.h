@@ -91,6 +91,7 @@ class Engine {
     llama_seq_id id = 0;
     std::unique_ptr<Request> request;    // null: free
     std::vector<llama_token> cache;      // tokens whose state is in the context's memory
+    uint64_t cache_scope = 0;            // of the requests that they were computed for
     bool drafted_along = true;           // the draft model's memory holds the same
     size_t prompt_done = 0;              // of the request's prompt, cached tokens included
     llama_token next = LLAMA_TOKEN_NULL; // sampled, not decoded yet

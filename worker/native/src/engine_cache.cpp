@@ -94,7 +94,7 @@ std::vector<uint64_t> Engine::held_blocks() {
 std::vector<uint64_t> Engine::blocks_of_slots() const {
   std::vector<uint64_t> all;
   for (const Slot& slot : slots_) {
-    const std::vector<uint64_t> blocks = prefix_blocks(slot.cache);
+    const std::vector<uint64_t> blocks = prefix_blocks(slot.cache, slot.cache_scope);
     all.insert(all.end(), blocks.begin(), blocks.end());
   }
   return all;

@@ -310,6 +310,7 @@ std::unique_ptr<Request> prepare_request(const Model& model, const RequestLimits
   request->logprobs = options.logprobs;
   request->strict = options.strict;
   request->marked = options.marked;
+  request->cache_scope = options.cache_scope;
   request->repeatable = options.seed.has_value() || options.strict;
   request->speculation = speculation_for(model, options);
   request->seed = options.resume ? options.resume->seed

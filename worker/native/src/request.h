@@ -41,9 +41,10 @@ struct RequestOptions {
   std::string json_schema; // JSON text, empty for none
   std::string constraint;  // what render_conversation gave, used instead of the two; empty for none
   std::vector<llama_logit_bias> logit_bias;
-  int logprobs = -1;   // alternatives to report; -1: no log probabilities at all
-  bool strict = false; // computed by itself, so that its neighbours change nothing
-  bool marked = false; // told where it stands, so that another engine can go on with it
+  int logprobs = -1;        // alternatives to report; -1: no log probabilities at all
+  bool strict = false;      // computed by itself, so that its neighbours change nothing
+  bool marked = false;      // told where it stands, so that another engine can go on with it
+  uint64_t cache_scope = 0; // what was computed for another scope is not reused
   Speculation speculation = Speculation::automatic;
   // An answer to go on with; prompt and `max_tokens` are not used then, unless it has no prompt tokens of its
   // own.
@@ -83,6 +84,7 @@ struct Request {
   bool repeatable = false;
   bool strict = false;
   bool marked = false;
+  uint64_t cache_scope = 0;
   Speculation speculation = Speculation::off;
   // Where the sampler counts its draws; goes after it.
   std::unique_ptr<uint64_t> draws = std::make_unique<uint64_t>(0);

@@ -1,0 +1,256 @@
+/**
+ * What a request may take of its key's budget, and what it took in the end. Everything that a model reads or makes for it
+ * counts, whoever broke it off: a prompt that a worker had begun to read counts as a whole.
+ */
+import { DEFAULT_MAX_TOKENS } from "../../protocol/limits.ts";
+import type { RelayProgress } from "../../protocol/relay_reader.ts";
+import { FOREIGN_ROUTES } from "../../protocol/routes.ts";
+import type { InferenceStats } from "../../protocol/worker_schemas.ts";
+import type { Accounts } from "../accounts.ts";
+import type { Reservation } from "../budgets.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import { MovingMean } from "../queue/eta.ts";
+import { RecentMap } from "../recent_map.ts";
+import { CHARS_PER_TOKEN, MEAN_WEIGHT, UNSTATED_BUDGET_PART, UNSTATED_TOKENS_MIN } from "../limits.ts";
+import type { Took, UsageCounts } from "../usage.ts";
+
+/** Models whose tokens are measured. */
+const MODELS_MAX = 1_000;
+/** Estimated tokens below which a prompt says little of how long its model's tokens are. */
+const MEASURED_TOKENS_MIN = 32;
+
+/** What is asked of a model. */
+export interface Asked {
+  /** Of all its prompts, estimated. */
+  readonly promptTokens: number;
+  readonly prompts: number;
+  /** To each prompt. */
+  readonly choices: number;
+  /** Most tokens of one answer; undefined: as many as there is room for. */
+  readonly answerTokens?: number;
+}
+
+/** Answers that have this many tokens when nobody says how many, by route; absent: as many as there is room for. */
+const UNSTATED: Readonly<Record<string, number>> = { [FOREIGN_ROUTES.completions.path]: 16 };
+
+/** Reads it from a request to a route whose answers are relayed; `promptTokens` is estimated from its text. */
+export function askedIn(path: string, request: Record<string, unknown>, promptTokens: number): Asked {
+  const { n, prompt, max_completion_tokens, max_tokens, max_output_tokens } = request;
+  const stated = max_completion_tokens ?? max_tokens ?? max_output_tokens ?? UNSTATED[path];
+  const { ids, prompts } = promptsIn(prompt);
+  return {
+    promptTokens: Math.max(promptTokens, ids),
+    prompts,
+    choices: typeof n === "number" ? n : 1,
+    answerTokens: typeof stated === "number" && stated > 0 ? stated : undefined,
+  };
+}
+
+/** Tokens that are read of a request that is answered beside the relay: each document, with its query before it. */
+export function readIn(request: Record<string, unknown>): number {
+  const { input, query, documents } = request;
+  if (Array.isArray(documents)) {
+    const asked = typeof query === "string" ? query.length : 0;
+    const chars = documents.reduce((sum: number, document) => sum + asked + charsOf(document), 0);
+    return Math.ceil(chars / CHARS_PER_TOKEN);
+  }
+  const { ids } = promptsIn(input);
+  return ids + Math.ceil(charsOf(input) / CHARS_PER_TOKEN);
+}
+
+/** Ids in a prompt, or in a list of prompts, and how many prompts that are. */
+function promptsIn(given: unknown): { ids: number; prompts: number } {
+  if (!Array.isArray(given)) return { ids: 0, prompts: 1 };
+  const own = given.filter((part) => typeof part === "number").length;
+  if (own > 0) return { ids: own, prompts: 1 };
+  return {
+    ids: given.reduce((sum, part) => sum + promptsIn(part).ids, 0),
+    prompts: Math.max(1, given.length),
+  };
+}
+
+function charsOf(text: unknown): number {
+  if (typeof text === "string") return text.length;
+  return Array.isArray(text) ? text.reduce((sum: number, part) => sum + charsOf(part), 0) : 0;
+}
+
+/** What charges need. */
+export interface ChargesOptions {
+  accounts: Accounts;
+  usage: UsageCounts;
+  cluster: Cluster;
+}
+
+/** Whose request it is, and for which model. */
+export interface Payer {
+  readonly id: string;
+  readonly key: string;
+  readonly model: string;
+}
+
+/** Reserves for requests, and charges them. */
+export class Charges {
+  readonly #options: ChargesOptions;
+  /** By model: by how much its prompts have more tokens than was estimated. */
+  readonly #excess = new RecentMap<string, MovingMean>(MODELS_MAX);
+
+  /** See {@linkcode ChargesOptions}. */
+  constructor(options: ChargesOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Most tokens that each answer may have, where the key's budget has to say so because the request does not; undefined:
+   * nothing has to. It is what is left of the budget, but not so much that one request takes the whole of a day.
+   */
+  boundOf({ key, model }: Omit<Payer, "id">, asked: Asked): number | undefined {
+    if (asked.answerTokens !== undefined) return undefined;
+    const { size, available } = this.#options.accounts.room(key);
+    if (size === Infinity) return undefined;
+    const { promptTokens, prompts, choices } = this.#corrected(model, asked);
+    const beside = (amount: number) => Math.max(1, Math.floor((amount - promptTokens) / (prompts * choices)));
+    const most = Math.min(
+      this.#contextOf(model),
+      Math.max(DEFAULT_MAX_TOKENS, Math.floor(size / UNSTATED_BUDGET_PART)),
+    );
+    const least = Math.min(UNSTATED_TOKENS_MIN, beside(size));
+    return Math.max(least, Math.min(most, beside(available)));
+  }
+
+  /**
+   * Sets aside what a request may take.
+   *
+   * @throws {RbeeError} as {@linkcode Accounts.reserve}.
+   */
+  async reserve(payer: Payer, asked: Asked): Promise<Charge> {
+    const tokens = this.#mostOf(payer.model, asked);
+    const reservation = await this.#options.accounts.reserve(payer.key, { id: payer.id, tokens });
+    return this.#charge(payer, asked, reservation);
+  }
+
+  /** The same for one that an earlier queen took: it is never refused. */
+  adopt(payer: Payer, asked: Asked): Charge {
+    const tokens = this.#mostOf(payer.model, asked);
+    return this.#charge(payer, asked, this.#options.accounts.adopt(payer.key, { id: payer.id, tokens }));
+  }
+
+  #mostOf(model: string, asked: Asked): number {
+    const { promptTokens, prompts, choices, answerTokens } = this.#corrected(model, asked);
+    const context = this.#contextOf(model);
+    // Who has no limits may ask for whatever there is room for; nothing is kept back for that.
+    const each = answerTokens ?? (context === Infinity ? DEFAULT_MAX_TOKENS : context);
+    return promptTokens + prompts * choices * Math.min(each, context);
+  }
+
+  /** The largest that a worker of the model has; `Infinity`: it is not known. */
+  #contextOf(model: string): number {
+    const contexts = [...this.#options.cluster.workersOf(model)].flatMap(({ context }) => context ?? []);
+    return contexts.length === 0 ? Infinity : Math.max(...contexts);
+  }
+
+  /** With what is known of the model's tokens by now. */
+  #corrected(model: string, asked: Asked): Asked {
+    const excess = this.#excess.get(model)?.value ?? 1;
+    return { ...asked, promptTokens: Math.ceil(asked.promptTokens * excess) };
+  }
+
+  #charge({ key, model }: Payer, asked: Asked, reservation: Reservation): Charge {
+    return new Charge(this.#corrected(model, asked), reservation, {
+      ended: (took) => this.#options.usage.add(key, model, took),
+      promptTokens: (tokens) => {
+        // Of short ones most is what the model's template puts around them.
+        if (asked.promptTokens < MEASURED_TOKENS_MIN) return;
+        const excess = this.#excess.get(model) ?? new MovingMean(MEAN_WEIGHT);
+        this.#excess.set(model, excess);
+        excess.add(tokens / asked.promptTokens);
+      },
+    });
+  }
+}
+
+/** Who is told of a charge. */
+interface ChargeListener {
+  /** How many tokens the prompt really has. */
+  promptTokens(tokens: number): void;
+  /** What the request took, if a worker had it. */
+  ended(took: Took): void;
+}
+
+/** What one request is charged. */
+export class Charge {
+  readonly #asked: Asked;
+  readonly #reservation: Reservation;
+  readonly #listener: ChargeListener;
+  #progress: RelayProgress | undefined;
+  #corrected = false;
+  #beganMs: number | undefined;
+  #read: number | undefined;
+
+  /** Nothing is taken yet. */
+  constructor(asked: Asked, reservation: Reservation, listener: ChargeListener) {
+    this.#asked = asked;
+    this.#reservation = reservation;
+    this.#listener = listener;
+  }
+
+  /** A worker has it. `progress` goes on telling how far it comes. */
+  began(progress?: RelayProgress): void {
+    this.#beganMs ??= performance.now();
+    this.#progress = progress ?? this.#progress;
+  }
+
+  /** More is known of it: what was reserved for an estimated prompt is now reserved for the true one. */
+  advanced(): void {
+    const { promptTokens = 0 } = this.#progress ?? {};
+    if (this.#corrected || promptTokens === 0 || this.#asked.prompts > 1) return;
+    this.#corrected = true;
+    this.#listener.promptTokens(promptTokens);
+    this.#reservation.correct(this.#reservation.amount - this.#asked.promptTokens + promptTokens);
+  }
+
+  /** A worker said how many tokens it has read, and that this is all. */
+  read(tokens: number): void {
+    this.#read = tokens;
+  }
+
+  /** It is over, one way or another. Idempotent. */
+  end(): void {
+    const took = this.took;
+    this.#reservation.settle(took.read + took.made);
+    if (this.#beganMs === undefined) return;
+    this.#listener.ended(took);
+    this.#beganMs = undefined;
+  }
+
+  /** Tokens so far. */
+  get took(): Took {
+    const seconds = this.#beganMs === undefined ? 0 : (performance.now() - this.#beganMs) / 1000;
+    const { promptTokens: estimate, prompts, choices } = this.#asked;
+    if (this.#read !== undefined) return { read: this.#read, cached: 0, made: 0, seconds };
+    const progress = this.#progress;
+    if (progress === undefined) {
+      return { read: this.#beganMs === undefined ? 0 : estimate, cached: 0, made: 0, seconds };
+    }
+    const { stats, promptTokens, told } = progress;
+    if (stats === undefined) {
+      const first = promptTokens === 0 ? estimate : promptTokens;
+      return { read: prompts > 1 ? Math.max(first, estimate) : first, cached: 0, made: told, seconds };
+    }
+    const sum = (of: (one: InferenceStats) => number) => stats.reduce((all, one) => all + of(one), 0);
+    return {
+      read: Math.round(sum((one) => one.prompt_tokens) / choices),
+      cached: Math.round(sum((one) => one.cached_tokens) / choices),
+      made: sum((one) => one.total_tokens),
+      seconds,
+    };
+  }
+}
+
+/** What an answer beside the relay says of its tokens: `usage` stands at its end, whose length has no bound. */
+export function readOf(body: Uint8Array): number | undefined {
+  const end = new TextDecoder().decode(body.subarray(-USAGE_BYTES));
+  const tokens = /"usage":\{"prompt_tokens":(\d+)/.exec(end)?.[1];
+  return tokens === undefined ? undefined : Number(tokens);
+}
+
+const USAGE_BYTES = 256;

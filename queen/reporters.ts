@@ -1,0 +1,56 @@
+/** Which key may report which machine. */
+import type { Logger } from "../daemon/log.ts";
+import { RbeeError } from "../protocol/errors.ts";
+import { type Caller, may } from "../protocol/rights.ts";
+import { RecentMap } from "./recent_map.ts";
+
+/** Warnings that are remembered, so that each is given once. */
+const TOLD_MAX = 10_000;
+
+/** See above. */
+export class Reporters {
+  readonly #log: Logger;
+  readonly #told = new RecentMap<string, true>(TOLD_MAX);
+
+  /** Nobody has reported. */
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  /**
+   * Lets a key report a machine: a hive's key its own machine, the owner's key any. The owner's goes on working, but
+   * whoever has that machine can then do everything here, so the log says once how to give it a key of its own.
+   *
+   * @throws {RbeeError} `INVALID_API_KEY`.
+   */
+  require(caller: Caller, node: string): void {
+    if (caller.node === node) return;
+    if (!may(caller, "owner")) {
+      if (this.#isNews(`refused ${caller.id} ${node}`)) {
+        this.#log.warn("report refused: its key is another machine's", {
+          node,
+          key: caller.id,
+          key_node: caller.node,
+        });
+      }
+      throw new RbeeError(
+        "INVALID_API_KEY",
+        `The key ${caller.id} is that of the machine ${caller.node}, and may not report ${node}. Set hive.name to ` +
+          `${caller.node}, or make a key for ${node}: rbee-keeper keys add hive-${node} --rights hive --node ${node}`,
+      );
+    }
+    if (!this.#isNews(`owner ${node}`)) return;
+    this.#log.warn("a hive reports with the owner's key: whoever has that machine can do everything here", {
+      node,
+      remedy:
+        `rbee-keeper keys add hive-${node} --rights hive --node ${node}; put that key into a file of mode 0600 ` +
+        "there and name it as hive.queen_key_file",
+    });
+  }
+
+  #isNews(what: string): boolean {
+    if (this.#told.get(what) !== undefined) return false;
+    this.#told.set(what, true);
+    return true;
+  }
+}
