@@ -37,7 +37,6 @@ void* run_task(void* data) {
 }
 
 const char* find_stack_floor() {
-  const char here = 0;
   const char* lowest = nullptr;
 #ifdef __APPLE__
   lowest = static_cast<const char*>(pthread_get_stackaddr_np(pthread_self())) -
@@ -51,7 +50,7 @@ const char* find_stack_floor() {
     pthread_attr_destroy(&attributes);
   }
 #endif
-  const auto top = reinterpret_cast<uintptr_t>(&here);
+  const auto top = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
   const auto bottom = reinterpret_cast<uintptr_t>(lowest);
   return reinterpret_cast<const char*>(lowest == nullptr ? top - assumed_bytes : bottom + reserve_bytes);
 }
