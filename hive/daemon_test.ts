@@ -27,7 +27,7 @@ Deno.test("SIGTERM leaves no process, no port and no hive.json, and the exit cod
   await using home = await tempHome();
   await using hive = await startHive({ home, worker: FAKE });
   const first = await hive.client.spawn({ model_ref: "builtin:stories" });
-  const second = await hive.client.spawn({ model_ref: "builtin:stories", slots: 1 });
+  const second = await hive.client.spawn({ model_ref: "builtin:stories", slots: 8 });
   for (const { worker_id } of [first, second]) await waitIdle(hive, worker_id);
   assertEquals(hive.workerPids().length, 2);
 

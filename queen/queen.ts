@@ -38,7 +38,7 @@ export interface QueenOptions {
   /** The queen's own key. */
   apiKey: string;
   env: Environment;
-  /** Where other machines reach her; asked when it is needed, because a port may not be known before it is bound. */
+  /** Where other machines reach it; asked when it is needed, because a port may not be known before it is bound. */
   ownUrl: () => string;
   /** Reads the configuration again; absent: it can't be reloaded. */
   loadConfig?: () => Promise<Config>;
@@ -61,7 +61,7 @@ export interface Queen {
   close(): Promise<void>;
 }
 
-/** Puts a queen together. Opens her database, and blocks for that; starts nothing. */
+/** Puts a queen together. Opens its database, and blocks for that; starts nothing. */
 export async function createQueen(options: QueenOptions): Promise<Queen> {
   const { home, config, apiKey, env, log } = options;
   const stopping = new AbortController();

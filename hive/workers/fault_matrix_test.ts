@@ -68,7 +68,7 @@ async function stopped(at: At, id: string): Promise<void> {
 async function worksWithoutRegistry(at: At, end: () => void): Promise<void> {
   const { hive, clock } = at;
   const { id } = await idle(at);
-  const second = await idle(at, { slots: 2 });
+  const second = await idle(at, { slots: 8 });
   await stopped(at, second.id);
   assert(hive.log.some(({ message }) => message === "worker registry not written: trying again"));
   end();

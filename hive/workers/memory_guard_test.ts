@@ -69,9 +69,9 @@ Deno.test({
   async fn() {
     await using home = await tempHome();
     await using hive = await testHive({ home: home.rbeeHome, worker: { tokenMs: 20 } });
-    const neighbour = await loaded(hive, 2);
+    const neighbour = await loaded(hive, 1);
     hive.setWorker({ mode: "eats-memory" });
-    const hungry = await loaded(hive, 1);
+    const hungry = await loaded(hive, 2);
     await hive.client.workers();
     await using _guard = guarded(hive);
     await eventually("both plans", () => hive.registry.all().every(({ planMb }) => planMb > 0));
@@ -106,7 +106,7 @@ Deno.test({
   async fn() {
     await using home = await tempHome();
     await using hive = await testHive({ home: home.rbeeHome, worker: { mode: "eats-memory" } });
-    const hungry = await loaded(hive, 1);
+    const hungry = await loaded(hive, 2);
     const cut = tokensOf(hungry.client, 20).then(() => "whole", () => "cut");
     await eventually(
       "its request",

@@ -7,7 +7,7 @@ const OF_QUEEN = {
   type: "text",
   value: "URL",
   otherwise: "config.yaml of this machine",
-  help: "about the machines that this queen knows, by way of her",
+  help: "about the machines that this queen knows, by way of it",
 } as const;
 
 const NODES_LIST_FLAGS = { queen: OF_QUEEN, json: JSON_DOCUMENT, quiet: QUIET } as const;
