@@ -13,7 +13,7 @@ import { type FlagTable, readFlags } from "../home/flags.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { HEARTBEAT_INTERVAL_MS } from "../protocol/limits.ts";
 import { CompletionRequest } from "../protocol/openai_schemas.ts";
-import { BLOCK_TOKENS, encodeBlocks } from "../protocol/prefix_blocks.ts";
+import { BLOCK_TOKENS } from "../protocol/prefix_blocks.ts";
 import { Heartbeat, type HeartbeatInput } from "../protocol/queen_schemas.ts";
 import { Cluster } from "../queen/cluster/cluster.ts";
 import { Prefixes, promptTextOf } from "../queen/cluster/prefixes.ts";
@@ -23,19 +23,23 @@ import { Scheduler } from "../queen/dispatch/scheduler.ts";
 import { CLUSTER_KEY, startQueen } from "../tests/helpers/cluster.ts";
 import { tempHome } from "../tests/helpers/temp_home.ts";
 import { Random } from "../tests/soak/random.ts";
+import { Agenda } from "./agenda.ts";
+import {
+  BLOCKS_PER_WORKER,
+  blocksOf,
+  HIVES,
+  MODELS,
+  PREFIXES,
+  reportOf,
+  SLOTS,
+  WORKERS_PER_HIVE,
+} from "./queen_reports.ts";
 
-const HIVES = 1_000;
-const WORKERS_PER_HIVE = 10;
-const SLOTS = 4;
-const MODELS = 100;
 const KEYS = 50;
 const QUEUE_LIMIT = 2_000;
 /** Each key asks for so much of its share, or for twice as much. */
 const OVERLOAD = 1.3;
 const TOKENS_PER_SECOND = 40;
-const BLOCKS_PER_WORKER = 64;
-/** Sessions whose prompts begin alike. */
-const PREFIXES = 5_000;
 const HEARTBEAT_ROUNDS = 6;
 /** One prompt in so many is long. */
 const LONG_EVERY = 50;
@@ -59,39 +63,6 @@ const FLAGS = {
     help: "What makes them the same.",
   },
 } as const satisfies FlagTable;
-
-/** Something that will happen, by its time. A binary heap. */
-class Agenda {
-  readonly #items: { atMs: number; act: () => void }[] = [];
-
-  add(atMs: number, act: () => void): void {
-    let i = this.#items.push({ atMs, act }) - 1;
-    while (i > 0) {
-      const parent = (i - 1) >> 1;
-      if (this.#items[parent].atMs <= this.#items[i].atMs) break;
-      [this.#items[parent], this.#items[i]] = [this.#items[i], this.#items[parent]];
-      i = parent;
-    }
-  }
-
-  next(): { atMs: number; act: () => void } | undefined {
-    const [first] = this.#items;
-    const last = this.#items.pop();
-    if (first === undefined || last === undefined || this.#items.length === 0) return first;
-    this.#items[0] = last;
-    for (let i = 0;;) {
-      const left = 2 * i + 1;
-      if (left >= this.#items.length) return first;
-      const right = left + 1;
-      const child = right < this.#items.length && this.#items[right].atMs < this.#items[left].atMs
-        ? right
-        : left;
-      if (this.#items[i].atMs <= this.#items[child].atMs) return first;
-      [this.#items[i], this.#items[child]] = [this.#items[child], this.#items[i]];
-      i = child;
-    }
-  }
-}
 
 if (import.meta.main) {
   const { flags, problems } = readFlags(Deno.args, FLAGS);
@@ -361,49 +332,6 @@ function churned(number: number, random: Random): Heartbeat {
 function jain(shares: Float64Array): number {
   const sum = shares.reduce((total, share) => total + share, 0);
   return sum * sum / (shares.length * shares.reduce((total, share) => total + share * share, 0));
-}
-
-/** Every prefix is held by some workers. */
-function blocksOf(prefix: number): number[] {
-  return [0, 1, 2, 3].map((block) => prefix * 16 + block + 1);
-}
-
-function reportOf(hive: number, random: Random): HeartbeatInput {
-  return {
-    node_name: `hive-${hive}`,
-    instance: `instance-${hive}`,
-    hive_url: `http://10.0.${hive >> 8}.${hive & 255}:9200`,
-    api_key: "key-of-the-hive",
-    version: "0.1.0",
-    memory: { total_mb: 64_000, free_mb: 8_000, reserve_mb: 512 },
-    devices: [{
-      ...{ backend: "cpu", index: 0, name: "CPU", description: "a processor" },
-      ...{ memory_total_mb: 64_000, memory_free_mb: 8_000 },
-    }],
-    models: Array.from(
-      { length: 10 },
-      (_, i) => ({ model_ref: `model-${(hive * 10 + i) % MODELS}`, size_bytes: 4e9 }),
-    ),
-    workers: Array.from({ length: WORKERS_PER_HIVE }, (_, i) => ({
-      ...{
-        worker_id: `worker-${hive}-${i}`,
-        url: `http://10.0.${hive >> 8}.${hive & 255}:${8001 + i}`,
-        api_key: "key",
-      },
-      ...{ model_ref: `model-${(hive * 10 + i) % MODELS}`, backend: "cpu", device: 0, state: "idle" },
-      ...{
-        slots_total: SLOTS,
-        slots_available: SLOTS,
-        pinned: false,
-        memory_mb: 5_000,
-        last_activity_unix: 0,
-      },
-      ...{ context: 4_096, embeds: false },
-      blocks: encodeBlocks(
-        Array.from({ length: BLOCKS_PER_WORKER / 4 }, () => blocksOf(random.integer(0, PREFIXES - 1))).flat(),
-      ),
-    })),
-  };
 }
 
 /** A real queen, told by a thousand hives every five seconds. */

@@ -114,7 +114,7 @@ export class Tasks {
   async resume(): Promise<void> {
     const { charges, accounts } = this.#parts;
     for (const record of await this.#store.unfinishedTasks()) {
-      const prompt = await this.#store.prompt(record.id);
+      const prompt = await this.#store.sealedPrompt(record.id);
       const text = prompt && await this.#seal.openLong(prompt);
       const state = record.state === null ? undefined : this.#seal.open(record.state);
       if (text === undefined || (record.state !== null && state === undefined)) {

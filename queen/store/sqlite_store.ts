@@ -130,7 +130,7 @@ export class SqliteStore implements Store {
     });
   }
 
-  prompt(id: string): Promise<Uint8Array | undefined> {
+  sealedPrompt(id: string): Promise<Uint8Array | undefined> {
     const row = this.#prepare("SELECT sealed FROM task_prompts WHERE task_id = ?").get(id);
     return Promise.resolve(row?.sealed as Uint8Array | undefined);
   }

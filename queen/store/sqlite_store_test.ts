@@ -96,16 +96,16 @@ Deno.test("a prompt is kept beside its task until that has ended, and no change 
   withStore(async (store, path) => {
     const prompt = crypto.getRandomValues(new Uint8Array(65_536));
     await store.addTask(task(), prompt);
-    assertEquals(await store.prompt("t"), prompt);
+    assertEquals(await store.sealedPrompt("t"), prompt);
     const before = (await Deno.stat(`${path}-wal`)).size;
     for (let i = 0; i < 10; i++) {
       await store.append("t", { revision: i, events: batch(i + 1, 1), change: { tokens: i, state: PROMPT } });
     }
     const written = (await Deno.stat(`${path}-wal`)).size - before;
     assert(written < 10 * prompt.length, `${written} bytes`);
-    assertEquals(await store.prompt("t"), prompt);
+    assertEquals(await store.sealedPrompt("t"), prompt);
     await store.append("t", { revision: 10, change: { status: "done", endedMs: 5 } });
-    assertEquals([await store.prompt("t"), (await store.task("t"))?.status], [undefined, "done"]);
+    assertEquals([await store.sealedPrompt("t"), (await store.task("t"))?.status], [undefined, "done"]);
   }));
 
 Deno.test("prompts of a store from before they had a table of their own are found in it", async () => {
@@ -120,7 +120,7 @@ Deno.test("prompts of a store from before they had a table of their own are foun
     insert.run("ended", null);
     old.close();
     const store = new SqliteStore(path);
-    assertEquals([await store.prompt("waits"), await store.prompt("ended")], [PROMPT, undefined]);
+    assertEquals([await store.sealedPrompt("waits"), await store.sealedPrompt("ended")], [PROMPT, undefined]);
     assertEquals((await store.unfinishedTasks()).map(({ id }) => id), ["waits", "ended"]);
     await store.close();
   } finally {

@@ -82,7 +82,7 @@ export interface Store {
   /** `prompt` is what was asked, sealed: written once, and kept until the task has ended. */
   addTask(task: StoredTask, prompt: Uint8Array): Promise<void>;
   /** Undefined once the task has ended. */
-  prompt(id: string): Promise<Uint8Array | undefined>;
+  sealedPrompt(id: string): Promise<Uint8Array | undefined>;
   task(id: string): Promise<StoredTask | undefined>;
   /** Those that have not ended, oldest first. */
   unfinishedTasks(): Promise<StoredTask[]>;
