@@ -106,7 +106,10 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   const tasks = new Tasks({ parts, store, seal, log });
   const nodes = new Nodes({ store, cluster, log, now });
   await nodes.restore();
-  const remote = new RemoteNodes({ nodes, cluster, apiKey, log, signal, ownUrl: options.ownUrl });
+  const remote = new RemoteNodes({
+    ...{ nodes, cluster, log, signal, ownUrl: options.ownUrl },
+    keyFor: (node) => keys.forHive(node),
+  });
   const restorer = new Restorer({ nodes, remote, cluster, log, now, signal });
   let tick: ReturnType<typeof setInterval> | undefined;
   let restoring: ReturnType<typeof setInterval> | undefined;

@@ -31,8 +31,8 @@ export interface RemoteNodesOptions {
   cluster: Cluster;
   /** Where hives reach the queen; asked at each start. */
   ownUrl: () => string;
-  /** The queen's own key. */
-  apiKey: string;
+  /** A fresh key with which a machine's hive reports here, and can do nothing else. */
+  keyFor: (node: string) => Promise<string>;
   log: Logger;
   /** Ends what is under way. */
   signal: AbortSignal;
@@ -149,7 +149,7 @@ fi`,
   }
 
   async #startThere(node: StoredNode, how: { ssh: string; limit: AbortSignal }): Promise<void> {
-    const { nodes, cluster, apiKey, log } = this.#options;
+    const { nodes, cluster, keyFor, log } = this.#options;
     const { name } = node;
     const { ssh, limit } = how;
     const beganMs = performance.now();
@@ -158,7 +158,7 @@ fi`,
     // The key goes through a pipe: neither machine's list of processes shows it.
     const script = inFolder(folderOf(node), `./rbee-keeper ${this.#join(name)} --key-file - --json`);
     try {
-      await there(name, ssh, { script, stdin: `${apiKey}\n`, signal: limit });
+      await there(name, ssh, { script, stdin: `${await keyFor(name)}\n`, signal: limit });
     } catch (error) {
       throw error instanceof RbeeError && error.details.exit_code === USAGE_EXIT_CODE ? tooOld(name) : error;
     }

@@ -26,31 +26,19 @@ export class Reporters {
   require(caller: Caller, node: string): void {
     if (caller.node === node) return;
     if (!may(caller, "owner")) {
-      if (this.#isNews(`refused ${caller.id} ${node}`)) {
-        this.#log.warn("report refused: its key is another machine's", {
-          node,
-          key: caller.id,
-          key_node: caller.node,
-        });
-      }
       throw new RbeeError(
         "INVALID_API_KEY",
         `The key ${caller.id} is that of the machine ${caller.node}, and may not report ${node}. Set hive.name to ` +
           `${caller.node}, or make a key for ${node}: rbee-keeper keys add hive-${node} --rights hive --node ${node}`,
       );
     }
-    if (!this.#isNews(`owner ${node}`)) return;
+    if (this.#told.get(node) !== undefined) return;
+    this.#told.set(node, true);
     this.#log.warn("a hive reports with the owner's key: whoever has that machine can do everything here", {
       node,
       remedy:
         `rbee-keeper keys add hive-${node} --rights hive --node ${node}; put that key into a file of mode 0600 ` +
         "there and name it as hive.queen_key_file",
     });
-  }
-
-  #isNews(what: string): boolean {
-    if (this.#told.get(what) !== undefined) return false;
-    this.#told.set(what, true);
-    return true;
   }
 }

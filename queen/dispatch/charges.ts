@@ -107,7 +107,8 @@ export class Charges {
     if (asked.answerTokens !== undefined) return undefined;
     const { size, available } = this.#options.accounts.room(key);
     if (size === Infinity) return undefined;
-    const { promptTokens, prompts, choices } = this.#corrected(model, asked);
+    const { prompts, choices } = asked;
+    const promptTokens = this.#promptTokensOf(model, asked);
     const beside = (amount: number) => Math.max(1, Math.floor((amount - promptTokens) / (prompts * choices)));
     const most = Math.min(
       this.#contextOf(model),
@@ -123,23 +124,27 @@ export class Charges {
    * @throws {RbeeError} as {@linkcode Accounts.reserve}.
    */
   async reserve(payer: Payer, asked: Asked): Promise<Charge> {
-    const tokens = this.#mostOf(payer.model, asked);
-    const reservation = await this.#options.accounts.reserve(payer.key, { id: payer.id, tokens });
-    return this.#charge(payer, asked, reservation);
+    const cost = this.#costOf(payer.model, asked);
+    const request = { id: payer.id, tokens: cost.promptTokens + cost.answerTokens };
+    return this.#charge(payer, cost, await this.#options.accounts.reserve(payer.key, request));
   }
 
   /** The same for one that an earlier queen took: it is never refused. */
   adopt(payer: Payer, asked: Asked): Charge {
-    const tokens = this.#mostOf(payer.model, asked);
-    return this.#charge(payer, asked, this.#options.accounts.adopt(payer.key, { id: payer.id, tokens }));
+    const cost = this.#costOf(payer.model, asked);
+    const request = { id: payer.id, tokens: cost.promptTokens + cost.answerTokens };
+    return this.#charge(payer, cost, this.#options.accounts.adopt(payer.key, request));
   }
 
-  #mostOf(model: string, asked: Asked): number {
-    const { promptTokens, prompts, choices, answerTokens } = this.#corrected(model, asked);
+  #costOf(model: string, asked: Asked): Cost {
+    const { prompts, choices, answerTokens } = asked;
     const context = this.#contextOf(model);
     // Who has no limits may ask for whatever there is room for; nothing is kept back for that.
     const each = answerTokens ?? (context === Infinity ? DEFAULT_MAX_TOKENS : context);
-    return promptTokens + prompts * choices * Math.min(each, context);
+    return {
+      ...{ estimated: asked.promptTokens, promptTokens: this.#promptTokensOf(model, asked) },
+      ...{ answerTokens: prompts * choices * Math.min(each, context), prompts, choices },
+    };
   }
 
   /** The largest that a worker of the model has; `Infinity`: it is not known. */
@@ -149,23 +154,32 @@ export class Charges {
   }
 
   /** With what is known of the model's tokens by now. */
-  #corrected(model: string, asked: Asked): Asked {
-    const excess = this.#excess.get(model)?.value ?? 1;
-    return { ...asked, promptTokens: Math.ceil(asked.promptTokens * excess) };
+  #promptTokensOf(model: string, { promptTokens }: Asked): number {
+    return Math.ceil(promptTokens * (this.#excess.get(model)?.value ?? 1));
   }
 
-  #charge({ key, model }: Payer, asked: Asked, reservation: Reservation): Charge {
-    return new Charge(this.#corrected(model, asked), reservation, {
+  #charge({ key, model }: Payer, cost: Cost, reservation: Reservation): Charge {
+    return new Charge(cost, reservation, {
       ended: (took) => this.#options.usage.add(key, model, took),
       promptTokens: (tokens) => {
         // Of short ones most is what the model's template puts around them.
-        if (asked.promptTokens < MEASURED_TOKENS_MIN) return;
+        if (cost.estimated < MEASURED_TOKENS_MIN) return;
         const excess = this.#excess.get(model) ?? new MovingMean(MEAN_WEIGHT);
         this.#excess.set(model, excess);
-        excess.add(tokens / asked.promptTokens);
+        excess.add(tokens / cost.estimated);
       },
     });
   }
+}
+
+/** What a request may take at most. */
+interface Cost extends Pick<Asked, "prompts" | "choices"> {
+  /** Tokens of its prompts, by their length alone. */
+  readonly estimated: number;
+  /** The same by what is known of the model. */
+  readonly promptTokens: number;
+  /** Of all answers. */
+  readonly answerTokens: number;
 }
 
 /** Who is told of a charge. */
@@ -178,7 +192,7 @@ interface ChargeListener {
 
 /** What one request is charged. */
 export class Charge {
-  readonly #asked: Asked;
+  readonly #cost: Cost;
   readonly #reservation: Reservation;
   readonly #listener: ChargeListener;
   #progress: RelayProgress | undefined;
@@ -187,8 +201,8 @@ export class Charge {
   #read: number | undefined;
 
   /** Nothing is taken yet. */
-  constructor(asked: Asked, reservation: Reservation, listener: ChargeListener) {
-    this.#asked = asked;
+  constructor(cost: Cost, reservation: Reservation, listener: ChargeListener) {
+    this.#cost = cost;
     this.#reservation = reservation;
     this.#listener = listener;
   }
@@ -202,10 +216,10 @@ export class Charge {
   /** More is known of it: what was reserved for an estimated prompt is now reserved for the true one. */
   advanced(): void {
     const { promptTokens = 0 } = this.#progress ?? {};
-    if (this.#corrected || promptTokens === 0 || this.#asked.prompts > 1) return;
+    if (this.#corrected || promptTokens === 0 || this.#cost.prompts > 1) return;
     this.#corrected = true;
     this.#listener.promptTokens(promptTokens);
-    this.#reservation.correct(this.#reservation.amount - this.#asked.promptTokens + promptTokens);
+    this.#reservation.correct(promptTokens + this.#cost.answerTokens);
   }
 
   /** A worker said how many tokens it has read, and that this is all. */
@@ -225,7 +239,7 @@ export class Charge {
   /** Tokens so far. */
   get took(): Took {
     const seconds = this.#beganMs === undefined ? 0 : (performance.now() - this.#beganMs) / 1000;
-    const { promptTokens: estimate, prompts, choices } = this.#asked;
+    const { promptTokens: estimate, prompts, choices } = this.#cost;
     if (this.#read !== undefined) return { read: this.#read, cached: 0, made: 0, seconds };
     const progress = this.#progress;
     if (progress === undefined) {

@@ -5,6 +5,7 @@ import { parse } from "@std/yaml";
 import { runKeeper, testHome } from "../../keeper/testing/keeper_process.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { QUEEN_ROUTES } from "../../protocol/routes.ts";
+import { fingerprint } from "../../home/keys.ts";
 import { CLUSTER_KEY, type RunningQueen, startQueen } from "../helpers/cluster.ts";
 import { testArchive } from "../helpers/archive.ts";
 import { eventually } from "../helpers/eventually.ts";
@@ -127,6 +128,15 @@ Deno.test({
       assertEquals(await isAlive(stranger), false);
       const keyFile = join(there.rbeeHome, "queen.key");
       assertEquals((await Deno.stat(keyFile)).mode! & 0o777, 0o600);
+      // Whoever has that machine can report it, and do nothing else here.
+      const [key] = await queen.client.keys();
+      const secret = (await Deno.readTextFile(keyFile)).trim();
+      assertEquals([key.name, key.rights, key.node, key.fp6], [
+        "hive-gpu",
+        ["hive"],
+        "gpu",
+        await fingerprint(secret),
+      ]);
       const { hive } = parse(await Deno.readTextFile(join(there.rbeeHome, "config.yaml"))) as {
         hive: Record<string, unknown>;
       };
