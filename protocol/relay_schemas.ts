@@ -45,6 +45,15 @@ export const BegunAnswer = z.strictObject({
 /** See {@linkcode BegunAnswer}. */
 export type BegunAnswer = z.infer<typeof BegunAnswer>;
 
+/**
+ * The scope of a request's caches: what was computed for requests of another one is not reused for it, and hashes of
+ * prompts are those of its scope, else a guess would tell what others have asked. Absent: a scope that all such requests
+ * share. A header, because a worker from before there were scopes refuses fields that it does not know.
+ */
+export const CACHE_SCOPE_HEADER = "X-Cache-Scope";
+/** What stands in {@linkcode CACHE_SCOPE_HEADER}. */
+export const CacheScope = z.string().regex(/^[0-9a-f]{16}$/, "must be 16 hexadecimal digits");
+
 /** The body. */
 export const RelayRequest = z.strictObject({
   path: z.enum(RELAYED_PATHS),
@@ -54,11 +63,6 @@ export const RelayRequest = z.strictObject({
   id: RequestId,
   /** When the answer was begun first. */
   started_unix: z.int().min(0),
-  /**
-   * What was computed for requests of another scope is not reused for this one, and hashes of prompts are those of its
-   * scope: else a guess would tell what others have asked. Absent: a scope of its own, which all such requests share.
-   */
-  cache_scope: z.string().regex(/^[0-9a-f]{16}$/, "must be 16 hexadecimal digits").optional(),
   /** One for each answer that was begun elsewhere, by choice. */
   begun: z.array(BegunAnswer).max(MAX_ANSWERS).optional(),
 });

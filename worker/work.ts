@@ -15,7 +15,7 @@ export type Work =
       chat?: NativeChatRequest;
       /** Told where it stands, so that it can be gone on with elsewhere. */
       marked?: boolean;
-      /** See `cache_scope` in `relay_schemas.ts`. */
+      /** See `CACHE_SCOPE_HEADER` in `relay_schemas.ts`. */
       cacheScope?: string;
       /** What was generated of it elsewhere. */
       begun?: BegunAnswer;

@@ -4,7 +4,7 @@
  */
 import { ErrorEnvelopeSchema, errorFromBody, isErrorCode, RbeeError } from "../../protocol/errors.ts";
 import { readRelay, type RelayPiece, RelayProgress } from "../../protocol/relay_reader.ts";
-import type { RelayedPath, RelayRequest } from "../../protocol/relay_schemas.ts";
+import { CACHE_SCOPE_HEADER, type RelayedPath, type RelayRequest } from "../../protocol/relay_schemas.ts";
 import { WORKER_ROUTES } from "../../protocol/routes.ts";
 import { StreamCutError } from "../../protocol/sse.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
@@ -165,10 +165,12 @@ export class Answers {
       request,
       id: wanted.id,
       started_unix: startedUnix,
-      cache_scope: cacheScope,
       begun: progress.begun,
     };
-    const response = await at.call(WORKER_ROUTES.relay.path, { body, signal, acceptMs: ACCEPT_TIMEOUT_MS });
+    const response = await at.call(WORKER_ROUTES.relay.path, {
+      headers: { [CACHE_SCOPE_HEADER]: cacheScope },
+      ...{ body, signal, acceptMs: ACCEPT_TIMEOUT_MS },
+    });
     if (response.ok && response.body !== null) return readRelay(response.body, { signal, onActivity: alive });
     throw await refusal(response, at.worker);
   }

@@ -63,7 +63,10 @@ export interface Attempt {
    *
    * @throws {Lost} when the worker turns it away, or is lost.
    */
-  call(path: string, what: { body: unknown; signal?: AbortSignal; acceptMs?: number }): Promise<Response>;
+  call(
+    path: string,
+    what: { body: unknown; headers?: Record<string, string>; signal?: AbortSignal; acceptMs?: number },
+  ): Promise<Response>;
   /**
    * The whole body of its answer.
    *
@@ -213,6 +216,7 @@ export class Failover {
       worker: ClusterWorker;
       run: AbortSignal;
       body: unknown;
+      headers?: Record<string, string>;
       signal?: AbortSignal;
       acceptMs?: number;
     },
@@ -226,6 +230,7 @@ export class Failover {
       response = await fetch(new URL(path, worker.url), {
         method: "POST",
         headers: {
+          ...what.headers,
           "Authorization": `Bearer ${worker.apiKey}`,
           "Content-Type": "application/json",
           "X-Correlation-Id": correlationId,

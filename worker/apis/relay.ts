@@ -5,7 +5,14 @@
 import { checkedBody } from "../../daemon/body.ts";
 import { eventResponse, type Handler, type RequestContext } from "../../daemon/serve.ts";
 import { RbeeError, toRbeeError } from "../../protocol/errors.ts";
-import { type BegunAnswer, formatMark, type Mark, RelayRequest } from "../../protocol/relay_schemas.ts";
+import {
+  type BegunAnswer,
+  CACHE_SCOPE_HEADER,
+  CacheScope,
+  formatMark,
+  type Mark,
+  RelayRequest,
+} from "../../protocol/relay_schemas.ts";
 import { eventStream, type EventWriter } from "../../protocol/sse.ts";
 import type { InferenceStats, TokenEvent } from "../../protocol/worker_schemas.ts";
 import type { NativeMark } from "../native/addon.ts";
@@ -16,7 +23,7 @@ export interface Relay {
   /** Part of the ids in the answer. */
   readonly id: string;
   readonly startedUnix: number;
-  /** See `cache_scope` in `relay_schemas.ts`. */
+  /** See `CACHE_SCOPE_HEADER` in `relay_schemas.ts`. */
   readonly cacheScope?: string;
   /** What was generated elsewhere, by choice. */
   readonly begun?: readonly BegunAnswer[];
@@ -95,7 +102,9 @@ export function relay(handlers: Readonly<Record<RelayRequest["path"], AnswerHand
   return async (context) => {
     const asked = await context.body(RelayRequest);
     const handler = handlers[asked.path];
-    const { id, begun, started_unix: startedUnix, cache_scope: cacheScope } = asked;
+    const { id, begun, started_unix: startedUnix } = asked;
+    const scope = context.request.headers.get(CACHE_SCOPE_HEADER);
+    const cacheScope = scope === null ? undefined : checkedBody(scope, CacheScope);
     const how = { id, startedUnix, begun, cacheScope };
     const inner = {
       ...context,
