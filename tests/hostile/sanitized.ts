@@ -32,9 +32,10 @@ export async function sanitizedCheckout(folder: string): Promise<SanitizedChecko
     root: folder,
     env: {
       LD_PRELOAD: (await Promise.all(["libasan.so", "libubsan.so"].map(library))).join(":"),
-      // V8 handles faults itself, and memory that it keeps until exit is not a leak.
-      ASAN_OPTIONS:
-        "detect_leaks=0:handle_segv=1:allow_user_segv_handler=1:quarantine_size_mb=32:abort_on_error=0",
+      // V8 handles faults itself, and memory that it keeps until exit is not a leak. Our operator new stands on malloc, and
+      // those of its kinds that we do not have are the sanitizer's own.
+      ASAN_OPTIONS: "detect_leaks=0:handle_segv=1:allow_user_segv_handler=1:quarantine_size_mb=32:" +
+        "abort_on_error=0:alloc_dealloc_mismatch=0",
       UBSAN_OPTIONS: "print_stacktrace=1",
     },
   };

@@ -152,7 +152,10 @@ rbee_patched_copy(src/llama-sampler.cpp
             /* .vocab        = */ vocab,
             /* .grammar_str ]=]
   [=[    return new llama_sampler {]=] [=[    const rbee::BudgetPause pause;
-    return new llama_sampler {]=])
+    return new llama_sampler {]=]
+  # It does happen: a grammar that allows no token leaves probabilities that are no numbers.
+  [=[    assert(found);
+    if (!found) {]=] [=[    if (!found) {]=])
 rbee_use_copy(llama src llama-sampler.cpp)
 rbee_patched_copy(common/sampling.cpp
   [=[#include "sampling.h"]=] [=[#include "budget.h"
