@@ -33,7 +33,7 @@ export function explain(error: RbeeError, place: Place = {}): Explanation {
 }
 
 function headlineOf(error: RbeeError): string {
-  // A key that is known and lacks a right is no wrong key.
+  // A valid key that lacks a right is a different problem from a wrong key.
   if (error.details.needed !== undefined) return error.message;
   return error.code === "INVALID_API_KEY" || error.code === "MISSING_API_KEY"
     ? "Authentication failed"

@@ -70,7 +70,7 @@ export type KeyInfo = z.infer<typeof KeyInfo>;
 /** `GET /v2/keys`. */
 export const KeysResponse = z.object({ keys: z.array(KeyInfo) });
 
-/** Answer of `POST /v2/keys` and of a rotation: the one time that the key is told. */
+/** Answer of `POST /v2/keys` and of a rotation. The key itself is shown only here. */
 export const NewKeyResponse = KeyInfo.extend({ key: z.string() });
 /** See {@linkcode NewKeyResponse}. */
 export type NewKeyResponse = z.infer<typeof NewKeyResponse>;

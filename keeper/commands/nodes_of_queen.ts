@@ -11,7 +11,7 @@ import { QUEEN_INSTALL_TIMEOUT_MS, QUEEN_START_TIMEOUT_MS } from "../limits.ts";
 import { placeOfQueen, type QueenAddress, queenOf } from "../queen.ts";
 import type { NodesAddFlags } from "../table/nodes.ts";
 
-/** What is told about a machine of a queen's: what it tells of it, and in a few words. */
+/** A machine as the queen lists it, with its state in a few words. */
 export interface QueensNode extends Pick<NodeInfo, "presence" | "version" | "memory" | "cpu" | "cordoned"> {
   name: string;
   url: string;
@@ -40,7 +40,7 @@ export async function throughQueen(
   return await act(queen!, { place, output, signal, correlationId: newCorrelationId() });
 }
 
-/** Calls a queen; what goes wrong is told as being about it. */
+/** Calls a queen. Errors name it as the place where they happened. */
 export async function ask<T>(
   queen: QueenAddress,
   place: LoadedConfig,
@@ -138,7 +138,7 @@ const MB_PER_GB = 1_000;
 /** One as a row of a list. */
 export function columnsOf(node: QueensNode, nowUnix: number): Record<string, string> {
   const { memory, cpu, presence } = node;
-  // What a machine said of itself before it fell silent is no news of it.
+  // A silent machine's last figures are out of date.
   const told = presence === "up";
   const gb = (mb: number) => (Math.max(0, mb) / MB_PER_GB).toFixed(1);
   return {

@@ -89,7 +89,7 @@ Deno.test("a lost worker is asked again after a while, or once its hive vouches 
   assertEquals([...cluster.tick(5_000 + SUSPECT_MS).freed], ["m"]);
 });
 
-Deno.test("when a worker was used last is told on the queen's clock, whatever the time of day is", () => {
+Deno.test("a worker's last use is kept on the queen's clock, not on the wall clock", () => {
   const cluster = new Cluster(0);
   const wallMs = 1_700_000_000_000;
   cluster.report(report({}, [{ last_activity_unix: wallMs / 1000 - 60 }]), 100_000, wallMs);

@@ -2,7 +2,7 @@
 import { factsOf, type ModelView } from "../placement/view.ts";
 import type { ClusterWorker } from "./cluster_worker.ts";
 
-/** See above. A worker that changes is told by {@linkcode update}. */
+/** See above. Call {@linkcode update} whenever a worker changes. */
 export class ModelWorkers implements ModelView {
   /** All of them, on machines that are heard of or not. */
   readonly all = new Set<ClusterWorker>();

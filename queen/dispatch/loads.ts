@@ -34,7 +34,7 @@ export class Loads {
     this.#options = options;
   }
 
-  /** See {@linkcode StartLoad}. A failure is noted: another machine is tried next, or none where that is no use. */
+  /** See {@linkcode StartLoad}. Records failures, so that the next attempt goes to another machine, or is not made. */
   readonly start: StartLoad = async (load, onNews) => {
     const { cluster, now } = this.#options;
     const node = cluster.node(load.node);
