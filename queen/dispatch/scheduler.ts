@@ -192,6 +192,7 @@ export class Scheduler {
     if (this.#waitsForRoom(model)) this.#lookedMs.set(model, nowMs);
   }
 
+  /** Nobody waits for a model any more. */
   #forget(model: string): void {
     this.#gathering.delete(model);
     this.#reasons.delete(model);
@@ -317,7 +318,9 @@ export class Scheduler {
 
   #drop(waiter: Waiter, reason: unknown): void {
     if (!this.#waiters.delete(waiter.item.id)) return;
-    this.#queue.remove(waiter.item.id);
+    const { id, model } = waiter.item;
+    this.#queue.remove(id);
+    if (this.#queue.sizeOf(model) === 0) this.#forget(model);
     waiter.lease.reject(reason);
   }
 
