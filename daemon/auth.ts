@@ -59,7 +59,7 @@ export function requireKey(
   const client = wanted.clients?.(given);
   if (client === undefined) throw new RbeeError("INVALID_API_KEY", "The key is not the one of this daemon.");
   const { rights = [] } = wanted;
-  if (client.rights.includes("owner") || rights.some((right) => may(client, right))) return client;
+  if (may(client, "owner") || rights.some((right) => may(client, right))) return client;
   const needed = rights.length === 0 ? "the owner's" : `a key with the right ${rights.join(" or ")}`;
   throw new RbeeError(
     "INVALID_API_KEY",

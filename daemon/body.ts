@@ -2,6 +2,7 @@
 import type * as z from "zod";
 import { concatBytes } from "../protocol/bytes.ts";
 import { invalidRequest, RbeeError } from "../protocol/errors.ts";
+import { nextTurn } from "./clock.ts";
 import { JsonCounter } from "./json_bounds.ts";
 
 /** Of one body, before others have their turn. */
@@ -123,7 +124,7 @@ async function readChunks(
       sinceTurn += value.length;
       if (sinceTurn < BYTES_PER_TURN) continue;
       sinceTurn = 0;
-      await new Promise((resolve) => setTimeout(resolve));
+      await nextTurn();
     }
   } catch (cause) {
     if (cause instanceof RbeeError) {

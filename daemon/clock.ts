@@ -27,6 +27,11 @@ export const systemClock: Clock = {
   },
 };
 
+/** Resolves in the next turn of the event loop, when what others wait for has been looked at. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve));
+}
+
 /** Whole seconds since 1970, as the wire has them. */
 export function unixSeconds(clock: Clock): number {
   return Math.floor(clock.unixMs() / 1000);

@@ -3,6 +3,7 @@
  * Deno's own HTTP. `Deno.serve` has no such bounds: it stops for good when the process runs out of descriptors, and a
  * connection that sends half a header holds its descriptor for ever.
  */
+import { nextTurn } from "./clock.ts";
 import {
   ACCEPT_RETRY_DELAY_MS,
   CONNECTION_SWEEP_INTERVAL_MS,
@@ -174,7 +175,7 @@ class Turns {
   take(connection: Connection): Promise<void> | undefined {
     const again = connection.turn === this.#now;
     connection.turn = this.#now;
-    const next = this.#next ??= new Promise((resolve) => setTimeout(resolve)).then(() => this.#turn());
+    const next = this.#next ??= nextTurn().then(() => this.#turn());
     this.#requests++;
     if (!again || this.#requests <= REQUESTS_PER_TURN) return undefined;
     return next.then(() => this.take(connection));

@@ -98,6 +98,23 @@ export async function keyForAddress(
   return isThisMachine(url) ? await configuredKey(config, home) : undefined;
 }
 
+/**
+ * Puts a key into a file, over the one before. Whoever reads the file meanwhile gets the old key or the new one.
+ *
+ * @throws {RbeeError} as {@linkcode readKeyFile}, when the text is not a key; the file stays as it was.
+ */
+export async function replaceKeyFile(path: string, key: string): Promise<void> {
+  const aside = `${path}.${crypto.randomUUID()}`;
+  await Deno.writeTextFile(aside, `${key}\n`, { createNew: true, mode: PRIVATE_FILE_MODE });
+  try {
+    await readKeyFile(aside);
+    await Deno.rename(aside, path);
+  } catch (error) {
+    await Deno.remove(aside);
+    throw error;
+  }
+}
+
 /** Creates the local key, or returns the one that another process created first. */
 export async function createLocalKey(home: string): Promise<string> {
   const path = localKeyPath(home);

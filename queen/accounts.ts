@@ -15,9 +15,9 @@ import {
 } from "./budgets.ts";
 import { BUDGET_KEPT_MS, BUDGET_WRITE_INTERVAL_MS, RETRY_AFTER_RUNNING_S } from "./limits.ts";
 import type { BudgetChange, KeyStore } from "./store/key_store.ts";
+import { DAY_MS } from "./usage.ts";
 
 const MINUTE_MS = 60_000;
-const DAY_MS = 86_400_000;
 
 /** What a key may have at most. */
 export type KeyLimits = Partial<Record<LimitName, number>>;

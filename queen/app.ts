@@ -4,6 +4,7 @@ import { healthRoutes } from "../daemon/health.ts";
 import { openApiRoute } from "../daemon/openapi.ts";
 import { queryOf } from "../daemon/query.ts";
 import { type App, createApp, eventResponse, type Handler, type RequestContext } from "../daemon/serve.ts";
+import { callRouteEmpty } from "../protocol/client.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import {
   AddNodeRequest,
@@ -234,16 +235,8 @@ export function createQueenApp(options: QueenAppOptions): App {
 
 /** Whether a hive is there; it is asked nothing that needs a key. */
 async function answers({ url }: ClusterNode): Promise<boolean> {
-  try {
-    const response = await fetch(new URL(OPEN_HEALTH_ROUTES.live.path, url), {
-      signal: AbortSignal.timeout(RIVAL_TIMEOUT_MS),
-      redirect: "manual",
-    });
-    await response.body?.cancel();
-    return response.ok;
-  } catch {
-    return false;
-  }
+  const call = { route: OPEN_HEALTH_ROUTES.live, timeoutMs: RIVAL_TIMEOUT_MS };
+  return await callRouteEmpty({ baseUrl: url }, call).then(() => true, () => false);
 }
 
 function nameTaken({ name, url }: ClusterNode, report: Heartbeat): RbeeError {

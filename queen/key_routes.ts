@@ -7,9 +7,8 @@ import * as z from "zod";
 import type { Keys } from "./keys.ts";
 import { USAGE_TOLD_DAYS } from "./limits.ts";
 import type { LiveConfig } from "./live_config.ts";
-import { dayOf, type UsageCounts } from "./usage.ts";
+import { DAY_MS, dayOf, type UsageCounts } from "./usage.ts";
 
-const DAY_MS = 86_400_000;
 const Nothing = z.strictObject({});
 
 /** What these routes are about. */

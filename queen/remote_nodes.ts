@@ -61,12 +61,12 @@ export class RemoteNodes {
    */
   install(name: string): Promise<void> {
     return this.#oneByOne(name, async () => {
-      const { nodes, log, signal } = this.#options;
+      const { nodes, log } = this.#options;
       const node = await nodes.require(name);
       const ssh = destinationOf(node);
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(NODE_INSTALL_TIMEOUT_MS)]);
       await nodes.note(name, { version: VERSION });
-      try {
+      const late = `${name} was not installed within ${NODE_INSTALL_TIMEOUT_MS / 1000} s.`;
+      await this.#try(name, { timeoutMs: NODE_INSTALL_TIMEOUT_MS, late }, async (limit) => {
         await configureThere({ name, ssh, url: node.hiveUrl ?? hiveUrlOf(node.sshHost!), signal: limit });
         await installThere({
           ...{ name, ssh, folder: folderOf(node), service: false, signal: limit },
@@ -79,14 +79,7 @@ fi`,
           onLine: (line) => log.info("installing over ssh", { node: name, said: line }),
         });
         await nodes.note(name, { status: "reachable", lastError: null });
-      } catch (thrown) {
-        const late = `${name} was not installed within ${NODE_INSTALL_TIMEOUT_MS / 1000} s.`;
-        const error = limit.aborted && !signal.aborted
-          ? new RbeeError("NODE_UNREACHABLE", late)
-          : toRbeeError(thrown);
-        await nodes.note(name, { status: "unreachable", lastError: error.message });
-        throw error;
-      }
+      });
     });
   }
 
@@ -98,7 +91,7 @@ fi`,
    */
   start(name: string): Promise<void> {
     return this.#oneByOne(name, async () => {
-      const { nodes, signal } = this.#options;
+      const { nodes } = this.#options;
       const node = await nodes.require(name);
       await nodes.note(name, { running: true });
       if (await this.#reportsAlready(node)) {
@@ -106,17 +99,12 @@ fi`,
         return;
       }
       const ssh = destinationOf(node);
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(NODE_START_TIMEOUT_MS)]);
-      try {
-        await this.#startThere(node, { ssh, limit });
-      } catch (thrown) {
-        const late = `The hive of ${name} did not start within ${NODE_START_TIMEOUT_MS / 1000} s.`;
-        const error = limit.aborted && !signal.aborted
-          ? new RbeeError("NODE_UNREACHABLE", late)
-          : toRbeeError(thrown);
-        await nodes.note(name, { status: "unreachable", lastError: error.message });
-        throw error;
-      }
+      const late = `The hive of ${name} did not start within ${NODE_START_TIMEOUT_MS / 1000} s.`;
+      await this.#try(
+        name,
+        { timeoutMs: NODE_START_TIMEOUT_MS, late },
+        (limit) => this.#startThere(node, { ssh, limit }),
+      );
     });
   }
 
@@ -146,6 +134,24 @@ fi`,
         log.warn("hive that was started from here could not be stopped", { node: node.name, error });
       }
     }));
+  }
+
+  /** Does something to a machine within a time; how it failed is noted there, `late` when the time is over. */
+  async #try(
+    name: string,
+    how: { timeoutMs: number; late: string },
+    act: (limit: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const { nodes, signal } = this.#options;
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(how.timeoutMs)]);
+    try {
+      await act(limit);
+    } catch (thrown) {
+      const isLate = limit.aborted && !signal.aborted;
+      const error = isLate ? new RbeeError("NODE_UNREACHABLE", how.late) : toRbeeError(thrown);
+      await nodes.note(name, { status: "unreachable", lastError: error.message });
+      throw error;
+    }
   }
 
   async #startThere(node: StoredNode, how: { ssh: string; limit: AbortSignal }): Promise<void> {

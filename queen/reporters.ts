@@ -2,7 +2,7 @@
 import type { Logger } from "../daemon/log.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import { type Caller, may } from "../protocol/rights.ts";
-import { RecentMap } from "./recent_map.ts";
+import { RecentSet } from "./recent_map.ts";
 
 /** Warnings that are remembered, so that each is given once. */
 const TOLD_MAX = 10_000;
@@ -10,7 +10,7 @@ const TOLD_MAX = 10_000;
 /** See above. */
 export class Reporters {
   readonly #log: Logger;
-  readonly #told = new RecentMap<string, true>(TOLD_MAX);
+  readonly #told = new RecentSet<string>(TOLD_MAX);
 
   /** Nobody has reported. */
   constructor(log: Logger) {
@@ -32,8 +32,8 @@ export class Reporters {
           `${caller.node}, or make a key for ${node}: rbee-keeper keys add hive-${node} --rights hive --node ${node}`,
       );
     }
-    if (this.#told.get(node) !== undefined) return;
-    this.#told.set(node, true);
+    if (this.#told.has(node)) return;
+    this.#told.add(node);
     this.#log.warn("a hive reports with the owner's key: whoever has that machine can do everything here", {
       node,
       remedy:

@@ -3,7 +3,8 @@ import type { Logger } from "../daemon/log.ts";
 import { METRIC_KEYS_MAX, USAGE_KEPT_DAYS, USAGE_MODELS_MAX, USAGE_WRITE_INTERVAL_MS } from "./limits.ts";
 import type { KeyStore, Usage } from "./store/key_store.ts";
 
-const DAY_MS = 86_400_000;
+/** Milliseconds of a day. */
+export const DAY_MS = 86_400_000;
 /** Stands for the models, or keys, that are too many to be told apart. No model and no key has this name. */
 export const OTHERS = "(others)";
 

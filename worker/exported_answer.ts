@@ -4,6 +4,7 @@
  * that. The model is told by a fingerprint of its file.
  */
 import * as z from "zod";
+import { nextTurn } from "../daemon/clock.ts";
 import { JsonCounter } from "../daemon/json_bounds.ts";
 import { concatBytes } from "../protocol/bytes.ts";
 import { RbeeError } from "../protocol/errors.ts";
@@ -146,7 +147,7 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayB
 async function readHeader(bytes: Uint8Array, context: number): Promise<unknown> {
   const counter = new JsonCounter({ maxValues: MAX_JSON_VALUES + context });
   for (let at = 0; at < bytes.length; at += PART_BYTES) {
-    if (at > 0) await new Promise((resolve) => setTimeout(resolve));
+    if (at > 0) await nextTurn();
     counter.push(bytes.subarray(at, at + PART_BYTES));
   }
   try {

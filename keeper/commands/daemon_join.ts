@@ -2,8 +2,8 @@
 import { join, resolve } from "@std/path";
 import { editConfig } from "../../home/config_file.ts";
 import { loadConfig } from "../../home/config.ts";
-import { readKeyFile } from "../../home/keys.ts";
-import { ensureHome, PRIVATE_FILE_MODE } from "../../home/paths.ts";
+import { readKeyFile, replaceKeyFile } from "../../home/keys.ts";
+import { ensureHome } from "../../home/paths.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { NodeName } from "../../protocol/node_name.ts";
@@ -68,14 +68,9 @@ async function keyFileFor(given: string, home: string): Promise<string> {
   const key = await keyFromStdin();
   await ensureHome(home);
   const path = join(home, "queen.key");
-  const aside = `${path}.${crypto.randomUUID()}`;
-  await Deno.writeTextFile(aside, `${key}\n`, { createNew: true, mode: PRIVATE_FILE_MODE });
   try {
-    // Whoever reads the file meanwhile sees the old key or the new one, and a text that is no key takes no place.
-    await readKeyFile(aside);
-    await Deno.rename(aside, path);
+    await replaceKeyFile(path, key);
   } catch (error) {
-    await Deno.remove(aside);
     if (error instanceof RbeeError) {
       throw new UsageError(["What stdin says is not a key."], ["daemon", "join"]);
     }

@@ -6,7 +6,8 @@ import { loadConfig, type LoadedConfig } from "../../home/config.ts";
 import { editConfig } from "../../home/config_file.ts";
 import type { NodeConfig } from "../../home/config_schema.ts";
 import { INSTALLATION, IS_BUNDLED, type Platform } from "../../home/installation.ts";
-import { HOME_MODE, PRIVATE_FILE_MODE } from "../../home/paths.ts";
+import { replaceKeyFile } from "../../home/keys.ts";
+import { HOME_MODE } from "../../home/paths.ts";
 import { DEFAULT_INSTALL_PATH, inFolder, START_HIVE, STOP_HIVE, there } from "../../home/remote_hive.ts";
 import { configureThere, installThere } from "../../home/remote_install.ts";
 import { shellWord } from "../../home/ssh.ts";
@@ -217,9 +218,7 @@ async function shareKey({ name, ssh, url, place }: RemoteNode, signal: AbortSign
   const folder = join(place.home, "keys");
   await Deno.mkdir(folder, { recursive: true, mode: HOME_MODE });
   const path = join(folder, `${name}.key`);
-  const aside = `${path}.${crypto.randomUUID()}`;
-  await Deno.writeTextFile(aside, `${key}\n`, { createNew: true, mode: PRIVATE_FILE_MODE });
-  await Deno.rename(aside, path);
+  await replaceKeyFile(path, key);
   if (place.config.nodes[name].api_key_file === path) return;
   await editConfig(place, (document) => document.setIn(["nodes", name, "api_key_file"], path));
 }

@@ -149,8 +149,7 @@ export class Charges {
 
   /** The largest that a worker of the model has; `Infinity`: it is not known. */
   #contextOf(model: string): number {
-    const contexts = [...this.#options.cluster.workersOf(model)].flatMap(({ context }) => context ?? []);
-    return contexts.length === 0 ? Infinity : Math.max(...contexts);
+    return this.#options.cluster.modelView(model).context ?? Infinity;
   }
 
   /** With what is known of the model's tokens by now. */
@@ -182,7 +181,7 @@ interface Cost extends Pick<Asked, "prompts" | "choices"> {
   readonly answerTokens: number;
 }
 
-/** Who is told of a charge. */
+/** Receives what becomes known of a charge. */
 interface ChargeListener {
   /** How many tokens the prompt really has. */
   promptTokens(tokens: number): void;

@@ -1,4 +1,5 @@
 /** `POST /tokenize`, `/detokenize` and `/apply-template`: what an answer begins with, to look at. */
+import { nextTurn } from "../../daemon/clock.ts";
 import type { Handler } from "../../daemon/serve.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import { ChatCompletionRequest, DetokenizeRequest, TokenizeRequest } from "../../protocol/openai_schemas.ts";
@@ -31,7 +32,7 @@ function tokensResponse(ids: Int32Array, write: (part: Int32Array) => string): R
     start: (controller) => controller.enqueue(encoder.encode('{"tokens":[')),
     async pull(controller) {
       // A reader that is fast would otherwise keep everybody else waiting until the last part.
-      if (told > 0) await new Promise((resolve) => setTimeout(resolve));
+      if (told > 0) await nextTurn();
       const part = ids.subarray(told, told + IDS_PER_PART);
       const separator = told === 0 || part.length === 0 ? "" : ",";
       told += part.length;
