@@ -7,21 +7,10 @@ import { BuildError } from "./build_error.ts";
 import { buildPaths, isUpToDate, lastChoice } from "./build_stamp.ts";
 import { buildTarget } from "./compile.ts";
 import { projectFiles, projectRoot } from "./project_files.ts";
-import { closingLine, countTests, type TestCounts } from "./test_report.ts";
+import { closingLine, countTests, failuresIn, type TestCounts } from "./test_report.ts";
 
-/** Tests of these folders share nothing and load no engine; they run side by side. */
-const PARALLEL_FOLDERS = [
-  "std",
-  "protocol",
-  "home",
-  "daemon",
-  "keeper",
-  "hive",
-  "queen",
-  "tools",
-  "tests/clients",
-  "tests/conformance",
-];
+/** Tests of these folders share nothing, and load the engine in processes of their own; they run side by side. */
+const PARALLEL_FOLDERS = ["std", "protocol", "home", "daemon", "keeper", "hive", "queen", "tools", "tests"];
 
 /** The stress is made for the sanitizers (`deno task test:native`); here it shows that it still works. */
 const STRESS_SECONDS = "3";
@@ -42,6 +31,7 @@ async function main(paths: string[]): Promise<number> {
   // Ctrl+C reaches the running tests as well; this process stays to say how far they came.
   Deno.addSignalListener("SIGINT", () => {});
   const total: TestCounts = { passed: 0, failed: 0, ignored: 0 };
+  const failures: string[] = [];
   const add = (counts: Partial<TestCounts>) => {
     total.passed += counts.passed ?? 0;
     total.failed += counts.failed ?? 0;
@@ -52,8 +42,10 @@ async function main(paths: string[]): Promise<number> {
     add({ failed: 1 });
   } else {
     if (files.some((file) => file.startsWith(NATIVE_TESTS))) add(await runNativeTest(root));
-    for (const group of testGroups(files)) add(await runGroup(root, group));
+    for (const group of testGroups(files)) add(await runGroup(root, group, failures));
   }
+  // Again, at the end, where it is read.
+  for (const failure of failures) console.log(`failed: ${failure}`);
   if (total.ignored > 0) console.log(`${total.ignored} ignored`);
   console.log(closingLine(total));
   return total.failed === 0 ? 0 : 1;
@@ -106,7 +98,11 @@ async function runNativeTest(root: string): Promise<Partial<TestCounts>> {
   return counts;
 }
 
-async function runGroup(root: string, { files, parallel }: TestGroup): Promise<TestCounts> {
+async function runGroup(
+  root: string,
+  { files, parallel }: TestGroup,
+  failures: string[],
+): Promise<TestCounts> {
   const temp = await Deno.makeTempDir();
   try {
     const report = `${temp}/report.xml`;
@@ -118,7 +114,9 @@ async function runGroup(root: string, { files, parallel }: TestGroup): Promise<T
       stdout: "inherit",
       stderr: "inherit",
     }).output();
-    return countTests({ files, status: code, report: await readIfThere(report) });
+    const run = { files, status: code, report: await readIfThere(report) };
+    failures.push(...failuresIn(run.report ?? ""));
+    return countTests(run);
   } finally {
     await Deno.remove(temp, { recursive: true });
   }

@@ -1,5 +1,10 @@
 /** Counts what `deno test --junit-path` wrote. */
 
+const SUITE = /<testsuite name="([^"]*)"[^>]*>([^]*?)<\/testsuite>/g;
+const TEST = /<testcase name="([^"]*)"[^>]*>([^]*?)<\/testcase>/g;
+/** Of what is told of a failure. */
+const FAILURE_LINES = 12;
+
 /** Tests, without their steps; a test with a failed step is a failed test. */
 export interface TestCounts {
   passed: number;
@@ -24,7 +29,7 @@ export interface TestRun {
 export function countTests({ files, status, report = "" }: TestRun): TestCounts {
   const counts: TestCounts = { passed: 0, failed: 0, ignored: 0 };
   const reported = new Set<string>();
-  for (const [, name, suite] of report.matchAll(/<testsuite name="([^"]*)"[^>]*>([^]*?)<\/testsuite>/g)) {
+  for (const [, name, suite] of report.matchAll(SUITE)) {
     reported.add(unescapeXml(name).replace(/^\.\//, ""));
     for (const test of topLevelTests(suite)) counts[test]++;
   }
@@ -33,6 +38,20 @@ export function countTests({ files, status, report = "" }: TestRun): TestCounts 
   // For example an error after the last test.
   if (counts.failed === 0) counts.failed = 1;
   return counts;
+}
+
+/** The failed tests and steps of a report, each with its file and the first lines of what was wrong. */
+export function failuresIn(report: string): string[] {
+  const failures: string[] = [];
+  for (const [, file, suite] of report.matchAll(SUITE)) {
+    for (const [, name, body] of suite.matchAll(TEST)) {
+      const message = /<(?:failure|error)\b(?: message="([^"]*)")?/.exec(body);
+      if (message === null) continue;
+      const told = unescapeXml(message[1] ?? "").split("\n").slice(0, FAILURE_LINES).join("\n  ");
+      failures.push(`${unescapeXml(file)} => ${unescapeXml(name)}: ${told}`);
+    }
+  }
+  return failures;
 }
 
 /** The line that ends a test run. */
@@ -44,7 +63,7 @@ export function closingLine({ passed, failed }: TestCounts): string {
 function topLevelTests(suite: string): (keyof TestCounts)[] {
   const names: string[] = [];
   const outcomes: (keyof TestCounts)[] = [];
-  for (const [, name, body] of suite.matchAll(/<testcase name="([^"]*)"[^>]*>([^]*?)<\/testcase>/g)) {
+  for (const [, name, body] of suite.matchAll(TEST)) {
     if (names.some((test) => name.startsWith(`${test} &gt; `))) continue;
     names.push(name);
     if (/<(failure|error)\b/.test(body)) outcomes.push("failed");

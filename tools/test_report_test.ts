@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { filesBelow, testGroups } from "./run_tests.ts";
-import { closingLine, countTests } from "./test_report.ts";
+import { closingLine, countTests, failuresIn } from "./test_report.ts";
 
 Deno.test("tests are counted as Deno reports them: steps belong to their test, ignored ones are neither", async () => {
   const { status, report } = await runTests({
@@ -16,6 +16,11 @@ Deno.test("tests are counted as Deno reports them: steps belong to their test, i
     failed: 2,
     ignored: 1,
   });
+  assertEquals(failuresIn(report!), [
+    "./a_test.ts => with a failed step: 1 test step failed",
+    "./a_test.ts => fails: Uncaught Error: on purpose",
+    "./a_test.ts => with a failed step > one: Uncaught Error: step",
+  ]);
 });
 
 Deno.test("a file that can't be loaded is a failure beside the tests that ran", async () => {
