@@ -25,6 +25,10 @@ export const BATCH_PROMOTED_AFTER_MS = 60_000;
 export const RETURN_MS = 60_000;
 /** Machines that try a model before it is given up, where each had a reason of its own. */
 export const MACHINE_REFUSALS_MAX = 3;
+/** How long the queen waits for a hive to say why a worker that no longer answers has ended. */
+export const DEATH_TOLD_MS = 5_000;
+/** Pause between two such questions. */
+export const DEATH_POLL_MS = 100;
 /** Loads on one machine at the same time. */
 export const LOADS_PER_NODE_MAX = 2;
 /** How long a machine is not asked again for a model that it refused. */

@@ -1,12 +1,14 @@
 /** Loads on demand: a hive fetches the model, starts a worker, and the worker loads. */
+import { delay } from "@std/async";
 import { errorFromBody, RbeeError, toRbeeError } from "../../protocol/errors.ts";
 import { HiveClient } from "../../protocol/hive_client.ts";
 import { HEARTBEAT_INTERVAL_MS, LOAD_TIMEOUT_MS } from "../../protocol/limits.ts";
 import type { LoadNews } from "../../protocol/queen_schemas.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
+import { StreamCutError } from "../../protocol/sse.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import type { ClusterNode } from "../cluster/cluster_node.ts";
-import { LOAD_SILENCE_MS, REFUSAL_MS, SPAWN_TIMEOUT_MS } from "../limits.ts";
+import { DEATH_POLL_MS, DEATH_TOLD_MS, LOAD_SILENCE_MS, REFUSAL_MS, SPAWN_TIMEOUT_MS } from "../limits.ts";
 import type { StartLoad } from "./lease.ts";
 import { silenceWatch } from "./silence.ts";
 
@@ -46,7 +48,11 @@ export class Loads {
       cluster.paces.loaded(load.model, now() - beganMs);
       this.#options.onEnd?.("loaded");
     } catch (thrown) {
-      const error = toRbeeError(thrown);
+      const error = thrown instanceof StreamCutError
+        ? new RbeeError("NODE_UNREACHABLE", `${node.name} broke off in the middle of a load.`, {
+          cause: thrown,
+        })
+        : toRbeeError(thrown);
       this.#options.onEnd?.("failed");
       const atMs = now();
       const untilMs = atMs + REFUSAL_MS;
@@ -80,12 +86,10 @@ export class Loads {
     );
     const worker = new WorkerClient({ baseUrl: spawned.url, apiKey: spawned.api_key });
     const limit = AbortSignal.any([signal, AbortSignal.timeout(LOAD_TIMEOUT_MS)]);
-    const { events } = await worker.loadingProgress({ signal: limit });
-    for await (const event of events) {
-      if (event.stage === "error") throw errorFromBody(event.error);
-      if (event.stage === "ready") break;
-      const { layers_loaded, layers_total } = event;
-      tell({ stage: "loading", layers_loaded, layers_total });
+    try {
+      await followLoad(worker, { signal: limit, tell });
+    } catch (error) {
+      throw await causeOf(error, { hive, workerId: spawned.worker_id, signal: limit });
     }
     await this.#whenReported(spawned.worker_id);
     const found = this.#options.cluster.worker(spawned.worker_id);
@@ -105,6 +109,45 @@ export class Loads {
       this.reported();
     });
   }
+}
+
+async function followLoad(
+  worker: WorkerClient,
+  options: { signal: AbortSignal; tell: (news: Omit<LoadNews, "node">) => void },
+): Promise<void> {
+  const { signal, tell } = options;
+  const { events } = await worker.loadingProgress({ signal });
+  for await (const event of events) {
+    if (event.stage === "error") throw errorFromBody(event.error);
+    if (event.stage === "ready") return;
+    const { layers_loaded, layers_total } = event;
+    tell({ stage: "loading", layers_loaded, layers_total });
+  }
+  throw new StreamCutError();
+}
+
+/** A worker that can't be heard any more may have died of the model: its hive knows. */
+async function causeOf(
+  error: unknown,
+  at: { hive: HiveClient; workerId: string; signal: AbortSignal },
+): Promise<unknown> {
+  const { hive, workerId, signal } = at;
+  if (!(error instanceof StreamCutError) && toRbeeError(error).code !== "NODE_UNREACHABLE") return error;
+  const untilMs = performance.now() + DEATH_TOLD_MS;
+  while (!signal.aborted && performance.now() < untilMs) {
+    try {
+      const { error: cause } = await hive.worker(workerId, { signal });
+      if (cause !== undefined) return errorFromBody(cause);
+    } catch (answer) {
+      const { code } = toRbeeError(answer);
+      if (code === "WORKER_NOT_FOUND") {
+        return new RbeeError("WORKER_CRASHED", "The worker ended while it loaded.");
+      }
+      return error;
+    }
+    await delay(DEATH_POLL_MS, { signal }).catch(() => {});
+  }
+  return error;
 }
 
 async function fetchModel(
@@ -135,4 +178,5 @@ async function fetchModel(
         tell({ stage: event.stage });
     }
   }
+  throw new StreamCutError();
 }

@@ -215,23 +215,18 @@ export function liesInModel(model: string, code: string): boolean {
   return MODEL_REFUSALS.has(code) && !model.startsWith("file:");
 }
 
-function isFinal({ code }: Refusal): boolean {
-  return MODEL_REFUSALS.has(code) || MACHINE_REFUSALS.has(code);
-}
-
-/** Reasons that lie in the machine, and that waiting will not change. */
-const MACHINE_REFUSALS = new Set<string>([
-  "BACKEND_UNAVAILABLE",
-  "DEVICE_NOT_FOUND",
-  "DOWNLOAD_FAILED",
-  "DOWNLOAD_TIMEOUT",
-  "INSUFFICIENT_RAM",
-  "VRAM_EXHAUSTED",
-  "INSUFFICIENT_DISK",
-  "WORKER_START_FAILED",
-  "LOADING_TIMEOUT",
-  "WORKER_CRASHED",
+/** Refusals that say nothing of the model or the machine: the next attempt may well succeed. */
+const PASSING_REFUSALS = new Set<string>([
+  "NODE_UNREACHABLE",
+  "SHUTTING_DOWN",
+  "NOT_READY",
+  "ALL_SLOTS_BUSY",
+  "REQUEST_CANCELED",
 ]);
+
+function isFinal({ code }: Refusal): boolean {
+  return !PASSING_REFUSALS.has(code);
+}
 
 function hasModel(node: NodeView, model: string): boolean {
   for (const worker of node.workers) {
