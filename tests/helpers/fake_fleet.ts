@@ -90,12 +90,15 @@ export class FakeFleet implements AsyncDisposable {
   readonly #alive = new Map<string, FleetWorker>();
   readonly #open = Promise.withResolvers<void>();
   readonly #slots: number;
+  readonly #tokens: number;
   #started = 0;
   #brokenOff = 0;
 
-  constructor(queen: Pick<FleetQueen, "call">, options: { slots?: number } = {}) {
+  /** `tokens`: of every answer. */
+  constructor(queen: Pick<FleetQueen, "call">, options: { slots?: number; tokens?: number } = {}) {
     this.queen = queen;
     this.#slots = options.slots ?? 4;
+    this.#tokens = options.tokens ?? FLEET_TOKENS;
   }
 
   /** Ids of the workers that live. */
@@ -201,7 +204,7 @@ export class FakeFleet implements AsyncDisposable {
     const killsAt = /\bkills-at-(\d+)/.exec(text)?.[1];
     const told = request.stream === true;
     await write(formatMark({ accepted: { prompt_tokens: 3, seeds: [1], blocks: [] } }));
-    for (let index = begun?.[0].generated.length ?? 0; index < FLEET_TOKENS; index++) {
+    for (let index = begun?.[0].generated.length ?? 0; index < this.#tokens; index++) {
       if (index === Number(killsAt)) return await this.kill(worker.id);
       const breaksOff = index === GATE_AT && this.#brokenOff < Number(/\bleaves-(\d+)/.exec(text)?.[1] ?? 0);
       if (breaksOff) {
