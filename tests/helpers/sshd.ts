@@ -13,8 +13,12 @@ export interface SshMachine extends AsyncDisposable {
   readonly home: string;
   /** Put first on a `PATH`: an ssh that knows this machine and its key. */
   readonly bin: string;
+  /** What ssh needs to reach it, for {@linkcode sshTo}. */
+  readonly identity: { key: string; knownHosts: string };
   /** From now on the key is refused. */
   refuseKeys(): Promise<void>;
+  /** The power fails for a moment: all that runs there is killed, and sshd alone comes back. */
+  powerCut(): Promise<void>;
 }
 
 /** Whether this machine can do it. */
@@ -59,35 +63,48 @@ export async function startSshd(env: Readonly<Record<string, string>>): Promise<
   );
   const hostKey = (await Deno.readTextFile(path("host.pub"))).split(" ").slice(0, 2).join(" ");
   await Deno.writeTextFile(path("known_hosts"), `[127.0.0.1]:${port} ${hostKey}\n`);
-  await Deno.writeTextFile(
-    path("ssh_config"),
-    `IdentityFile ${path("user")}\nIdentitiesOnly yes\nUserKnownHostsFile ${
-      path("known_hosts")
-    }\nIdentityAgent none\n`,
-  );
-  const ssh = (await run("sh", ["-c", "command -v ssh"])).trim();
-  await Deno.writeTextFile(path("bin/ssh"), `#!/bin/sh\nexec ${ssh} -F ${path("ssh_config")} "$@"\n`, {
-    mode: 0o755,
-  });
-  const child = new Deno.Command(SSHD, {
-    args: ["-D", "-e", "-f", path("sshd_config")],
-    stdin: "null",
-    stdout: "null",
-    stderr: "null",
-  }).spawn();
-  await eventually("sshd to listen", async () => {
-    try {
-      (await Deno.connect({ hostname: "127.0.0.1", port })).close();
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  const identity = { key: path("user"), knownHosts: path("known_hosts") };
+  await sshTo([{ identity }], path("bin"));
+  const serve = async () => {
+    const child = new Deno.Command(SSHD, {
+      args: ["-D", "-e", "-f", path("sshd_config")],
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    await eventually("sshd to listen", async () => {
+      try {
+        (await Deno.connect({ hostname: "127.0.0.1", port })).close();
+        return true;
+      } catch {
+        return false;
+      }
+    });
+    return child;
+  };
+  let child = await serve();
   const user = (await run("id", ["-un"])).trim();
   return {
     destination: `${user}@127.0.0.1:${port}`,
     home,
     bin: path("bin"),
+    identity,
+    async powerCut() {
+      child.kill("SIGKILL");
+      await child.status;
+      for await (const pid of processesOf(home)) {
+        try {
+          Deno.kill(pid, "SIGKILL");
+        } catch (error) {
+          if (!(error instanceof Deno.errors.NotFound)) throw error;
+        }
+      }
+      await eventually(
+        "all of it to be dead",
+        async () => (await Array.fromAsync(processesOf(home))).length === 0,
+      );
+      child = await serve();
+    },
     refuseKeys: () => Deno.writeTextFile(path("authorized_keys"), ""),
     async [Symbol.asyncDispose]() {
       child.kill("SIGTERM");
@@ -95,6 +112,37 @@ export async function startSshd(env: Readonly<Record<string, string>>): Promise<
       await Deno.remove(folder, { recursive: true });
     },
   };
+}
+
+/** Makes an ssh in a folder that reaches all of these machines. */
+export async function sshTo(
+  machines: readonly Pick<SshMachine, "identity">[],
+  folder: string,
+): Promise<void> {
+  const keys = machines.map(({ identity }) => `IdentityFile ${identity.key}\n`).join("");
+  const hosts = machines.map(({ identity }) => identity.knownHosts).join(" ");
+  const config = join(folder, "ssh_config");
+  await Deno.writeTextFile(
+    config,
+    `${keys}IdentitiesOnly yes\nUserKnownHostsFile ${hosts}\nIdentityAgent none\n`,
+  );
+  const ssh = (await run("sh", ["-c", "command -v ssh"])).trim();
+  await Deno.writeTextFile(join(folder, "ssh"), `#!/bin/sh\nexec ${ssh} -F ${config} "$@"\n`, {
+    mode: 0o755,
+  });
+}
+
+/** Process ids of all that a session of this home has begun, and that still runs. */
+async function* processesOf(home: string): AsyncGenerator<number> {
+  for await (const { name } of Deno.readDir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const environment = await Deno.readTextFile(`/proc/${name}/environ`);
+      if (environment.split("\0").includes(`HOME=${home}`)) yield Number(name);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
 }
 
 async function run(program: string, args: string[]): Promise<string> {
