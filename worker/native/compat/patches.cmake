@@ -151,6 +151,23 @@ rbee_patched_copy(src/llama-sampler.cpp
         *ctx = {
             /* .vocab        = */ vocab,
             /* .grammar_str ]=]
+  [=[    auto * ctx = new llama_sampler_grammar;
+
+    if (grammar_str]=] [=[    auto owned = std::make_unique<llama_sampler_grammar>();
+    auto * ctx = owned.get();
+
+    if (grammar_str]=]
+  [=[        if (!ctx->grammar) {
+            delete ctx;
+            return nullptr;]=] [=[        if (!ctx->grammar) {
+            return nullptr;]=]
+  [=[    return llama_sampler_init(
+        /* .iface = */ &llama_sampler_grammar_i,
+        /* .ctx   = */ ctx
+    );]=] [=[    return llama_sampler_init(
+        /* .iface = */ &llama_sampler_grammar_i,
+        /* .ctx   = */ owned.release()
+    );]=]
   [=[    return new llama_sampler {]=] [=[    const rbee::BudgetPause pause;
     return new llama_sampler {]=]
   # It does happen: a grammar that allows no token leaves probabilities that are no numbers.
@@ -226,8 +243,8 @@ rbee_use_copy(llama-common common peg-parser.cpp)
 
 # --- chat templates -----------------------------------------------------------------------------------------
 
-# What allocates nothing has to ask for budget itself. Lists within lists may be one list many times over, or
-# contain themselves: they are written and compared as trees. Splitting and replacing moved the rest of the text
+# What allocates nothing has to ask for budget itself. Lists within lists may be one list many times over: they are
+# written and compared as trees. Splitting and replacing moved the rest of the text
 # for each piece, and looked for long words in quadratic time. std::localtime's result is shared by all threads.
 set(local_time [=[[](const time_t * time) { thread_local std::tm parts; localtime_r(time, &parts); return &parts; }]=])
 foreach(name caps.h lexer.h parser.h string.h utils.h caps.cpp lexer.cpp)
@@ -257,10 +274,33 @@ value_tuple rbee_tuple(Args &&... args) {
     rbee_count_tuples(*tuple, left);
     return tuple;
 }
-]=])
+]=]
+  "using value_object = std::shared_ptr<value_object_t>;" [=[using value_object = std::shared_ptr<value_object_t>;
+
+// Values are counted references: one that holds itself is never freed. So it can't be made.
+inline void rbee_refuse_cycle(const value_t & holder, const value_t & item, std::unordered_set<const value_t *> & seen) {
+    if (&item == &holder) {
+        throw std::runtime_error("A list or object can't hold itself");
+    }
+    if ((item.val_arr.empty() && item.val_obj.empty()) || !seen.insert(&item).second) {
+        return;
+    }
+    for (const auto & element : item.val_arr) {
+        rbee_refuse_cycle(holder, *element, seen);
+    }
+    for (const auto & [key, element] : item.val_obj) {
+        rbee_refuse_cycle(holder, *element, seen);
+    }
+}
+]=]
+  [=[#include <unordered_map>]=] [=[#include <unordered_map>
+#include <unordered_set>]=])
 rbee_patched_copy(common/jinja/runtime.h
   "mk_val<value_tuple>(" "rbee_tuple(")
 rbee_patched_copy(common/jinja/runtime.cpp
+  "        obj_ptr->insert(prop_name, rhs);" [=[        std::unordered_set<const value_t *> seen;
+        rbee_refuse_cycle(*object, *rhs, seen);
+        obj_ptr->insert(prop_name, rhs);]=]
   "mk_val<value_tuple>(" "rbee_tuple("
   [=[value statement::execute(context & ctx) const {
 ]=] [=[value statement::execute(context & ctx) const {
@@ -269,6 +309,9 @@ rbee_patched_copy(common/jinja/runtime.cpp
   [=[#include "lexer.h"]=] [=[#include "budget.h"
 #include "lexer.h"]=])
 rbee_patched_copy(common/jinja/value.cpp
+  "            arr_editable->push_back(args.get_pos(1));" [=[            std::unordered_set<const value_t *> seen;
+            rbee_refuse_cycle(*arr, *args.get_pos(1), seen);
+            arr_editable->push_back(args.get_pos(1));]=]
   [=[#include "runtime.h"]=] [=[#include "budget.h"
 #include "runtime.h"]=]
   "mk_val<value_tuple>(" "rbee_tuple("

@@ -40,12 +40,19 @@ struct BudgetLimits {
   std::function<bool()> canceled = {};
 };
 
+// Work under a sanitizer takes longer, and the same of it has to fit.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr int time_factor = 4;
+#else
+inline constexpr int time_factor = 1;
+#endif
+
 // What this thread may use while the budget lives. Once it is exhausted, everything that asks throws, except
 // while an exception is on its way. Code between may swallow the exception, so look at `spent` at the end.
 class Budget {
  public:
   explicit Budget(BudgetLimits limits)
-      : limits_(std::move(limits)), end_(thread_cpu_time() + limits_.cpu_time), floor_(stack_floor()),
+      : limits_(std::move(limits)), end_(thread_cpu_time() + time_factor * limits_.cpu_time), floor_(stack_floor()),
         outer_(current_) {
     current_ = this;
   }
@@ -56,7 +63,7 @@ class Budget {
   Spent spent() const { return spent_; }
   // More bytes are held than at the beginning.
   ptrdiff_t bytes() const { return bytes_; }
-  std::chrono::nanoseconds cpu_time() const { return thread_cpu_time() - (end_ - limits_.cpu_time); }
+  std::chrono::nanoseconds cpu_time() const { return thread_cpu_time() - (end_ - time_factor * limits_.cpu_time); }
 
   // This thread's, or null.
   static Budget* current() { return current_; }
