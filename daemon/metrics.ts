@@ -6,14 +6,19 @@ import type { Metric as PromMetric } from "prom-client";
 
 /** Numbers by the value of one label, whose values are few and known beforehand. */
 export class Tally<Key extends string> {
-  readonly #numbers = new Map<Key, number>();
+  readonly #numbers: Map<Key, number>;
+
+  /** `shown` are there from the start, at zero: Prometheus sees no increase where a series begins. */
+  constructor(shown: readonly Key[] = []) {
+    this.#numbers = new Map(shown.map((key) => [key, 0]));
+  }
 
   /** Adds to one of them. */
   add(key: Key, by = 1): void {
     this.#numbers.set(key, (this.#numbers.get(key) ?? 0) + by);
   }
 
-  /** All that were ever added to. */
+  /** All that are shown or were ever added to. */
   [Symbol.iterator](): IterableIterator<[Key, number]> {
     return this.#numbers[Symbol.iterator]();
   }
@@ -51,17 +56,33 @@ export class Histogram {
   }
 }
 
-/** One metric as it is at present. */
+/** What tells one series of a metric from the others. */
+export type Labels = Readonly<Record<string, string>>;
+
+/** One number of a metric. */
+export interface Sample {
+  /** That of the metric where it is absent; a histogram has `_bucket`, `_sum` and `_count`. */
+  readonly metricName?: string;
+  readonly labels: Readonly<Record<string, string | number>>;
+  readonly value: number;
+}
+
+/** A metric without its numbers. */
+export interface MetricHead {
+  readonly name: string;
+  readonly type: "counter" | "gauge" | "histogram";
+  readonly help: string;
+}
+
+/** One metric as it is at present: one number, one for each value of a label or of several, or as somebody else told it. */
 export type Metric =
-  & {
-    name: string;
-    type: "counter" | "gauge" | "histogram";
-    help: string;
-  }
-  & ({ value: number | Histogram } | {
-    label: string;
-    values: Iterable<readonly [string, number | Histogram]>;
-  });
+  & MetricHead
+  & (
+    | { value: number | Histogram }
+    | { label: string; values: Iterable<readonly [string, number | Histogram]> }
+    | { series: Iterable<readonly [Labels, number | Histogram]> }
+    | { samples: readonly Sample[] }
+  );
 
 /** `GET /metrics`. */
 export async function metricsResponse(metrics: readonly Metric[]): Promise<Response> {
@@ -69,11 +90,7 @@ export async function metricsResponse(metrics: readonly Metric[]): Promise<Respo
   const registry = new Registry();
   for (const metric of metrics) {
     const { name, type, help } = metric;
-    const values = "value" in metric
-      ? samplesOf(name, metric.value, {})
-      : [...metric.values].flatMap(([labelValue, value]) =>
-        samplesOf(name, value, { [metric.label]: labelValue })
-      );
+    const values = samplesIn(metric);
     // All that a registry asks of a metric; its own kinds can count but not be told what was counted.
     const told = { name, get: () => Promise.resolve({ name, type, help, values }) };
     registry.registerMetric(told as unknown as PromMetric);
@@ -81,13 +98,18 @@ export async function metricsResponse(metrics: readonly Metric[]): Promise<Respo
   return new Response(await registry.metrics(), { headers: { "Content-Type": registry.contentType } });
 }
 
-interface Sample {
-  metricName?: string;
-  labels: Record<string, string | number>;
-  value: number;
+function samplesIn(metric: Metric): Sample[] {
+  const { name } = metric;
+  if ("samples" in metric) return [...metric.samples];
+  if ("value" in metric) return samplesOf(name, metric.value, {});
+  if ("series" in metric) {
+    return [...metric.series].flatMap(([labels, value]) => samplesOf(name, value, labels));
+  }
+  const { label } = metric;
+  return [...metric.values].flatMap(([given, value]) => samplesOf(name, value, { [label]: given }));
 }
 
-function samplesOf(name: string, value: number | Histogram, labels: Record<string, string>): Sample[] {
+function samplesOf(name: string, value: number | Histogram, labels: Labels): Sample[] {
   if (typeof value === "number") return [{ labels, value }];
   const counts = value.cumulative();
   return [

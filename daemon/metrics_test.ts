@@ -1,6 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
 import { Histogram, metricsResponse, Tally } from "./metrics.ts";
+import { readMetrics } from "./metrics_text.ts";
 
 async function textOf(...metrics: Parameters<typeof metricsResponse>[0]): Promise<string> {
   return await (await metricsResponse(metrics)).text();
@@ -53,4 +54,48 @@ Deno.test("whatever is measured, each value is in exactly the buckets that it do
     assertEquals(histogram.cumulative(), [...bounds, Infinity].map(upTo));
     assertEquals(histogram.sum, values.reduce((sum, [value, times]) => sum + value * times, 0));
   }));
+});
+
+Deno.test("what is known beforehand is shown before it happens", () => {
+  const ends = new Tally(["done", "failed"]);
+  ends.add("failed");
+  assertEquals([...ends], [["done", 0], ["failed", 1]]);
+});
+
+Deno.test("what was written is read again, whatever labels hold", () =>
+  fc.assert(fc.asyncProperty(
+    fc.uniqueArray(fc.string({ unit: "grapheme" }), { minLength: 1, maxLength: 5 }),
+    fc.array(fc.double({ noNaN: true, noDefaultInfinity: true })),
+    async (models, times) => {
+      const histogram = new Histogram([0.1, 1]);
+      for (const time of times) histogram.observe(time);
+      const text = await textOf(
+        {
+          ...{ name: "rbee_n", type: "gauge", help: "N." },
+          series: models.map((model, i) => [{ model, priority: "batch" }, i]),
+        },
+        { name: "rbee_s", type: "histogram", help: "S, in seconds.", value: histogram },
+      );
+      const [gauge, seconds] = readMetrics(text);
+      assertEquals(
+        gauge.samples,
+        models.map((model, i) => ({ metricName: "rbee_n", labels: { model, priority: "batch" }, value: i })),
+      );
+      assertEquals([seconds.type, seconds.help], ["histogram", "S, in seconds."]);
+      const counts = histogram.cumulative();
+      assertEquals(seconds.samples.map(({ value }) => value), [...counts, histogram.sum, counts.at(-1)!]);
+    },
+  )));
+
+Deno.test("what nobody announced, and what is no number, is left out", () => {
+  const told = readMetrics(
+    "rbee_a 1\n# HELP rbee_b B.\n# TYPE rbee_b counter\nrbee_b 1\nrbee_b no\nrbee_bc 2\nrbee_b_bucket 3\n" +
+      "nonsense\n# TYPE rbee_c summary\nrbee_c 1\n# TYPE rbee_d gauge\nrbee_d +Inf\nrbee_d NaN\n",
+  );
+  assertEquals(told.map(({ name, samples }) => [name, samples.map(({ value }) => value)]), [
+    ["rbee_b", [1]],
+    ["rbee_d", [Infinity, NaN]],
+  ]);
+  const [{ samples }] = readMetrics('# TYPE rbee_e gauge\nrbee_e{__name__="rbee_f",a="1",_b="2"} 1\n');
+  assertEquals(samples.map(({ labels }) => labels), [{ a: "1", _b: "2" }]);
 });

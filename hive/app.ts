@@ -32,6 +32,7 @@ import { serveBlob } from "./models/blob_server.ts";
 import { isTerminal } from "./models/download_job.ts";
 import type { Models } from "./models/models.ts";
 import { queryOf } from "../daemon/query.ts";
+import { workerMetrics } from "./worker_metrics.ts";
 import type { Workers } from "./workers/workers.ts";
 
 /** Parts of a hive, put together. */
@@ -243,7 +244,10 @@ export function createHiveApp(options: HiveAppOptions): App {
       ...healthRoutes(HIVE_ROUTES.v1Health, { degraded: () => false, notReady: () => workers.notReady }),
       {
         spec: HIVE_ROUTES.metrics,
-        handle: () => metrics.response({ workers: workers.snapshot(), memory: memory() }),
+        handle: async ({ request: { signal } }) => {
+          const passedOn = await workerMetrics(workers.records, { signal });
+          return await metrics.response({ workers: workers.snapshot(), memory: memory(), passedOn });
+        },
       },
       { spec: HIVE_ROUTES.downloadProgress, handle: downloadProgress },
       openApiRoute("hive"),

@@ -129,6 +129,11 @@ export const LOAD_HISTORY_MAX = 200;
 /** Of these, those that capabilities show. */
 export const LOAD_HISTORY_SHOWN = 20;
 
+/** Time for a worker to tell its metrics … */
+export const WORKER_METRICS_TIMEOUT_MS = 2_000;
+/** … and their largest text. */
+export const WORKER_METRICS_MAX_CHARS = 64 * 1024;
+
 /** Time for `rbee-hive status` to get an answer. */
 export const STATUS_TIMEOUT_MS = 5_000;
 /** Time for running downloads to be put aside when the hive leaves. */

@@ -1,10 +1,16 @@
 /** The hive's metrics; `docs/metrics.md` lists them. */
-import { Histogram, metricsResponse, Tally } from "../daemon/metrics.ts";
+import { Histogram, type Metric, metricsResponse, Tally } from "../daemon/metrics.ts";
 import { type ErrorCode, isErrorCode } from "../protocol/errors.ts";
 import { type DownloadEvent, type WorkerInfo, WorkerState } from "../protocol/hive_schemas.ts";
 import { BackendName } from "../protocol/spawn_request.ts";
 import type { MachineMemory } from "./hardware.ts";
-import { type ExitCause, isCrash, type WorkerEvent } from "./workers/worker_options.ts";
+import {
+  CRASH_CAUSES,
+  type ExitCause,
+  isCrash,
+  LEAVE_REASONS,
+  type WorkerEvent,
+} from "./workers/worker_options.ts";
 
 const LOAD_BOUNDS_SECONDS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 const MS_PER_SECOND = 1_000;
@@ -14,14 +20,16 @@ const BYTES_PER_MB = 1e6;
 export interface HiveState {
   workers: readonly WorkerInfo[];
   memory: MachineMemory & { reserve_mb: number };
+  /** What the workers tell themselves. */
+  passedOn: readonly Metric[];
 }
 
 /** Counts what the hive did. */
 export class HiveMetrics {
-  readonly #spawns = new Tally<"started" | "reused" | ErrorCode>();
-  readonly #crashes = new Tally<ExitCause>();
-  readonly #leaves = new Tally<ExitCause>();
-  readonly #downloads = new Tally<"complete" | ErrorCode>();
+  readonly #spawns = new Tally<"started" | "reused" | ErrorCode>(["started", "reused"]);
+  readonly #crashes = new Tally<ExitCause>(CRASH_CAUSES);
+  readonly #leaves = new Tally<ExitCause>(LEAVE_REASONS);
+  readonly #downloads = new Tally<"complete" | ErrorCode>(["complete"]);
   readonly #loads = new Map<BackendName, Histogram>();
   /** Bytes that were there when each running download last told. */
   readonly #downloadBytes = new Map<string, number>();
@@ -56,7 +64,7 @@ export class HiveMetrics {
   }
 
   /** `GET /metrics`. */
-  response({ workers, memory }: HiveState): Promise<Response> {
+  response({ workers, memory, passedOn }: HiveState): Promise<Response> {
     const slots = workers.reduce((sum, worker) => sum + worker.slots_total, 0);
     const free = workers.reduce((sum, worker) => sum + worker.slots_available, 0);
     const byBackend = (mbOf: (worker: WorkerInfo) => number | null | undefined) =>
@@ -143,6 +151,7 @@ export class HiveMetrics {
         help: "Bytes of models that were fetched; those that had to be fetched again count again.",
         value: this.#downloadedBytes,
       },
+      ...passedOn,
     ]);
   }
 }

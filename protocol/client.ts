@@ -77,6 +77,17 @@ export async function callRouteEmpty(
   });
 }
 
+/** Calls a route that answers with text. Same errors as {@linkcode callRoute}. */
+export async function callRouteText(
+  client: ClientOptions,
+  call: CallOptions & { route: RouteSpec },
+): Promise<string> {
+  return await withRetries(call, async (signal) => {
+    const response = await send(client, call, signal);
+    return await bodyOf(response, { client, route: call.route, signal });
+  });
+}
+
 /** An open event stream. */
 export interface OpenStream<T> {
   /** For `X-Request-Id` and the like. */
@@ -172,17 +183,28 @@ async function parseBody<T>(
   response: Response,
   context: { schema: z.ZodType<T>; client: ClientOptions; route: RouteSpec; signal: AbortSignal },
 ): Promise<T> {
+  const text = await bodyOf(response, context);
   let json: unknown;
   try {
-    json = JSON.parse(await textOf(response, context.signal));
-  } catch (error) {
-    if (error instanceof SyntaxError) throw malformed(context.client, context.route, "no JSON");
-    if (error instanceof RangeError) throw malformed(context.client, context.route, error.message);
-    throw asConnectionError(error, context.client);
+    json = JSON.parse(text);
+  } catch {
+    throw malformed(context.client, context.route, "no JSON");
   }
   const result = context.schema.safeParse(json);
   if (!result.success) throw malformed(context.client, context.route, problems(result.error));
   return result.data;
+}
+
+async function bodyOf(
+  response: Response,
+  context: { client: ClientOptions; route: RouteSpec; signal: AbortSignal },
+): Promise<string> {
+  try {
+    return await textOf(response, context.signal);
+  } catch (error) {
+    if (error instanceof RangeError) throw malformed(context.client, context.route, error.message);
+    throw asConnectionError(error, context.client);
+  }
 }
 
 /**

@@ -1,5 +1,12 @@
 /** The calls a keeper, hive or queen makes to a worker. */
-import { callRoute, callRouteEmpty, type ClientOptions, type OpenStream, openStream } from "./client.ts";
+import {
+  callRoute,
+  callRouteEmpty,
+  callRouteText,
+  type ClientOptions,
+  type OpenStream,
+  openStream,
+} from "./client.ts";
 import {
   CANCEL_TIMEOUT_MS,
   FIRST_TOKEN_TIMEOUT_MS,
@@ -99,6 +106,15 @@ export class WorkerClient {
       route: WORKER_ROUTES.cancel,
       params: { request_id: requestId },
       timeoutMs: CANCEL_TIMEOUT_MS,
+      ...options,
+    });
+  }
+
+  /** Its metrics, as Prometheus reads them. */
+  metrics(options: WaitOptions = {}): Promise<string> {
+    return callRouteText(this.#client, {
+      route: WORKER_ROUTES.metrics,
+      timeoutMs: HEALTH_TIMEOUT_MS,
       ...options,
     });
   }

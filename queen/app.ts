@@ -66,6 +66,7 @@ export function createQueenApp(options: QueenAppOptions): App {
     const news = cluster.report(report, now());
     metrics.heartbeat();
     loads.reported();
+    metrics.presences(news.presences);
     logPresences(news.presences, parts.log);
     scheduler.changed(news);
     return Response.json({ complete: news.complete });
@@ -169,7 +170,9 @@ export function createQueenApp(options: QueenAppOptions): App {
     bodyLimitBytes: (caller) => may(caller, "owner") ? Infinity : parts.config.client_body_mb * 1e6,
     bodiesMaxBytes: BODIES_MAX_BYTES,
     onRefused: (spec, error) => {
-      if (spec === QUEEN_ROUTES.heartbeat) refusedReports.tell(error);
+      if (spec !== QUEEN_ROUTES.heartbeat || error.code === "REQUEST_CANCELED") return;
+      metrics.reportRefused(error.code);
+      refusedReports.tell(error);
     },
     // Bad requests count as well: they cost work before they are refused.
     admit: ({ id }, { body, rights }) =>
@@ -214,11 +217,13 @@ export function createQueenApp(options: QueenAppOptions): App {
       { spec: QUEEN_ROUTES.labelNode, handle: labelNode },
       {
         spec: QUEEN_ROUTES.metrics,
-        handle: () => {
+        handle: async () => {
           const running = [...cluster.workers()].reduce((sum, { own }) => sum + own, 0);
           const { totals: poisoned } = offenders;
-          return metrics.response({
+          const stored = await nodes.stored();
+          return await metrics.response({
             cluster,
+            wanted: stored.filter((node) => node.running).map(({ name }) => name),
             poisoned,
             usage: usage.totals,
             waiting: scheduler.waiting,

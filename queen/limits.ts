@@ -142,6 +142,10 @@ export const UNSTATED_TOKENS_MIN = 64;
 export const USAGE_MODELS_MAX = 200;
 /** Keys that metrics tell apart; further ones are counted together. */
 export const METRIC_KEYS_MAX = 100;
+/** Models that metrics tell apart; further ones are counted together. */
+export const METRIC_MODELS_MAX = 20;
+/** Machines that metrics show one by one. */
+export const METRIC_NODES_MAX = 1_000;
 /** Keys that can be added beside those of the configuration. */
 export const ADDED_KEYS_MAX = 10_000;
 

@@ -95,8 +95,12 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   const failover = new Failover({
     ...{ cluster, scheduler, offenders, log, now },
     onMoved: () => metrics.moved(),
+    onWaited: (of, ms) => metrics.waited(of, ms),
   });
-  const answers = new Answers({ cluster, failover, prefixes, now });
+  const answers = new Answers({
+    ...{ cluster, failover, prefixes, now },
+    onFirstToken: (of, ms) => metrics.firstToken(of, ms),
+  });
   const parts: QueenParts = {
     ...{ config: config.queen, cluster, prefixes, keys, scheduler, loads, offenders, failover, answers },
     ...{ accounts, usage, charges: new Charges({ accounts, usage, cluster }), metrics, log, now },
@@ -127,6 +131,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
       await usage.prune();
       tick = setInterval(() => {
         const news = cluster.tick(now());
+        metrics.presences(news.presences);
         logPresences(news.presences, log);
         scheduler.changed(news);
         scheduler.tick();

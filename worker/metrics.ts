@@ -1,11 +1,11 @@
 /** The worker's metrics; `docs/metrics.md` lists them. */
 import { Histogram, metricsResponse, Tally } from "../daemon/metrics.ts";
 import type { ErrorCode, RbeeError } from "../protocol/errors.ts";
-import type {
-  EngineHeartbeat,
-  InferenceStats,
+import {
+  type EngineHeartbeat,
+  type InferenceStats,
   StopReason,
-  WorkerMemory,
+  type WorkerMemory,
 } from "../protocol/worker_schemas.ts";
 
 /** What is read at the time of asking. */
@@ -24,7 +24,7 @@ const BYTES_PER_MB = 1e6;
 
 /** Counts what the worker did. */
 export class WorkerMetrics {
-  readonly #requests = new Tally<StopReason | ErrorCode>();
+  readonly #requests = new Tally<StopReason | ErrorCode>(StopReason.options);
   readonly #firstToken = new Histogram(FIRST_TOKEN_BOUNDS_SECONDS);
   readonly #tokenGap = new Histogram(TOKEN_GAP_BOUNDS_SECONDS);
   readonly #cancel = new Histogram(CANCEL_BOUNDS_SECONDS);

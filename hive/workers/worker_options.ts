@@ -25,17 +25,20 @@ export type WorkerEvent =
   | { kind: "exited"; worker: Worker; status: ExitStatus; during: WorkerState; cause: ExitCause };
 
 /** Why a worker that did nothing wrong has to go. */
-export type LeaveReason =
+export const LEAVE_REASONS = [
   /** Somebody asked for it, or the hive itself leaves. */
-  | "asked"
+  "asked",
   /** Nobody has used it for too long. */
-  | "idle"
+  "idle",
   /** Another worker needs its memory. */
-  | "evicted"
+  "evicted",
   /** Other programs need its memory. */
-  | "squeezed"
+  "squeezed",
   /** It said so itself. */
-  | "itself";
+  "itself",
+] as const;
+/** See {@linkcode LEAVE_REASONS}. */
+export type LeaveReason = (typeof LEAVE_REASONS)[number];
 
 /** What ended a worker's process. */
 export type ExitCause =

@@ -55,9 +55,8 @@ export class Workers {
     this.#log = options.log;
     this.#registry = new RegistryWriter({
       registry: options.registry,
-      alive: () => [...this.#workers.values()].filter(({ alive }) => alive).map(({ record }) => record),
-      clock: this.#clock,
-      log: this.#log,
+      alive: () => this.records,
+      ...{ clock: this.#clock, log: this.#log },
     });
   }
 
@@ -185,9 +184,14 @@ export class Workers {
     return taken.some((path) => fileBehind(path) === fileBehind(modelPath));
   }
 
-  /** Ids of the processes of all workers that are alive. */
+  /** Ids of the processes of all workers that are alive … */
   get pids(): number[] {
-    return [...this.#workers.values()].filter(({ alive }) => alive).map(({ record }) => record.pid);
+    return this.records.map(({ pid }) => pid);
+  }
+
+  /** … and all that is kept of them. */
+  get records(): WorkerRecord[] {
+    return [...this.#workers.values()].filter(({ alive }) => alive).map(({ record }) => record);
   }
 
   /** A worker holds so much memory of its own, in MB. */

@@ -10,18 +10,25 @@ export interface PresenceChange {
   readonly to: Presence;
 }
 
+/** What can become of a machine. */
+export const PRESENCE_CHANGES = ["new", "silent", "down", "back", "left"] as const;
+
+/** In one word. */
+export function changeOf({ from, to }: PresenceChange): (typeof PRESENCE_CHANGES)[number] {
+  if (to === "up") return from === undefined ? "new" : "back";
+  if (to === "stale") return "silent";
+  return from === "up" ? "left" : "down";
+}
+
 /** One line each. */
 export function logPresences(changes: readonly PresenceChange[], log: Logger): void {
-  for (const { node, from, to } of changes) {
-    if (to === "up") {
-      if (from === undefined) log.info("machine reports", { node });
-      else log.info("machine is back", { node, was: from });
-    } else if (to === "stale") {
-      log.warn("machine is silent: nothing new goes there", { node });
-    } else if (from === "up") {
-      log.info("machine has left", { node });
-    } else {
-      log.warn("machine is down: its workers are lost", { node });
-    }
+  for (const change of changes) {
+    const { node, from } = change;
+    const what = changeOf(change);
+    if (what === "new") log.info("machine reports", { node });
+    else if (what === "back") log.info("machine is back", { node, was: from });
+    else if (what === "silent") log.warn("machine is silent: nothing new goes there", { node });
+    else if (what === "left") log.info("machine has left", { node });
+    else log.warn("machine is down: its workers are lost", { node });
   }
 }

@@ -19,7 +19,6 @@ export class RefusedReports {
 
   /** One was, for this reason. */
   tell({ code, message }: RbeeError): void {
-    if (code === "REQUEST_CANCELED") return;
     const { log, now } = this.#options;
     const reason = `${code} ${message}`;
     const toldMs = this.#toldMs.get(reason);

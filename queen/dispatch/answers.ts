@@ -13,7 +13,7 @@ import type { ClusterWorker } from "../cluster/cluster_worker.ts";
 import type { Prefixes, PromptText } from "../cluster/prefixes.ts";
 import { ACCEPT_TIMEOUT_MS, WORKER_SILENCE_MS } from "../limits.ts";
 import { type Attempt, type Failover, type FailoverRequest, isTurnedAway, Lost } from "./failover.ts";
-import type { WaitNews } from "./lease.ts";
+import type { WaitNews, Wanted } from "./lease.ts";
 import { silenceWatch, tokenWatch } from "./silence.ts";
 
 /** A request for an answer. */
@@ -53,6 +53,8 @@ export interface AnswersOptions {
   prefixes: Prefixes;
   /** Milliseconds, only ever forwards. */
   now: () => number;
+  /** Called when an answer has its first token. */
+  onFirstToken?: (of: Pick<Wanted, "model" | "priority">, ms: number) => void;
 }
 
 /** Runs answers. */
@@ -106,7 +108,7 @@ export class Answers {
     job: AnswerJob,
     how: { at: Attempt; progress: RelayProgress; sink: AnswerSink },
   ): Promise<void> {
-    const { cluster, prefixes } = this.#options;
+    const { cluster, prefixes, now, onFirstToken } = this.#options;
     const { at, progress, sink } = how;
     const { worker, signal } = at;
     const stop = new AbortController();
@@ -129,10 +131,12 @@ export class Answers {
         if (piece.marks.length === 0 && !job.stream && piece.text === "") {
           throw new Lost("lost", "the whole answer is missing");
         }
+        const isFirst = progress.told === 0;
         for (const mark of piece.marks) progress.add(mark);
         if (piece.marks.some((mark) => "choice" in mark)) tokens.alive();
         await sink.piece(piece, progress);
         if (progress.told > toldBefore) at.told();
+        if (isFirst && progress.told > 0) onFirstToken?.(job.wanted, now() - job.wanted.sinceMs);
         over ||= progress.stats !== undefined || progress.failed !== undefined;
         if (piece.marks.some((mark) => "accepted" in mark)) {
           prefixes.learn(job.text, progress.blocks);
@@ -143,7 +147,7 @@ export class Answers {
       signal.throwIfAborted();
       const isSilent = error === silence.signal.reason || error === tokens.signal.reason;
       if (error instanceof StreamCutError || isSilent) {
-        cluster.suspect(worker, this.#options.now());
+        cluster.suspect(worker, now());
         throw new Lost("lost", error);
       }
       throw error;

@@ -96,8 +96,10 @@ export interface FailoverOptions {
   log: Logger;
   /** Milliseconds, only ever forwards. */
   now: () => number;
-  /** Called when an answer moves to another worker. */
+  /** Called when an answer moves to another worker … */
   onMoved?: () => void;
+  /** … and when a request that waited for a slot has its first one. */
+  onWaited?: (of: Pick<Wanted, "model" | "priority">, ms: number) => void;
 }
 
 /** The worker is lost, or did not take the request, and the request is not over. */
@@ -198,7 +200,7 @@ export class Failover {
     request: FailoverRequest,
     what: { again: boolean; suspect: boolean; signal: AbortSignal; how: FailoverListener },
   ): Promise<Pick<Lease, "worker" | "told" | "done">> {
-    const { scheduler } = this.#options;
+    const { scheduler, now, onWaited } = this.#options;
     const { again, suspect, signal, how } = what;
     if (request.slotless && !suspect) {
       const worker = scheduler.anyOf(request.wanted.model);
@@ -206,7 +208,9 @@ export class Failover {
     }
     const begun = again || (request.begun?.() ?? false);
     const wanted = { ...request.wanted, blocks: request.blocks?.(), begun, suspect };
-    return await scheduler.acquire(wanted, { signal, onNews: how.onNews });
+    const lease = await scheduler.acquire(wanted, { signal, onNews: how.onNews });
+    if (!begun) onWaited?.(wanted, now() - wanted.sinceMs);
+    return lease;
   }
 
   async #call(
