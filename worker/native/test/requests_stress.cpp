@@ -88,6 +88,7 @@ constexpr Feature features[] = {
      }},
     {2,
      [](Requests& requests, Wish& wish) {
+       if (wish.refused) return; // for its prompt, which this would replace
        wish.options.prompt = std::string("a\0b", 3);
        try {
          requests.model.tokenize(wish.options.prompt, true, true);
