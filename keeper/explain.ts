@@ -33,6 +33,8 @@ export function explain(error: RbeeError, place: Place = {}): Explanation {
 }
 
 function headlineOf(error: RbeeError): string {
+  // It was right when the request began.
+  if (error.details.reason === "removed") return error.message;
   return error.code === "INVALID_API_KEY" || error.code === "MISSING_API_KEY"
     ? "Authentication failed"
     : error.message;

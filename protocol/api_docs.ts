@@ -270,7 +270,10 @@ const QUEEN: Docs<typeof QUEEN_ROUTES> = {
     summary: "Gives a key a new secret, which this answer alone tells; the old one is void at once.",
     answer: keys.NewKeyResponse,
   },
-  removeKey: { summary: "Removes a key; what runs in its name ends as it would have.", status: 204 },
+  removeKey: {
+    summary: "Removes a key, and ends what runs or waits in its name with INVALID_API_KEY.",
+    status: 204,
+  },
   usage: {
     summary: "What keys have used, by day and model.",
     query: keys.UsageQuery,

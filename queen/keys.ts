@@ -35,6 +35,12 @@ interface Key {
   readonly stored?: StoredKey;
 }
 
+/** A key while a request runs or waits in its name. */
+export interface KeyInUse extends Disposable {
+  /** Aborts when the key is removed; has aborted where there is no such key. */
+  readonly signal: AbortSignal;
+}
+
 /** See above. */
 export class Keys {
   readonly #options: KeysOptions;
@@ -43,6 +49,8 @@ export class Keys {
   #stored: readonly StoredKey[] = [];
   #byName = new Map<string, Key>();
   #byId = new Map<string, Key>();
+  /** By id: what ends the requests of a key. */
+  readonly #inUse = new Map<string, Set<AbortController>>();
 
   private constructor(options: KeysOptions) {
     this.#options = options;
@@ -97,6 +105,21 @@ export class Keys {
     return id === OWNER.id || may(this.#byId.get(id)?.caller ?? { rights: [] }, right);
   }
 
+  /** To be held as long as a request of a key runs or waits. */
+  use(id: string): KeyInUse {
+    const end = new AbortController();
+    const all = this.#inUse.get(id) ?? new Set();
+    this.#inUse.set(id, all.add(end));
+    if (id !== OWNER.id && !this.#byId.has(id)) end.abort(removed(id));
+    return {
+      signal: end.signal,
+      [Symbol.dispose]: () => {
+        all.delete(end);
+        if (all.size === 0 && this.#inUse.get(id) === all) this.#inUse.delete(id);
+      },
+    };
+  }
+
   /** Within this the caches of workers are shared: it says nothing of the key, and differs for any other. */
   cacheScopeOf(id: string): string {
     if (id === OWNER.id) return this.#ownerScope;
@@ -127,7 +150,7 @@ export class Keys {
   }
 
   /**
-   * Gives a key a new secret; the old one is void when this resolves.
+   * Gives a key a new secret; the old one is void when this resolves. What runs in its name goes on.
    *
    * @throws {RbeeError} as {@linkcode remove}.
    */
@@ -137,7 +160,7 @@ export class Keys {
   }
 
   /**
-   * Removes a key.
+   * Removes a key. What runs or waits in its name is told to end.
    *
    * @throws {RbeeError} `NOT_FOUND`; `INVALID_REQUEST` for one of the configuration.
    */
@@ -197,6 +220,10 @@ export class Keys {
     this.#byName = new Map(keys.map((key) => [key.name, key]));
     this.#byId = new Map([...this.#byName.values()].map((key) => [key.caller.id, key]));
     for (const [id, { settings }] of this.#byId) this.#options.onLimits(id, settings);
+    for (const [id, ends] of this.#inUse) {
+      if (id === OWNER.id || this.#byId.has(id)) continue;
+      for (const end of [...ends]) end.abort(removed(id));
+    }
   }
 }
 
@@ -236,6 +263,12 @@ function taken(name: string): RbeeError {
   const message = name === OWNER.id ? "is reserved for the queen's own key" : "is taken by another key";
   return new RbeeError("INVALID_REQUEST", `The name ${name} ${message}. Choose another one.`, {
     details: { errors: [{ field: "name", constraint: "taken", message }] },
+  });
+}
+
+function removed(id: string): RbeeError {
+  return new RbeeError("INVALID_API_KEY", `The key ${id} was removed, and its requests ended with it.`, {
+    details: { reason: "removed" },
   });
 }
 

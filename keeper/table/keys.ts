@@ -102,7 +102,7 @@ export const KEYS_COMMANDS: readonly Command[] = [
   }),
   defineCommand({
     path: ["keys", "rotate"],
-    summary: "give a key a new secret and print it; the old one is void at once",
+    summary: "give a key a new secret and print it; the old one is void at once, and nothing is interrupted",
     flags: ONE_KEY_FLAGS,
     bare: "name",
     examples: ["keys rotate ada"],
@@ -110,7 +110,7 @@ export const KEYS_COMMANDS: readonly Command[] = [
   }),
   defineCommand({
     path: ["keys", "remove"],
-    summary: "remove a key; what runs in its name ends as it would have",
+    summary: "remove a key, and end what runs or waits in its name",
     flags: ONE_KEY_FLAGS,
     bare: "name",
     examples: ["keys remove ada"],

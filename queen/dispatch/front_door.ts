@@ -160,8 +160,10 @@ async function runFor(
   { job, charge }: PaidJob,
   how: { sink: AnswerSink; signal: AbortSignal; context: RequestContext },
 ): Promise<void> {
-  const { answers, metrics } = parts;
-  const { sink, signal, context } = how;
+  const { answers, metrics, keys } = parts;
+  const { sink, context } = how;
+  using key = keys.use(job.wanted.key);
+  const signal = AbortSignal.any([how.signal, key.signal]);
   try {
     const progress = await answers.run(job, {
       signal,
@@ -282,6 +284,7 @@ function passOn(parts: QueenParts, what: (typeof PASSED_ON)[number]): Handler {
     // Nothing is made: what is read is all there is.
     const asked = { promptTokens: tokens, prompts: 1, choices: 1, answerTokens: 0 };
     const charge = await charges.reserve({ id, key, model }, asked);
+    using inUse = keys.use(key);
     return await failover.run(
       {
         wanted: {
@@ -293,7 +296,7 @@ function passOn(parts: QueenParts, what: (typeof PASSED_ON)[number]): Handler {
         correlationId: context.correlationId,
       },
       {
-        signal: context.request.signal,
+        signal: AbortSignal.any([context.request.signal, inUse.signal]),
         attempt: async (at) => {
           if (slot) charge.began();
           at.took(tokens);

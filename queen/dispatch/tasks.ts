@@ -7,7 +7,7 @@
  * | queued | running | a worker has begun |
  * | queued, running | done | its answer is over |
  * | | failed | it can't be brought to its end |
- * | | canceled | its owner, or the queen's, said so |
+ * | | canceled | its owner, or the queen's, said so; or its key was removed |
  */
 import { createHash } from "node:crypto";
 import type { Logger } from "../../daemon/log.ts";
@@ -245,6 +245,10 @@ export class Tasks {
     this.#running.set(record.id, task);
     const { answers, keys, now, sessions, metrics } = this.#parts;
     if (progress !== undefined) charge.began(progress);
+    const key = keys.use(record.key);
+    const endWithKey = () => task.cancel(key.signal.reason);
+    if (key.signal.aborted) endWithKey();
+    key.signal.addEventListener("abort", endWithKey, { once: true });
     const { model, node, backend, device, priority, session_id, ...request } = asked;
     const leftMs = record.deadlineMs - Date.now();
     const sinceMs = now() - Math.max(0, Date.now() - record.createdMs);
@@ -311,6 +315,7 @@ export class Tasks {
       this.#log.error("the end of a task was not stored", { job_id: record.id, error });
       return toRbeeError(error);
     }).then((failure) => {
+      key[Symbol.dispose]();
       // One that is left keeps what is reserved for it, for the next queen.
       if (!task.left) charge.end();
       this.#running.delete(record.id);
