@@ -266,6 +266,11 @@ const QUEEN: Docs<typeof QUEEN_ROUTES> = {
     answer: keys.NewKeyResponse,
     status: 201,
   },
+  changeKey: {
+    summary: "Changes what a key may have; what is absent stays, and `null` takes a limit off.",
+    body: keys.ChangeKeyRequest,
+    answer: keys.KeyInfo,
+  },
   rotateKey: {
     summary: "Gives a key a new secret, which this answer alone tells; the old one is void at once.",
     answer: keys.NewKeyResponse,

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { join } from "@std/path";
 import { ConfigSchema } from "../home/config_schema.ts";
 import { RbeeError } from "../protocol/errors.ts";
+import { type AddKeyInput, AddKeyRequest } from "../protocol/key_schemas.ts";
 import { OWNER } from "../protocol/rights.ts";
 import { keptLog } from "../tests/helpers/log_lines.ts";
 import { tempHome } from "../tests/helpers/temp_home.ts";
@@ -12,6 +13,8 @@ import { SqliteStore } from "./store/sqlite_store.ts";
 
 const hash = (key: string) => createHash("sha256").update(key).digest("hex");
 const ADA = { name: "ada", hash: hash("key-of-ada"), share: 2 };
+
+const added = (key: AddKeyInput) => AddKeyRequest.parse(key);
 
 interface Bed {
   store: SqliteStore;
@@ -59,7 +62,7 @@ Deno.test("a key that is named owner is not the owner", () =>
 Deno.test("an added key is told once, is known by the next queen, and its hash alone is kept", () =>
   withBed(async ({ store, open, kept }) => {
     const keys = await open();
-    const { key, fp6 } = await keys.add({ name: "bob", rights: ["operator"], share: 1, tokens_per_day: 5 });
+    const { key, fp6 } = await keys.add(added({ name: "bob", rights: ["operator"], tokens_per_day: 5 }));
     const again = await open(ADA);
     assertEquals(again.identify(key)!.rights, ["operator"]);
     assertEquals(again.list().map(({ name, source, tokens_per_day }) => [name, source, tokens_per_day]), [
@@ -74,7 +77,7 @@ Deno.test("an added key is told once, is known by the next queen, and its hash a
 Deno.test("a rotated key's old secret is void, a removed key's too", () =>
   withBed(async ({ open }) => {
     const keys = await open();
-    const first = await keys.add({ name: "bob", rights: "client", share: 1 });
+    const first = await keys.add(added({ name: "bob" }));
     const second = await keys.rotate("bob");
     assertEquals([keys.identify(first.key), keys.identify(second.key)?.id], [undefined, "bob"]);
     await keys.remove("bob");
@@ -86,7 +89,7 @@ Deno.test("names are taken once, owner by nobody, and keys of the configuration 
   withBed(async ({ open }) => {
     const keys = await open(ADA);
     for (const name of ["ada", "owner"]) {
-      const error = await assertRejects(() => keys.add({ name, rights: "client", share: 1 }), RbeeError);
+      const error = await assertRejects(() => keys.add(added({ name })), RbeeError);
       assertEquals(error.code, "INVALID_REQUEST");
     }
     for (const act of ["rotate", "remove"] as const) {
@@ -97,7 +100,7 @@ Deno.test("names are taken once, owner by nobody, and keys of the configuration 
 Deno.test("other keys of the configuration count at once, and keep their places when those of others go", () =>
   withBed(async ({ open }) => {
     const keys = await open(ADA);
-    const { key } = await keys.add({ name: "bob", rights: "client", share: 1 });
+    const { key } = await keys.add(added({ name: "bob" }));
     keys.configure(
       ConfigSchema.parse({ queen: { keys: [{ ...ADA, hash: hash("new-key-of-ada") }] } }).queen.keys,
     );
