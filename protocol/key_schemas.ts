@@ -9,8 +9,8 @@ const MODELS_MAX = 100;
 const NODES_MAX = 100;
 const MODEL_BEGINNING = /^(?:hf|file|builtin):[^*\s]{0,500}\*$/;
 
-/** Models of a key: a reference, or how references begin, with `*` at the end. */
-const ModelPattern = z.union([z.string().regex(MODEL_BEGINNING), ModelRefText], {
+/** Models: a reference, or how references begin, with `*` at the end. */
+export const ModelPattern = z.union([z.string().regex(MODEL_BEGINNING), ModelRefText], {
   error: "expected a model reference, or its beginning with * at the end: hf:OWNER/*",
 });
 
@@ -19,6 +19,11 @@ export const KeyName = z.string().regex(
   /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,
   "expected letters, digits, . _ and -",
 );
+
+/** Whether a {@linkcode ModelPattern} stands for a model. */
+export function matchesModel(pattern: string, model: string): boolean {
+  return pattern.endsWith("*") ? model.startsWith(pattern.slice(0, -1)) : model === pattern;
+}
 
 /** How much a key may have, each without what holds where nothing is said. */
 const LIMITS = {

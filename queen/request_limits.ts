@@ -1,6 +1,6 @@
 /** What a key lets its requests have: models, machines, forms of answers. Pure; everything that admits requests asks here. */
 import { RbeeError } from "../protocol/errors.ts";
-import type { KeySettings } from "../protocol/key_schemas.ts";
+import { type KeySettings, matchesModel } from "../protocol/key_schemas.ts";
 import type { Priority } from "./queue/fair_queue.ts";
 
 /** See above. What is absent is not limited. */
@@ -31,8 +31,7 @@ export function requestLimitsOf(
 
 /** Whether a model may be used. Whether there is such a model is another question, and not answered to who may not. */
 export function mayUse({ models }: RequestLimits, model: string): boolean {
-  return models === undefined ||
-    models.some((one) => one.endsWith("*") ? model.startsWith(one.slice(0, -1)) : model === one);
+  return models === undefined || models.some((one) => matchesModel(one, model));
 }
 
 /** How urgent a request is that asks for so much, or does not say. */

@@ -114,7 +114,7 @@ async function paidJobOf(
   parts: QueenParts,
   what: { path: RelayedPath; request: Record<string, unknown>; context: RequestContext },
 ): Promise<PaidJob> {
-  const { cluster, keys, charges, now } = parts;
+  const { cluster, commonPrefixes, keys, charges, now } = parts;
   const { path, request, context: { caller, correlationId } } = what;
   const { model, priority, places, context } = admit(parts, { request, caller });
   const cacheScope = keys.cacheScopeOf(caller.id);
@@ -133,6 +133,7 @@ async function paidJobOf(
     stream: request.stream === true,
     text,
     cacheScope,
+    common: commonPrefixes.headerFor(model, request),
     wanted: {
       ...{ id: payer.id, key: caller.id, share: keys.shareOf(caller.id), model, tokens },
       ...{ ...places, priority, sinceMs: nowMs, embeds: false, promptTokens, slots },

@@ -244,7 +244,7 @@ export class Tasks {
       append: (events, change) => this.#append(task, { events, change }),
     });
     this.#running.set(record.id, task);
-    const { answers, cluster, keys, now, sessions, metrics } = this.#parts;
+    const { answers, cluster, commonPrefixes, keys, now, sessions, metrics } = this.#parts;
     if (progress !== undefined) charge.began(progress);
     const key = keys.use(record.key);
     const endWithKey = () => task.cancel(key.signal.reason);
@@ -259,6 +259,7 @@ export class Tasks {
       stream: true,
       text,
       cacheScope: keys.cacheScopeOf(record.key),
+      common: commonPrefixes.headerFor(model, asked),
       wanted: {
         ...{ id: record.id, key: record.key, share: keys.shareOf(record.key) },
         ...{ ...places, model, node, backend, device, priority },
