@@ -9,6 +9,7 @@ import { keptLog } from "../tests/helpers/log_lines.ts";
 import { tempHome } from "../tests/helpers/temp_home.ts";
 import type { KeyLimits } from "./accounts.ts";
 import { Keys } from "./keys.ts";
+import { NO_LIMITS } from "./request_limits.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
 
 const hash = (key: string) => createHash("sha256").update(key).digest("hex");
@@ -83,6 +84,31 @@ Deno.test("a rotated key's old secret is void, a removed key's too", () =>
     await keys.remove("bob");
     assertEquals([keys.identify(second.key), keys.list()], [undefined, []]);
     assertEquals((await assertRejects(() => keys.remove("bob"), RbeeError)).code, "NOT_FOUND");
+  }));
+
+Deno.test("a key that was stored before there were limits has none, and those that are set are kept", () =>
+  withBed(async ({ store, open }) => {
+    const settings = JSON.stringify({ rights: "client", share: 1 });
+    await store.keys.putKey({ name: "old", hash: hash("o"), settings, createdMs: 0, rotatedMs: 0 });
+    const keys = await open();
+    const unlimited = { ...NO_LIMITS, models: undefined, nodes: undefined, context: undefined };
+    assertEquals(keys.limitsOf("old"), unlimited);
+    await keys.change("old", { models: ["builtin:*"], grammar: false, share: 3 });
+    const again = await open();
+    assertEquals([again.limitsOf("old").models, again.limitsOf("old").grammar], [["builtin:*"], false]);
+    assertEquals([again.identify("o")?.id, again.shareOf("old")], ["old", 3]);
+    await again.change("old", { models: null, grammar: null, share: null });
+    assertEquals([again.limitsOf("old"), again.shareOf("old")], [unlimited, 1]);
+  }));
+
+Deno.test("a key that is removed while it is changed stays removed", () =>
+  withBed(async ({ open }) => {
+    const keys = await open();
+    await keys.add(added({ name: "bob" }));
+    const all = [keys.remove("bob"), keys.change("bob", { share: 2 }), keys.rotate("bob")];
+    const ends = await Promise.allSettled(all);
+    assertEquals(ends.map(({ status }) => status), ["fulfilled", "rejected", "rejected"]);
+    assertEquals([keys.list(), (await open()).list()], [[], []]);
   }));
 
 Deno.test("names are taken once, owner by nobody, and keys of the configuration are changed there", () =>
