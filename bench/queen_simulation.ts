@@ -185,7 +185,7 @@ async function simulate({ requests, seed }: { requests: number; seed: number }):
     };
     const { model, text } = timed(() => {
       const request = CompletionRequest.parse(body);
-      const model = modelOf(request.model, cluster);
+      const model = modelOf(request.model, { cluster });
       return { model, text: promptTextOf(model, { request: body, scope: `key-${key}` }) };
     }, isLong ? beforeLongUs : beforeUs);
     const asked = timed(() =>

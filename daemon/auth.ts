@@ -41,7 +41,8 @@ export type Clients = (key: string) => Caller | undefined;
  * Lets a request with the daemon's own key pass, or with that of one of `clients` who has one of `rights`.
  *
  * @returns who calls.
- * @throws {RbeeError} `MISSING_API_KEY` or `INVALID_API_KEY`.
+ * @throws {RbeeError} `MISSING_API_KEY`, `INVALID_API_KEY`, or `FORBIDDEN` for a key that has not the right: that says
+ * which right the route takes, and nothing of the key.
  */
 export function requireKey(
   headers: Headers,
@@ -60,10 +61,11 @@ export function requireKey(
   if (client === undefined) throw new RbeeError("INVALID_API_KEY", "The key is not the one of this daemon.");
   const { rights = [] } = wanted;
   if (may(client, "owner") || rights.some((right) => may(client, right))) return client;
-  const needed = rights.length === 0 ? "the owner's" : `a key with the right ${rights.join(" or ")}`;
   throw new RbeeError(
-    "INVALID_API_KEY",
-    `The key ${client.id} has the right ${client.rights.join(", ")}; this route takes ${needed}.`,
-    { details: { rights: client.rights, needed: ["owner", ...rights] } },
+    "FORBIDDEN",
+    rights.length === 0
+      ? "This route takes an owner's key only."
+      : `This route takes a key with the right ${rights.join(" or ")}, which this key lacks.`,
+    { details: { needed: ["owner", ...rights] } },
   );
 }

@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { BackendName, SpawnRequest } from "../protocol/spawn_request.ts";
 import { InstallPath } from "../protocol/install_path.ts";
-import { boundToNode, KEY_FIELDS, KeyName } from "../protocol/key_schemas.ts";
+import { boundToNode, KEY_FIELDS, KeyName, ModelPattern } from "../protocol/key_schemas.ts";
 import { ModelRefText } from "../protocol/model_ref.ts";
 import {
   DEFAULT_HIVE_PORT,
@@ -65,6 +65,8 @@ export type NodeConfig = z.infer<typeof NodeConfig>;
 
 const MAX_PRELOADS = 32;
 const MAX_QUEEN_KEYS = 10_000;
+const MAX_COMMON_PREFIXES = 100;
+const MAX_COMMON_PREFIX_CHARS = 262_144;
 
 const HttpUrl = z.url({ protocol: /^https?$/, error: "expected http://HOST:PORT" });
 
@@ -173,6 +175,15 @@ export const ConfigSchema = z.strictObject({
       (keys) => new Set(keys.map(({ name }) => name)).size === keys.length,
       "two keys have the same name",
     ),
+    /** What prompts of all keys begin with, as each of them may know: caches of it are shared by all. */
+    common_prefixes: z.array(z.strictObject({
+      /** The text of a prompt, or of the first message of a conversation, mostly the system's. */
+      text: z.string().min(1).max(MAX_COMMON_PREFIX_CHARS).refine((text) => text.isWellFormed(), {
+        error: "holds half a character",
+      }),
+      /** Absent: all. */
+      models: z.array(ModelPattern).min(1).max(100).optional(),
+    })).max(MAX_COMMON_PREFIXES).default([]),
   }).prefault({}),
   log: z.strictObject({
     level: z.enum(LOG_LEVELS).default("info"),

@@ -33,8 +33,8 @@ export function explain(error: RbeeError, place: Place = {}): Explanation {
 }
 
 function headlineOf(error: RbeeError): string {
-  // A valid key that lacks a right is a different problem from a wrong key.
-  if (error.details.needed !== undefined) return error.message;
+  // It was right when the request began.
+  if (error.details.reason === "removed") return error.message;
   return error.code === "INVALID_API_KEY" || error.code === "MISSING_API_KEY"
     ? "Authentication failed"
     : error.message;
@@ -68,6 +68,7 @@ const ADVICE: Partial<Record<ErrorCode, (error: RbeeError, place: Place) => stri
   CONNECTION_TIMEOUT: unreachable,
   INVALID_API_KEY: wrongKey,
   MISSING_API_KEY: wrongKey,
+  FORBIDDEN: lacksRight,
   VERSION_MISMATCH: upgrade,
   ALL_SLOTS_BUSY: () => [
     "Try again later or with a larger --retry, use another --node, or start a larger worker with more --slots.",
@@ -110,6 +111,10 @@ function wrongKey(_: RbeeError, { node, configPath }: Place): string[] {
     ? `Put its key into a file (mode 0600): rbee-keeper nodes add NAME --url ${node.url} --api-key-file FILE`
     : `Put its key into a file (mode 0600) and name it as ${node.keySetting} in the config.`;
   return [`Node: ${node.name} (${node.url})`, `Config: ${configPath}`, `Key: ${node.keySource}`, where];
+}
+
+function lacksRight(_: RbeeError, { node }: Place): string[] {
+  return node === undefined ? [] : [`Node: ${node.name} (${node.url})`, `Key: ${node.keySource}`];
 }
 
 function upgrade({ details }: RbeeError, { node }: Place): string[] {

@@ -79,6 +79,15 @@ Deno.test("EC9: authentication names node, configuration and where the key came 
   ]);
 });
 
+Deno.test("a key that lacks a right is no wrong key: what it lacks is said, and where it came from", () => {
+  const message = "This route takes a key with the right operator, which this key lacks.";
+  assertEquals(shown(new RbeeError("FORBIDDEN", message), PLACE), [
+    message,
+    "Node: mac (http://10.0.0.2:9200)",
+    "Key: /home/me/mac.key",
+  ]);
+});
+
 Deno.test("the end of a log is shown line by line", () => {
   const error = new RbeeError("WORKER_START_FAILED", "It died", {
     details: { log_tail: ["one", "two"] },

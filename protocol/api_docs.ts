@@ -266,11 +266,19 @@ const QUEEN: Docs<typeof QUEEN_ROUTES> = {
     answer: keys.NewKeyResponse,
     status: 201,
   },
+  changeKey: {
+    summary: "Changes what a key may have; what is absent stays, and `null` takes a limit off.",
+    body: keys.ChangeKeyRequest,
+    answer: keys.KeyInfo,
+  },
   rotateKey: {
     summary: "Gives a key a new secret, which this answer alone tells; the old one is void at once.",
     answer: keys.NewKeyResponse,
   },
-  removeKey: { summary: "Removes a key; what runs in its name ends as it would have.", status: 204 },
+  removeKey: {
+    summary: "Removes a key, and ends what runs or waits in its name with INVALID_API_KEY.",
+    status: 204,
+  },
   usage: {
     summary: "What keys have used, by day and model.",
     query: keys.UsageQuery,

@@ -12,6 +12,8 @@ export const ERROR_STATUS = {
   DEVICE_NOT_FOUND: 400,
   MISSING_API_KEY: 401,
   INVALID_API_KEY: 401,
+  /** The key is a good one, and may not do this. */
+  FORBIDDEN: 403,
   MODEL_ACCESS_DENIED: 403,
   NODE_NOT_FOUND: 404,
   WORKER_NOT_FOUND: 404,

@@ -42,7 +42,7 @@ Deno.test("SPEC §4: every code has the status of the table", () => {
   const expected: Record<number, ErrorCode[]> = {
     400: ["INVALID_REQUEST", "BACKEND_UNAVAILABLE", "DEVICE_NOT_FOUND"],
     401: ["MISSING_API_KEY", "INVALID_API_KEY"],
-    403: ["MODEL_ACCESS_DENIED"],
+    403: ["FORBIDDEN", "MODEL_ACCESS_DENIED"],
     404: [
       "NODE_NOT_FOUND",
       "WORKER_NOT_FOUND",

@@ -1,7 +1,18 @@
 /** Keys of a queen (SPEC §14), as configurations and its interface have them. */
 import * as z from "zod";
+import { ModelRefText } from "./model_ref.ts";
 import { NodeName } from "./node_name.ts";
+import { Priority } from "./priority.ts";
 import { Right } from "./rights.ts";
+
+const MODELS_MAX = 100;
+const NODES_MAX = 100;
+const MODEL_BEGINNING = /^(?:hf|file|builtin):[^*\s]{0,500}\*$/;
+
+/** Models: a reference, or how references begin, with `*` at the end. */
+export const ModelPattern = z.union([z.string().regex(MODEL_BEGINNING), ModelRefText], {
+  error: "expected a model reference, or its beginning with * at the end: hf:OWNER/*",
+});
 
 /** What a key is called. */
 export const KeyName = z.string().regex(
@@ -9,19 +20,51 @@ export const KeyName = z.string().regex(
   "expected letters, digits, . _ and -",
 );
 
+/** Whether a {@linkcode ModelPattern} stands for a model. */
+export function matchesModel(pattern: string, model: string): boolean {
+  return pattern.endsWith("*") ? model.startsWith(pattern.slice(0, -1)) : model === pattern;
+}
+
+/** How much a key may have, each without what holds where nothing is said. */
+const LIMITS = {
+  /** Of what there is, beside the others. */
+  share: z.number().min(0.01).max(1_000),
+  requests_per_minute: z.int().min(1),
+  tokens_per_minute: z.int().min(1),
+  tokens_per_day: z.int().min(1),
+  /** Keys of one cache group may find in a worker's cache what others of it have asked; absent: only its own. */
+  cache_group: KeyName,
+  /** It has no other models; absent: all. */
+  models: z.array(ModelPattern).min(1).max(MODELS_MAX),
+  /** Machines that its requests run on; absent: all. */
+  nodes: z.array(NodeName).min(1).max(NODES_MAX),
+  /** Most tokens of a request and its answers together. */
+  context: z.int().min(1),
+  /** Whether it may ask for grammars, JSON and tools. */
+  grammar: z.boolean(),
+  /** Whether a model may be downloaded for its requests. */
+  downloads: z.boolean(),
+  /** The most urgent that its requests may be, and what they are when they do not say. */
+  priority: Priority,
+};
+
 /** What a key may do, beside its name and its secret. */
 export const KEY_FIELDS = {
   /** One, or several. */
   rights: z.union([Right, z.array(Right).min(1).max(Right.options.length)]).default("client"),
   /** With the right `hive`: the one machine that it may report. */
   node: NodeName.optional(),
-  /** Of what there is, beside the others. */
-  share: z.number().min(0.01).max(1_000).default(1),
-  requests_per_minute: z.int().min(1).optional(),
-  tokens_per_minute: z.int().min(1).optional(),
-  tokens_per_day: z.int().min(1).optional(),
-  /** Keys of one cache group may find in a worker's cache what others of it have asked; absent: only its own. */
-  cache_group: KeyName.optional(),
+  share: LIMITS.share.default(1),
+  requests_per_minute: LIMITS.requests_per_minute.optional(),
+  tokens_per_minute: LIMITS.tokens_per_minute.optional(),
+  tokens_per_day: LIMITS.tokens_per_day.optional(),
+  cache_group: LIMITS.cache_group.optional(),
+  models: LIMITS.models.optional(),
+  nodes: LIMITS.nodes.optional(),
+  context: LIMITS.context.optional(),
+  grammar: LIMITS.grammar.default(true),
+  downloads: LIMITS.downloads.default(true),
+  priority: LIMITS.priority.default("interactive"),
 };
 
 /** The rule between them. */
@@ -47,6 +90,23 @@ export type AddKeyRequest = z.infer<typeof AddKeyRequest>;
 /** A request as a caller writes it. */
 export type AddKeyInput = z.input<typeof AddKeyRequest>;
 
+/** `POST /v2/keys/:name`: what is absent stays, `null` is as if it had never been set. */
+export const ChangeKeyRequest = z.strictObject({
+  share: LIMITS.share.nullish(),
+  requests_per_minute: LIMITS.requests_per_minute.nullish(),
+  tokens_per_minute: LIMITS.tokens_per_minute.nullish(),
+  tokens_per_day: LIMITS.tokens_per_day.nullish(),
+  cache_group: LIMITS.cache_group.nullish(),
+  models: LIMITS.models.nullish(),
+  nodes: LIMITS.nodes.nullish(),
+  context: LIMITS.context.nullish(),
+  grammar: LIMITS.grammar.nullish(),
+  downloads: LIMITS.downloads.nullish(),
+  priority: LIMITS.priority.nullish(),
+});
+/** A checked request. */
+export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>;
+
 /** A key, without its secret. */
 export const KeyInfo = z.object({
   name: z.string(),
@@ -57,6 +117,12 @@ export const KeyInfo = z.object({
   tokens_per_minute: z.int().nullable(),
   tokens_per_day: z.int().nullable(),
   cache_group: z.string().nullable(),
+  models: z.array(z.string()).nullable().default(null),
+  nodes: z.array(z.string()).nullable().default(null),
+  context: z.int().nullable().default(null),
+  grammar: z.boolean().default(true),
+  downloads: z.boolean().default(true),
+  priority: Priority.default("interactive"),
   /** The first six hexadecimal digits of its SHA-256, as logs show them. */
   fp6: z.string(),
   /** Where it stands: keys of the configuration are changed there. */

@@ -10,7 +10,8 @@ import {
 import type * as z from "zod";
 import {
   type AddKeyInput,
-  type KeyInfo,
+  type ChangeKeyRequest,
+  KeyInfo,
   KeysResponse,
   NewKeyResponse,
   ReloadResponse,
@@ -209,6 +210,14 @@ export class QueenClient {
       route: QUEEN_ROUTES.labelNode,
       schema: NodeInfo,
       body: labels,
+      ...options,
+    });
+  }
+
+  /** Changes what a key may have. */
+  changeKey(name: string, change: ChangeKeyRequest, options: WaitOptions = {}): Promise<KeyInfo> {
+    return callRoute(this.#client, {
+      ...{ route: QUEEN_ROUTES.changeKey, schema: KeyInfo, params: { name }, body: change },
       ...options,
     });
   }

@@ -5,6 +5,7 @@ import { Device, WorkerState } from "./hive_schemas.ts";
 import { InstallPath } from "./install_path.ts";
 import { ModelRefText } from "./model_ref.ts";
 import { NodeName } from "./node_name.ts";
+import { Priority } from "./priority.ts";
 import { BackendName } from "./spawn_request.ts";
 import { askedOnce, AskedText } from "./worker_requests.ts";
 import { InferenceStats, TokenEvent } from "./worker_schemas.ts";
@@ -70,9 +71,6 @@ export type HeartbeatInput = z.input<typeof Heartbeat>;
 /** Its answer. `complete: false`: something was absent that this queen never had; report all. */
 export const HeartbeatResponse = z.object({ complete: z.boolean() });
 
-/** How urgent work is. */
-export const Priority = z.enum(["interactive", "batch"]);
-
 const MAX_JOB_SECONDS = 1_800;
 
 /** `POST /v2/tasks`. */
@@ -82,7 +80,8 @@ export const TaskRequest = askedOnce(AskedText.extend({
   node: NodeName.optional(),
   backend: BackendName.optional(),
   device: z.int().min(0).max(255).optional(),
-  priority: Priority.default("interactive"),
+  /** Default: interactive, or the most urgent that its key may have. */
+  priority: Priority.optional(),
   /** Requests of one session are sent where the last one went, while it can be. */
   session_id: z.string().regex(/^[A-Za-z0-9._:-]{1,128}$/, "must be 1 to 128 letters, digits or . _ : -")
     .optional(),

@@ -54,6 +54,25 @@ export const CACHE_SCOPE_HEADER = "X-Cache-Scope";
 /** What stands in {@linkcode CACHE_SCOPE_HEADER}. */
 export const CacheScope = z.string().regex(/^[0-9a-f]{16}$/, "must be 16 hexadecimal digits");
 
+/**
+ * What the request begins with and everybody may know, as {@linkcode formatCommonText} writes it: that much, and nothing
+ * behind it, is reused from any scope.
+ */
+export const COMMON_TEXT_HEADER = "X-Cache-Common";
+/** What stands there: how long the text is, and which one, so that nothing else is ever taken for it. */
+export const CommonText = z.string().regex(/^\d{1,7}-[0-9a-f]{64}$/, "must be a length and a SHA-256")
+  .transform((text) => {
+    const [chars, sha256] = text.split("-");
+    return { chars: Number(chars), sha256 };
+  });
+/** See {@linkcode CommonText}. */
+export type CommonText = z.infer<typeof CommonText>;
+
+/** As it goes over the wire. */
+export function formatCommonText({ chars, sha256 }: CommonText): string {
+  return `${chars}-${sha256}`;
+}
+
 /** The body. */
 export const RelayRequest = z.strictObject({
   path: z.enum(RELAYED_PATHS),

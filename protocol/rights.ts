@@ -15,6 +15,7 @@ export const Right = z.enum(RIGHTS);
 export interface Caller {
   /** Tells its key from all others: in queues, tasks, budgets and logs. */
   readonly id: string;
+  /** See {@linkcode RIGHTS}. */
   readonly rights: readonly Right[];
   /** With the right `hive`: the one machine that it may report. */
   readonly node?: string;

@@ -129,6 +129,7 @@ export const QUEEN_ROUTES = {
   explain: { method: "GET", path: "/v2/explain", rights: ASKERS },
   keys: { method: "GET", path: "/v2/keys" },
   addKey: { method: "POST", path: "/v2/keys" },
+  changeKey: { method: "POST", path: "/v2/keys/:name" },
   rotateKey: { method: "POST", path: "/v2/keys/:name/rotate" },
   removeKey: { method: "DELETE", path: "/v2/keys/:name" },
   usage: { method: "GET", path: "/v2/usage" },

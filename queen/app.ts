@@ -31,6 +31,8 @@ import { explain } from "./placement/explain.ts";
 import type { ClusterNode } from "./cluster/cluster_node.ts";
 import { BODIES_MAX_BYTES, RIVAL_TIMEOUT_MS, UNREAD_EVENTS_BYTES } from "./limits.ts";
 import { frontDoorRoutes } from "./dispatch/front_door.ts";
+import { requireModel } from "./dispatch/requests.ts";
+import { requireNode } from "./request_limits.ts";
 import type { Tasks } from "./dispatch/tasks.ts";
 
 /** Parts of a queen, put together. */
@@ -193,7 +195,14 @@ export function createQueenApp(options: QueenAppOptions): App {
       { spec: QUEEN_ROUTES.cancelTask, handle: cancel },
       {
         spec: QUEEN_ROUTES.explain,
-        handle: ({ query }) => Response.json(explain(queryOf(query, ExplainQuery), cluster, now())),
+        handle: ({ query, caller }) => {
+          const wishes = queryOf(query, ExplainQuery);
+          const limits = keys.limitsOf(caller.id);
+          requireModel(wishes.model, { cluster, limits });
+          requireNode(limits, wishes.node);
+          const { nodes, downloads } = limits;
+          return Response.json(explain({ ...wishes, nodes, downloads }, cluster, now()));
+        },
       },
       { spec: QUEEN_ROUTES.workers, handle: workers },
       {

@@ -1,7 +1,7 @@
 /** Keys, what they have used, and the configuration that some of them stand in: the owner's alone. */
 import type { Route } from "../daemon/serve.ts";
 import { queryOf } from "../daemon/query.ts";
-import { AddKeyRequest, UsageQuery, type UsageRow } from "../protocol/key_schemas.ts";
+import { AddKeyRequest, ChangeKeyRequest, UsageQuery, type UsageRow } from "../protocol/key_schemas.ts";
 import { QUEEN_ROUTES } from "../protocol/routes.ts";
 import * as z from "zod";
 import type { Keys } from "./keys.ts";
@@ -31,6 +31,11 @@ export function keyRoutes({ keys, usage, live }: KeyRoutesOptions): Route[] {
     {
       spec: QUEEN_ROUTES.addKey,
       handle: async ({ body }) => secret(await keys.add(await body(AddKeyRequest)), 201),
+    },
+    {
+      spec: QUEEN_ROUTES.changeKey,
+      handle: async ({ params, body }) =>
+        Response.json(await keys.change(params.name, await body(ChangeKeyRequest))),
     },
     {
       spec: QUEEN_ROUTES.rotateKey,

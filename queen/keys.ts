@@ -5,7 +5,8 @@ import type { QueenKey } from "../home/config_schema.ts";
 import { newKey } from "../home/keys.ts";
 import { RbeeError } from "../protocol/errors.ts";
 import {
-  type AddKeyRequest,
+  AddKeyRequest,
+  type ChangeKeyRequest,
   type KeyInfo,
   KeySettings,
   type NewKeyResponse,
@@ -13,6 +14,7 @@ import {
 import { type Caller, may, OWNER, type Right } from "../protocol/rights.ts";
 import type { KeyLimits } from "./accounts.ts";
 import { ADDED_KEYS_MAX } from "./limits.ts";
+import { NO_LIMITS, type RequestLimits, requestLimitsOf } from "./request_limits.ts";
 import type { KeyStore, StoredKey } from "./store/key_store.ts";
 
 /** Options of {@linkcode Keys}. */
@@ -31,8 +33,15 @@ interface Key {
   readonly caller: Caller;
   readonly digest: Uint8Array;
   readonly settings: KeySettings;
+  readonly limits: RequestLimits;
   /** Absent: it stands in the configuration. */
   readonly stored?: StoredKey;
+}
+
+/** A key while a request runs or waits in its name. */
+export interface KeyInUse extends Disposable {
+  /** Aborts when the key is removed; has aborted where there is no such key. */
+  readonly signal: AbortSignal;
 }
 
 /** See above. */
@@ -43,6 +52,10 @@ export class Keys {
   #stored: readonly StoredKey[] = [];
   #byName = new Map<string, Key>();
   #byId = new Map<string, Key>();
+  /** By id: what ends the requests of a key. */
+  readonly #inUse = new Map<string, Set<AbortController>>();
+  /** Settles when the last change is stored: the next begins with what it left. */
+  #changed: Promise<unknown> = Promise.resolve();
 
   private constructor(options: KeysOptions) {
     this.#options = options;
@@ -97,6 +110,26 @@ export class Keys {
     return id === OWNER.id || may(this.#byId.get(id)?.caller ?? { rights: [] }, right);
   }
 
+  /** What a key lets its requests have. */
+  limitsOf(id: string): RequestLimits {
+    return this.#byId.get(id)?.limits ?? NO_LIMITS;
+  }
+
+  /** To be held as long as a request of a key runs or waits. */
+  use(id: string): KeyInUse {
+    const end = new AbortController();
+    const all = this.#inUse.get(id) ?? new Set();
+    this.#inUse.set(id, all.add(end));
+    if (id !== OWNER.id && !this.#byId.has(id)) end.abort(removed(id));
+    return {
+      signal: end.signal,
+      [Symbol.dispose]: () => {
+        all.delete(end);
+        if (all.size === 0 && this.#inUse.get(id) === all) this.#inUse.delete(id);
+      },
+    };
+  }
+
   /** Within this the caches of workers are shared: it says nothing of the key, and differs for any other. */
   cacheScopeOf(id: string): string {
     if (id === OWNER.id) return this.#ownerScope;
@@ -116,37 +149,57 @@ export class Keys {
    *
    * @throws {RbeeError} `INVALID_REQUEST` when the name is taken, or there are too many.
    */
-  async add(request: AddKeyRequest): Promise<NewKeyResponse> {
+  add(request: AddKeyRequest): Promise<NewKeyResponse> {
     const { name, ...settings } = request;
-    if (name === OWNER.id || this.#byName.has(name)) throw taken(name);
-    if (this.#stored.length >= ADDED_KEYS_MAX) {
-      throw new RbeeError("INVALID_REQUEST", `There are ${ADDED_KEYS_MAX} keys already. Remove one first.`);
-    }
-    const nowMs = Date.now();
-    return await this.#put({ name, settings: JSON.stringify(settings), createdMs: nowMs, rotatedMs: nowMs });
+    return this.#inTurn(async () => {
+      if (name === OWNER.id || this.#byName.has(name)) throw taken(name);
+      if (this.#stored.length >= ADDED_KEYS_MAX) {
+        throw new RbeeError("INVALID_REQUEST", `There are ${ADDED_KEYS_MAX} keys already. Remove one first.`);
+      }
+      const nowMs = Date.now();
+      const stored = { name, settings: JSON.stringify(settings), createdMs: nowMs, rotatedMs: nowMs };
+      return await this.#withSecret(stored);
+    });
   }
 
   /**
-   * Gives a key a new secret; the old one is void when this resolves.
+   * Changes what a key may have, from its next request on.
    *
    * @throws {RbeeError} as {@linkcode remove}.
    */
-  async rotate(name: string): Promise<NewKeyResponse> {
-    const stored = this.#requireAdded(name);
-    return await this.#put({ ...stored, rotatedMs: Date.now() });
+  change(name: string, change: ChangeKeyRequest): Promise<KeyInfo> {
+    return this.#inTurn(async () => {
+      const stored = this.#requireAdded(name);
+      const settings = Object.entries({ ...JSON.parse(stored.settings), ...change })
+        .filter(([, value]) => value !== null);
+      await this.#put({ ...stored, settings: JSON.stringify(Object.fromEntries(settings)) });
+      this.#options.log.info("key changed", { key: name, fields: Object.keys(change) });
+      return infoOf(this.#byName.get(name)!);
+    });
   }
 
   /**
-   * Removes a key.
+   * Gives a key a new secret; the old one is void when this resolves. What runs in its name goes on.
+   *
+   * @throws {RbeeError} as {@linkcode remove}.
+   */
+  rotate(name: string): Promise<NewKeyResponse> {
+    return this.#inTurn(() => this.#withSecret({ ...this.#requireAdded(name), rotatedMs: Date.now() }));
+  }
+
+  /**
+   * Removes a key. What runs or waits in its name is told to end.
    *
    * @throws {RbeeError} `NOT_FOUND`; `INVALID_REQUEST` for one of the configuration.
    */
-  async remove(name: string): Promise<void> {
-    this.#requireAdded(name);
-    await this.#options.store.removeKey(name);
-    this.#stored = this.#stored.filter((stored) => stored.name !== name);
-    this.#settle();
-    this.#options.log.info("key removed", { key: name });
+  remove(name: string): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#requireAdded(name);
+      await this.#options.store.removeKey(name);
+      this.#stored = this.#stored.filter((stored) => stored.name !== name);
+      this.#settle();
+      this.#options.log.info("key removed", { key: name });
+    });
   }
 
   /**
@@ -157,21 +210,29 @@ export class Keys {
   async forHive(node: string): Promise<string> {
     const name = `hive-${node}`;
     const known = this.#byName.get(name);
-    if (known === undefined) return (await this.add({ name, rights: "hive", node, share: 1 })).key;
+    if (known === undefined) return (await this.add(AddKeyRequest.parse({ name, rights: "hive", node }))).key;
     if (known.stored === undefined || known.caller.node !== node) throw taken(name);
     return (await this.rotate(name)).key;
   }
 
-  async #put(what: Omit<StoredKey, "hash">): Promise<NewKeyResponse> {
-    const { store, log } = this.#options;
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const changed = this.#changed.then(change);
+    this.#changed = changed.catch(() => {});
+    return changed;
+  }
+
+  async #withSecret(what: Omit<StoredKey, "hash">): Promise<NewKeyResponse> {
     const key = newKey();
-    const stored = { ...what, hash: createHash("sha256").update(key).digest("hex") };
-    await store.putKey(stored);
-    this.#stored = [...this.#stored.filter(({ name }) => name !== what.name), stored];
-    this.#settle();
+    await this.#put({ ...what, hash: createHash("sha256").update(key).digest("hex") });
     const info = infoOf(this.#byName.get(what.name)!);
-    log.info("key made", { key: what.name, key_fp6: info.fp6, rights: info.rights });
+    this.#options.log.info("key made", { key: what.name, key_fp6: info.fp6, rights: info.rights });
     return { ...info, key };
+  }
+
+  async #put(stored: StoredKey): Promise<void> {
+    await this.#options.store.putKey(stored);
+    this.#stored = [...this.#stored.filter(({ name }) => name !== stored.name), stored];
+    this.#settle();
   }
 
   #requireAdded(name: string): StoredKey {
@@ -197,6 +258,10 @@ export class Keys {
     this.#byName = new Map(keys.map((key) => [key.name, key]));
     this.#byId = new Map([...this.#byName.values()].map((key) => [key.caller.id, key]));
     for (const [id, { settings }] of this.#byId) this.#options.onLimits(id, settings);
+    for (const [id, ends] of this.#inUse) {
+      if (id === OWNER.id || this.#byId.has(id)) continue;
+      for (const end of [...ends]) end.abort(removed(id));
+    }
   }
 }
 
@@ -204,6 +269,7 @@ function keyOf(name: string, settings: KeySettings, secret: { hash: string } | S
   return {
     name,
     settings,
+    limits: requestLimitsOf(settings),
     caller: { id: idOf(name), rights: [settings.rights].flat(), node: settings.node },
     digest: Uint8Array.fromHex(secret.hash),
     stored: "createdMs" in secret ? secret : undefined,
@@ -225,6 +291,12 @@ function infoOf({ name, caller, digest, settings, stored }: Key): KeyInfo {
     tokens_per_minute: settings.tokens_per_minute ?? null,
     tokens_per_day: settings.tokens_per_day ?? null,
     cache_group: settings.cache_group ?? null,
+    models: settings.models ?? null,
+    nodes: settings.nodes ?? null,
+    context: settings.context ?? null,
+    grammar: settings.grammar,
+    downloads: settings.downloads,
+    priority: settings.priority,
     fp6: digest.toHex().slice(0, 6),
     source: stored === undefined ? "config" : "queen",
     created_unix: stored === undefined ? null : Math.floor(stored.createdMs / 1000),
@@ -236,6 +308,12 @@ function taken(name: string): RbeeError {
   const message = name === OWNER.id ? "is reserved for the queen's own key" : "is taken by another key";
   return new RbeeError("INVALID_REQUEST", `The name ${name} ${message}. Choose another one.`, {
     details: { errors: [{ field: "name", constraint: "taken", message }] },
+  });
+}
+
+function removed(id: string): RbeeError {
+  return new RbeeError("INVALID_API_KEY", `The key ${id} was removed, and its requests ended with it.`, {
+    details: { reason: "removed" },
   });
 }
 

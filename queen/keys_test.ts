@@ -3,15 +3,19 @@ import { createHash } from "node:crypto";
 import { join } from "@std/path";
 import { ConfigSchema } from "../home/config_schema.ts";
 import { RbeeError } from "../protocol/errors.ts";
+import { type AddKeyInput, AddKeyRequest } from "../protocol/key_schemas.ts";
 import { OWNER } from "../protocol/rights.ts";
 import { keptLog } from "../tests/helpers/log_lines.ts";
 import { tempHome } from "../tests/helpers/temp_home.ts";
 import type { KeyLimits } from "./accounts.ts";
 import { Keys } from "./keys.ts";
+import { NO_LIMITS } from "./request_limits.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
 
 const hash = (key: string) => createHash("sha256").update(key).digest("hex");
 const ADA = { name: "ada", hash: hash("key-of-ada"), share: 2 };
+
+const added = (key: AddKeyInput) => AddKeyRequest.parse(key);
 
 interface Bed {
   store: SqliteStore;
@@ -59,7 +63,7 @@ Deno.test("a key that is named owner is not the owner", () =>
 Deno.test("an added key is told once, is known by the next queen, and its hash alone is kept", () =>
   withBed(async ({ store, open, kept }) => {
     const keys = await open();
-    const { key, fp6 } = await keys.add({ name: "bob", rights: ["operator"], share: 1, tokens_per_day: 5 });
+    const { key, fp6 } = await keys.add(added({ name: "bob", rights: ["operator"], tokens_per_day: 5 }));
     const again = await open(ADA);
     assertEquals(again.identify(key)!.rights, ["operator"]);
     assertEquals(again.list().map(({ name, source, tokens_per_day }) => [name, source, tokens_per_day]), [
@@ -74,7 +78,7 @@ Deno.test("an added key is told once, is known by the next queen, and its hash a
 Deno.test("a rotated key's old secret is void, a removed key's too", () =>
   withBed(async ({ open }) => {
     const keys = await open();
-    const first = await keys.add({ name: "bob", rights: "client", share: 1 });
+    const first = await keys.add(added({ name: "bob" }));
     const second = await keys.rotate("bob");
     assertEquals([keys.identify(first.key), keys.identify(second.key)?.id], [undefined, "bob"]);
     await keys.remove("bob");
@@ -82,11 +86,36 @@ Deno.test("a rotated key's old secret is void, a removed key's too", () =>
     assertEquals((await assertRejects(() => keys.remove("bob"), RbeeError)).code, "NOT_FOUND");
   }));
 
+Deno.test("a key that was stored before there were limits has none, and those that are set are kept", () =>
+  withBed(async ({ store, open }) => {
+    const settings = JSON.stringify({ rights: "client", share: 1 });
+    await store.keys.putKey({ name: "old", hash: hash("o"), settings, createdMs: 0, rotatedMs: 0 });
+    const keys = await open();
+    const unlimited = { ...NO_LIMITS, models: undefined, nodes: undefined, context: undefined };
+    assertEquals(keys.limitsOf("old"), unlimited);
+    await keys.change("old", { models: ["builtin:*"], grammar: false, share: 3 });
+    const again = await open();
+    assertEquals([again.limitsOf("old").models, again.limitsOf("old").grammar], [["builtin:*"], false]);
+    assertEquals([again.identify("o")?.id, again.shareOf("old")], ["old", 3]);
+    await again.change("old", { models: null, grammar: null, share: null });
+    assertEquals([again.limitsOf("old"), again.shareOf("old")], [unlimited, 1]);
+  }));
+
+Deno.test("a key that is removed while it is changed stays removed", () =>
+  withBed(async ({ open }) => {
+    const keys = await open();
+    await keys.add(added({ name: "bob" }));
+    const all = [keys.remove("bob"), keys.change("bob", { share: 2 }), keys.rotate("bob")];
+    const ends = await Promise.allSettled(all);
+    assertEquals(ends.map(({ status }) => status), ["fulfilled", "rejected", "rejected"]);
+    assertEquals([keys.list(), (await open()).list()], [[], []]);
+  }));
+
 Deno.test("names are taken once, owner by nobody, and keys of the configuration are changed there", () =>
   withBed(async ({ open }) => {
     const keys = await open(ADA);
     for (const name of ["ada", "owner"]) {
-      const error = await assertRejects(() => keys.add({ name, rights: "client", share: 1 }), RbeeError);
+      const error = await assertRejects(() => keys.add(added({ name })), RbeeError);
       assertEquals(error.code, "INVALID_REQUEST");
     }
     for (const act of ["rotate", "remove"] as const) {
@@ -97,7 +126,7 @@ Deno.test("names are taken once, owner by nobody, and keys of the configuration 
 Deno.test("other keys of the configuration count at once, and keep their places when those of others go", () =>
   withBed(async ({ open }) => {
     const keys = await open(ADA);
-    const { key } = await keys.add({ name: "bob", rights: "client", share: 1 });
+    const { key } = await keys.add(added({ name: "bob" }));
     keys.configure(
       ConfigSchema.parse({ queen: { keys: [{ ...ADA, hash: hash("new-key-of-ada") }] } }).queen.keys,
     );

@@ -37,6 +37,8 @@ export const REFUSAL_MS = 30_000;
 export const REFUSAL_COUNTS_MS = 1_800_000;
 /** Pause between two looks at all machines for a model that none had room for. */
 export const LOOK_INTERVAL_MS = 5_000;
+/** Kinds of restricted requests for which a place is looked for when the first in the queue has none. */
+export const RESTRICTIONS_TRIED_MAX = 8;
 /** Prompt tokens that an unmeasured worker is thought to read in a second. */
 export const DEFAULT_READS_PER_SECOND = 500;
 /** How long an answer takes, as long as none was measured. */
@@ -47,6 +49,8 @@ export const DEFAULT_LOAD_MS = 15_000;
 export const MEAN_WEIGHT = 0.2;
 /** Characters of a token, where only the text is known. */
 export const CHARS_PER_TOKEN = 4;
+/** Of the tokens that are estimated so, the part that any text has. */
+export const SURE_PART = 0.5;
 
 /** Nothing from a worker that generates, not even a keep-alive, for so long: it is lost. */
 export const WORKER_SILENCE_MS = 30_000;

@@ -1,11 +1,11 @@
-/** The part of the configuration that can change while the queen runs: `queen.models` and `queen.keys`. */
+/** The part of the configuration that can change while the queen runs, see {@linkcode RELOADED}. */
 import type { Logger } from "../daemon/log.ts";
 import type { Config } from "../home/config_schema.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import type { ReloadResponse } from "../protocol/key_schemas.ts";
 
 /** Settings that are taken over, by their paths. Only keepers and hives read `nodes`. */
-const RELOADED = ["nodes", "queen.keys", "queen.models"];
+const RELOADED = ["nodes", "queen.common_prefixes", "queen.keys", "queen.models"];
 /** Sections that a queen does not read. */
 const OF_OTHERS = ["hive", "hub", "keeper"];
 

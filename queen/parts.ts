@@ -3,6 +3,7 @@ import type { Logger } from "../daemon/log.ts";
 import type { Config } from "../home/config_schema.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import type { Prefixes } from "./cluster/prefixes.ts";
+import type { CommonPrefixes } from "./common_prefixes.ts";
 import type { Accounts } from "./accounts.ts";
 import type { Keys } from "./keys.ts";
 import type { QueenMetrics } from "./metrics.ts";
@@ -20,6 +21,7 @@ export interface QueenParts {
   readonly config: Config["queen"];
   readonly cluster: Cluster;
   readonly prefixes: Prefixes;
+  readonly commonPrefixes: CommonPrefixes;
   readonly keys: Keys;
   readonly accounts: Accounts;
   readonly usage: UsageCounts;

@@ -8,6 +8,7 @@ import { createQueenApp } from "./app.ts";
 import { Cluster } from "./cluster/cluster.ts";
 import { logPresences } from "./cluster/presence.ts";
 import { Prefixes } from "./cluster/prefixes.ts";
+import { CommonPrefixes } from "./common_prefixes.ts";
 import { Accounts } from "./accounts.ts";
 import { Keys } from "./keys.ts";
 import { NODE_RESTORE_INTERVAL_MS, SESSIONS_MAX, TICK_INTERVAL_MS } from "./limits.ts";
@@ -71,6 +72,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   const seal = await homeSeal(home, env);
   const cluster = new Cluster(now());
   const prefixes = new Prefixes();
+  const commonPrefixes = new CommonPrefixes(config.queen.common_prefixes);
   const metrics = new QueenMetrics();
   const wallClock = { store: store.keys, log, now: () => Date.now() };
   const accounts = await Accounts.open(wallClock);
@@ -81,7 +83,10 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
   });
   const live = new LiveConfig({
     ...{ config, log, load: options.loadConfig },
-    onChange: ({ queen }) => keys.configure(queen.keys),
+    onChange: ({ queen }) => {
+      keys.configure(queen.keys);
+      commonPrefixes.configure(queen.common_prefixes);
+    },
   });
   const kept = (model: string) => live.models[model]?.keep_loaded === true;
   const loads = new Loads({ cluster, now, signal, kept, onEnd: (how) => metrics.load(how) });
@@ -102,7 +107,18 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
     onFirstToken: (of, ms) => metrics.firstToken(of, ms),
   });
   const parts: QueenParts = {
-    ...{ config: config.queen, cluster, prefixes, keys, scheduler, loads, offenders, failover, answers },
+    ...{
+      config: config.queen,
+      cluster,
+      prefixes,
+      commonPrefixes,
+      keys,
+      scheduler,
+      loads,
+      offenders,
+      failover,
+      answers,
+    },
     ...{ accounts, usage, charges: new Charges({ accounts, usage, cluster }), metrics, log, now },
     sessions: new RecentMap(SESSIONS_MAX),
     startedUnix: Math.floor(Date.now() / 1000),

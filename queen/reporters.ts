@@ -21,15 +21,16 @@ export class Reporters {
    * Lets a key report a machine: a hive's key its own machine, the owner's key any. The owner's goes on working, but
    * whoever has that machine can then do everything here, so the log says once how to give it a key of its own.
    *
-   * @throws {RbeeError} `INVALID_API_KEY`.
+   * @throws {RbeeError} `FORBIDDEN`. It does not tell which machine the key is for: whoever stole it would know how to
+   * use it.
    */
   require(caller: Caller, node: string): void {
     if (caller.node === node) return;
     if (!may(caller, "owner")) {
       throw new RbeeError(
-        "INVALID_API_KEY",
-        `The key ${caller.id} is that of the machine ${caller.node}, and may not report ${node}. Set hive.name to ` +
-          `${caller.node}, or make a key for ${node}: rbee-keeper keys add hive-${node} --rights hive --node ${node}`,
+        "FORBIDDEN",
+        `This key may not report ${node}. Set hive.name to the machine that the key was made for, or make one for ` +
+          `${node}: rbee-keeper keys add hive-${node} --rights hive --node ${node}`,
       );
     }
     if (this.#told.has(node)) return;

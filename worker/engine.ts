@@ -23,6 +23,7 @@ import { type Running, tellEnding, tellTokens, unbegun } from "./engine_events.t
 import { embeddingBatches } from "./embedding_batches.ts";
 import { fromNative, unwrap } from "./native/errors.ts";
 import { type EngineOptions, toNativeLoad } from "./engine_options.ts";
+import { commonBeginningOf } from "./common_text.ts";
 import { type Accepted, toNative, type Work } from "./work.ts";
 
 /** Who takes the tokens of one answer. Exactly one of the last two is called, once, last. */
@@ -306,7 +307,7 @@ export class Engine {
     let accepted: NativeAccepted;
     try {
       rendered = await this.#render(handle, work);
-      const request = toNative(work, rendered);
+      const request = toNative(work, { rendered, common: await this.#commonOf(handle, work) });
       running.stops = request.stops;
       const submitted = this.#native.submit(handle, request);
       if (running.canceled !== undefined) this.#native.cancel(handle, running.canceled);
@@ -331,12 +332,23 @@ export class Engine {
     return settled;
   }
 
+  async #renderChat(handle: number, request: NativeChatRequest): Promise<NativeChat> {
+    return JSON.parse(await this.#native.renderChat(handle, JSON.stringify(request)));
+  }
+
+  /** The text that the prompt begins with and everybody may know. */
+  async #commonOf(handle: number, work: Work): Promise<string | undefined> {
+    if ("resume" in work || work.common === undefined) return undefined;
+    const common = commonBeginningOf(work, work.common);
+    if (common === undefined || "prompt" in common) return common?.prompt;
+    // Where a template does not take it by itself nothing is common.
+    return await this.#renderChat(handle, common.chat).then(({ prompt }) => prompt, () => undefined);
+  }
+
   async #render(handle: number, work: Work): Promise<NativeChat | undefined> {
-    const render = async (request: NativeChatRequest): Promise<NativeChat> =>
-      JSON.parse(await this.#native.renderChat(handle, JSON.stringify(request)));
     if ("resume" in work) return undefined;
     if (work.chat !== undefined) {
-      const rendered = await render(work.chat);
+      const rendered = await this.#renderChat(handle, work.chat);
       if (work.chat.tool_choice !== "required" || rendered.constraint.grammar !== "") return rendered;
       throw new RbeeError(
         "INVALID_REQUEST",
@@ -345,7 +357,7 @@ export class Engine {
     }
     if (work.messages === undefined) return undefined;
     // Here the text is told as it stands, so the template binds nothing.
-    const { prompt } = await render({ messages: work.messages });
+    const { prompt } = await this.#renderChat(handle, { messages: work.messages });
     return { prompt, stops: [], constraint: { grammar: "" }, parser: { plain: true } };
   }
 

@@ -38,7 +38,7 @@ interface Run {
 /** With what was generated of it elsewhere. */
 function relayed(work: Work, relay: Relay | undefined): Work {
   return relay === undefined ? work : {
-    ...{ ...work, marked: true, cacheScope: relay.cacheScope, begun: relay.begun?.[0] },
+    ...{ ...work, marked: true, cacheScope: relay.cacheScope, common: relay.common, begun: relay.begun?.[0] },
   } as Work;
 }
 

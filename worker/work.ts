@@ -1,6 +1,6 @@
 /** What the engine is given to answer, and how the addon takes it. */
 import { DEFAULT_MAX_TOKENS } from "../protocol/limits.ts";
-import type { BegunAnswer } from "../protocol/relay_schemas.ts";
+import type { BegunAnswer, CommonText } from "../protocol/relay_schemas.ts";
 import type { GenerationOptions, InferenceRequest } from "../protocol/worker_requests.ts";
 import type { NativeChat, NativeChatRequest, NativeRequest, NativeSequence } from "./native/addon.ts";
 
@@ -17,6 +17,8 @@ export type Work =
       marked?: boolean;
       /** See `CACHE_SCOPE_HEADER` in `relay_schemas.ts`. */
       cacheScope?: string;
+      /** See `COMMON_TEXT_HEADER` there. */
+      common?: CommonText;
       /** What was generated of it elsewhere. */
       begun?: BegunAnswer;
     }
@@ -53,8 +55,11 @@ function sequenceOf({ seed, generated, held, draws }: BegunAnswer): NativeSequen
   };
 }
 
-/** As the addon takes it; `rendered` is what became of the work's conversation. */
-export function toNative(work: Work, rendered?: NativeChat): NativeRequest {
+/** As the addon takes it; `rendered` is what became of the work's conversation, `common` of what it begins with. */
+export function toNative(
+  work: Work,
+  { rendered, common }: { rendered?: NativeChat; common?: string } = {},
+): NativeRequest {
   const source = "resume" in work ? { resume: work.resume } : {
     prompt: rendered?.prompt ?? work.prompt,
     promptTokens: work.tokens,
@@ -83,6 +88,7 @@ export function toNative(work: Work, rendered?: NativeChat): NativeRequest {
     speculative: work.speculative,
     marked: "marked" in work && work.marked === true,
     cacheScope: "cacheScope" in work ? work.cacheScope : undefined,
+    common,
   };
 }
 

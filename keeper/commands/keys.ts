@@ -3,6 +3,7 @@ import { loadConfig } from "../../home/config.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import {
   boundToNode,
+  type ChangeKeyRequest,
   KEY_FIELDS,
   type KeyInfo,
   KeyName,
@@ -14,12 +15,15 @@ import type { LoadedCommand } from "../cli.ts";
 import type { CommandContext } from "../context.ts";
 import { withPlace } from "../failure.ts";
 import { placeOfQueen, queenOf } from "../queen.ts";
-import type {
-  ConfigReloadFlags,
-  KeysAddFlags,
-  KeysListFlags,
-  KeysUsageFlags,
-  OneKeyFlags,
+import {
+  type ConfigReloadFlags,
+  type KeysAddFlags,
+  type KeysChangeFlags,
+  type KeysListFlags,
+  type KeysUsageFlags,
+  LIMIT_FLAG_NAMES,
+  type LimitFlags,
+  type OneKeyFlags,
 } from "../table/keys.ts";
 import { textTable } from "../text_table.ts";
 
@@ -27,6 +31,8 @@ import { textTable } from "../text_table.ts";
 export const KEYS_LIST: LoadedCommand<KeysListFlags> = { run: runList };
 /** `keys add`. */
 export const KEYS_ADD: LoadedCommand<KeysAddFlags> = { check: checkAdd, run: runAdd };
+/** `keys change`. */
+export const KEYS_CHANGE: LoadedCommand<KeysChangeFlags> = { check: checkChange, run: runChange };
 /** `keys rotate`. */
 export const KEYS_ROTATE: LoadedCommand<OneKeyFlags> = { run: runRotate };
 /** `keys remove`. */
@@ -66,6 +72,12 @@ function rowOf(key: KeyInfo): Record<string, string> {
     key.requests_per_minute && `${key.requests_per_minute} requests/min`,
     key.tokens_per_minute && `${key.tokens_per_minute} tokens/min`,
     key.tokens_per_day && `${key.tokens_per_day} tokens/day`,
+    key.context && `${key.context} tokens/request`,
+    key.models && `models ${key.models.join(" ")}`,
+    key.nodes && `nodes ${key.nodes.join(" ")}`,
+    !key.grammar && "no grammar",
+    !key.downloads && "no downloads",
+    key.priority === "batch" && "batch only",
   ];
   return {
     KEY: key.name,
@@ -98,12 +110,49 @@ async function runAdd({ output, signal }: CommandContext, flags: KeysAddFlags): 
     queen.addKey({
       name: flags.name,
       rights: flags.rights?.length ? flags.rights as KeyInfo["rights"] : undefined,
-      ...{ node: flags.node, share: flags.share, cache_group: flags["cache-group"] },
-      requests_per_minute: flags["requests-per-minute"],
-      tokens_per_minute: flags["tokens-per-minute"],
-      tokens_per_day: flags["tokens-per-day"],
+      node: flags.node,
+      ...limitsIn(flags),
     }, options));
   await tell(output, key, "is made");
+  return 0;
+}
+
+/** What the flags say, as the queen takes it. */
+function limitsIn(flags: LimitFlags) {
+  const listed = (list: string[]) => list.length > 0 ? list : undefined;
+  const isYes = (text: string | undefined) => text === undefined ? undefined : text === "yes";
+  return {
+    ...{ share: flags.share, context: flags.context, cache_group: flags["cache-group"] },
+    requests_per_minute: flags["requests-per-minute"],
+    tokens_per_minute: flags["tokens-per-minute"],
+    tokens_per_day: flags["tokens-per-day"],
+    ...{ models: listed(flags.models), nodes: listed(flags.nodes) },
+    ...{ grammar: isYes(flags.grammar), downloads: isYes(flags.downloads) },
+    priority: flags.priority as KeyInfo["priority"] | undefined,
+  };
+}
+
+/** What is said, by the queen's names; what is to be unset is null. */
+function changeIn(flags: KeysChangeFlags): ChangeKeyRequest {
+  const unset = flags.unset.map((flag) => [flag.replaceAll("-", "_"), null]);
+  const said = Object.entries(limitsIn(flags)).filter(([, value]) => value !== undefined);
+  return Object.fromEntries([...said, ...unset]);
+}
+
+function checkChange(flags: Partial<KeysChangeFlags>): string[] {
+  const { unset = [] } = flags;
+  const isSaid = (flag: string) =>
+    [flags[flag as keyof KeysChangeFlags]].flat().some((value) => value !== undefined);
+  const both = unset.filter(isSaid).map((flag) => `--${flag} is given, and to be unset: say one of the two.`);
+  if (LIMIT_FLAG_NAMES.some(isSaid) || unset.length > 0) return both;
+  return [`Say what is to change: ${LIMIT_FLAG_NAMES.map((flag) => `--${flag}`).join(", ")}, or --unset.`];
+}
+
+async function runChange({ output, signal }: CommandContext, flags: KeysChangeFlags): Promise<number> {
+  const change = changeIn(flags);
+  const key = await asked(flags, signal, (queen, options) => queen.changeKey(flags.name, change, options));
+  if (output.json) await output.document(key);
+  else await output.text(textTable([rowOf(key)]));
   return 0;
 }
 

@@ -15,20 +15,12 @@ const KEYS_LIST_FLAGS = { queen: OF_QUEEN, json: JSON_DOCUMENT, quiet: QUIET } a
 /** Values of the flags of `keys list`. */
 export type KeysListFlags = FlagsOf<typeof KEYS_LIST_FLAGS>;
 
+const YES_NO = ["yes", "no"] as const;
+
 const NAME = { type: "text", value: "NAME", required: true, help: "what the key is called" } as const;
 
-const KEYS_ADD_FLAGS = {
-  name: NAME,
-  rights: {
-    type: "text",
-    value: "RIGHT",
-    choices: ["owner", "operator", "hive", "client"],
-    repeatable: true,
-    otherwise: "client",
-    help:
-      "owner: everything; operator: machines and models; hive: one machine's reports; client: answers. May be repeated",
-  },
-  node: { type: "text", value: "NODE", help: "with --rights hive: the one machine that it may report" },
+/** How much a key may have. */
+const LIMIT_FLAGS = {
   share: {
     type: "number",
     value: "N",
@@ -50,10 +42,77 @@ const KEYS_ADD_FLAGS = {
     value: "NAME",
     help: "share cached prompts with the other keys of this group",
   },
+  models: {
+    type: "text",
+    value: "REF",
+    repeatable: true,
+    otherwise: "all",
+    help: "a model that it may use, or how references begin, with * at the end. May be repeated",
+  },
+  nodes: {
+    type: "text",
+    value: "NODE",
+    repeatable: true,
+    otherwise: "all",
+    help: "a machine that its requests may run on. May be repeated",
+  },
+  context: { type: "integer", value: "N", min: 1, help: "most tokens of a request and its answers together" },
+  grammar: {
+    type: "text",
+    choices: YES_NO,
+    otherwise: "yes",
+    help: "whether it may ask for grammars, JSON and tools",
+  },
+  downloads: {
+    type: "text",
+    choices: YES_NO,
+    otherwise: "yes",
+    help: "whether a model may be downloaded for its requests",
+  },
+  priority: {
+    type: "text",
+    choices: ["interactive", "batch"],
+    otherwise: "interactive",
+    help: "the most urgent that its requests may be",
+  },
+} as const;
+/** Their names. */
+export const LIMIT_FLAG_NAMES: readonly string[] = Object.keys(LIMIT_FLAGS);
+/** Values of these flags. */
+export type LimitFlags = FlagsOf<typeof LIMIT_FLAGS>;
+
+const KEYS_ADD_FLAGS = {
+  name: NAME,
+  rights: {
+    type: "text",
+    value: "RIGHT",
+    choices: ["owner", "operator", "hive", "client"],
+    repeatable: true,
+    otherwise: "client",
+    help:
+      "owner: everything; operator: machines and models; hive: one machine's reports; client: answers. May be repeated",
+  },
+  node: { type: "text", value: "NODE", help: "with --rights hive: the one machine that it may report" },
+  ...LIMIT_FLAGS,
   ...KEYS_LIST_FLAGS,
 } as const;
 /** Values of the flags of `keys add`. */
 export type KeysAddFlags = FlagsOf<typeof KEYS_ADD_FLAGS>;
+
+const KEYS_CHANGE_FLAGS = {
+  name: NAME,
+  ...LIMIT_FLAGS,
+  unset: {
+    type: "text",
+    value: "FLAG",
+    choices: LIMIT_FLAG_NAMES,
+    repeatable: true,
+    help: "put one of these back to what it is when nothing is said. May be repeated",
+  },
+  ...KEYS_LIST_FLAGS,
+} as const;
+/** Values of the flags of `keys change`. */
+export type KeysChangeFlags = FlagsOf<typeof KEYS_CHANGE_FLAGS>;
 
 const ONE_KEY_FLAGS = { name: NAME, ...KEYS_LIST_FLAGS } as const;
 /** Values of the flags of `keys rotate` and `remove`. */
@@ -101,8 +160,20 @@ export const KEYS_COMMANDS: readonly Command[] = [
     load: () => keys().then((module) => module.KEYS_ADD),
   }),
   defineCommand({
+    path: ["keys", "change"],
+    summary: "change what a key may have, from its next request on; the rest stays",
+    flags: KEYS_CHANGE_FLAGS,
+    bare: "name",
+    examples: [
+      "keys change ada --models 'hf:acme/*' --context 8192",
+      "keys change ada --unset tokens-per-day",
+    ],
+    load: () => keys().then((module) => module.KEYS_CHANGE),
+  }),
+  defineCommand({
     path: ["keys", "rotate"],
     summary: "give a key a new secret and print it; the old one is void at once",
+    details: "What runs in its name goes on.",
     flags: ONE_KEY_FLAGS,
     bare: "name",
     examples: ["keys rotate ada"],
@@ -110,7 +181,7 @@ export const KEYS_COMMANDS: readonly Command[] = [
   }),
   defineCommand({
     path: ["keys", "remove"],
-    summary: "remove a key; what runs in its name ends as it would have",
+    summary: "remove a key, and end what runs or waits in its name",
     flags: ONE_KEY_FLAGS,
     bare: "name",
     examples: ["keys remove ada"],

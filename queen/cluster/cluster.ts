@@ -84,8 +84,16 @@ export class Cluster implements ClusterView {
     return this.#workers.values();
   }
 
-  *workersOf(model: string): Generator<ClusterWorker> {
-    for (const worker of this.#byModel.get(model)?.all ?? []) if (this.#isReachable(worker)) yield worker;
+  *workersOf(model: string, nodes?: Iterable<string>): Generator<ClusterWorker> {
+    if (nodes === undefined) {
+      for (const worker of this.#byModel.get(model)?.all ?? []) if (this.#isReachable(worker)) yield worker;
+      return;
+    }
+    for (const name of nodes) {
+      for (const worker of this.#nodes.get(name)?.workers ?? []) {
+        if (worker.model === model && this.#isReachable(worker)) yield worker;
+      }
+    }
   }
 
   modelView(model: string): ModelWorkers {

@@ -150,6 +150,9 @@ Deno.test("whatever happens, what is kept of a model's workers is what a look at
         ...{ free: [...free].map(({ id }) => id).sort(), ready, loading, context, embeds },
       });
       assertEquals(plain(kept), plain(seen));
+      const names = ["n1", "n2", "n9"];
+      const there = [...cluster.workersOf("m")].filter(({ node }) => names.includes(node));
+      assertEquals(new Set(cluster.workersOf("m", names)), new Set(there));
     }
   }));
 });

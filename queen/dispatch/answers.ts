@@ -4,7 +4,12 @@
  */
 import { ErrorEnvelopeSchema, errorFromBody, isErrorCode, RbeeError } from "../../protocol/errors.ts";
 import { readRelay, type RelayPiece, RelayProgress } from "../../protocol/relay_reader.ts";
-import { CACHE_SCOPE_HEADER, type RelayedPath, type RelayRequest } from "../../protocol/relay_schemas.ts";
+import {
+  CACHE_SCOPE_HEADER,
+  COMMON_TEXT_HEADER,
+  type RelayedPath,
+  type RelayRequest,
+} from "../../protocol/relay_schemas.ts";
 import { WORKER_ROUTES } from "../../protocol/routes.ts";
 import { StreamCutError } from "../../protocol/sse.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
@@ -26,6 +31,8 @@ export interface AnswerJob {
   readonly text: PromptText;
   /** Workers may reuse what they have computed for other requests of this scope, and of no other. */
   readonly cacheScope: string;
+  /** What of it everybody may know, see `common_prefixes.ts`. */
+  readonly common?: string;
   readonly wanted: FailoverRequest["wanted"];
   readonly startedUnix: number;
   readonly correlationId: string;
@@ -163,7 +170,7 @@ export class Answers {
     how: { at: Attempt; progress: RelayProgress; signal: AbortSignal; alive: () => void },
   ): Promise<AsyncGenerator<RelayPiece, void>> {
     const { at, progress, signal, alive } = how;
-    const { path, request, startedUnix, wanted, cacheScope } = job;
+    const { path, request, startedUnix, wanted, cacheScope, common } = job;
     const body: RelayRequest = {
       path,
       request,
@@ -172,7 +179,10 @@ export class Answers {
       begun: progress.begun,
     };
     const response = await at.call(WORKER_ROUTES.relay.path, {
-      headers: { [CACHE_SCOPE_HEADER]: cacheScope },
+      headers: {
+        [CACHE_SCOPE_HEADER]: cacheScope,
+        ...common === undefined ? {} : { [COMMON_TEXT_HEADER]: common },
+      },
       ...{ body, signal, acceptMs: ACCEPT_TIMEOUT_MS },
     });
     if (response.ok && response.body !== null) return readRelay(response.body, { signal, onActivity: alive });

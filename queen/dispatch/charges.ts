@@ -11,7 +11,14 @@ import type { Reservation } from "../budgets.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { MovingMean } from "../queue/eta.ts";
 import { RecentMap } from "../recent_map.ts";
-import { CHARS_PER_TOKEN, MEAN_WEIGHT, UNSTATED_BUDGET_PART, UNSTATED_TOKENS_MIN } from "../limits.ts";
+import { requireContext } from "../request_limits.ts";
+import {
+  CHARS_PER_TOKEN,
+  MEAN_WEIGHT,
+  SURE_PART,
+  UNSTATED_BUDGET_PART,
+  UNSTATED_TOKENS_MIN,
+} from "../limits.ts";
 import type { Took, UsageCounts } from "../usage.ts";
 
 /** Models whose tokens are measured. */
@@ -28,6 +35,20 @@ export interface Asked {
   readonly choices: number;
   /** Most tokens of one answer; undefined: as many as there is room for. */
   readonly answerTokens?: number;
+  /** These were not asked for: see {@linkcode Charges.boundOf}. */
+  readonly bounded?: boolean;
+  /** A worker counts the prompt before it reads it. */
+  readonly counted: boolean;
+  /** What the request calls its prompt, and the most tokens of an answer. */
+  readonly fields: { readonly prompt: string; readonly answer: string };
+}
+
+const PROMPT_FIELDS = ["messages", "prompt", "input", "documents"];
+const ANSWER_FIELDS = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+
+function fieldsIn(request: Record<string, unknown>): Asked["fields"] {
+  const first = (names: readonly string[]) => names.find((name) => (request[name] ?? null) !== null);
+  return { prompt: first(PROMPT_FIELDS) ?? "prompt", answer: first(ANSWER_FIELDS) ?? "max_tokens" };
 }
 
 /** Answers that have this many tokens when nobody says how many, by route; absent: as many as there is room for. */
@@ -35,19 +56,28 @@ const UNSTATED: Readonly<Record<string, number>> = { [FOREIGN_ROUTES.completions
 
 /** Reads it from a request to a route whose answers are relayed; `promptTokens` is estimated from its text. */
 export function askedIn(path: string, request: Record<string, unknown>, promptTokens: number): Asked {
-  const { n, prompt, max_completion_tokens, max_tokens, max_output_tokens } = request;
-  const stated = max_completion_tokens ?? max_tokens ?? max_output_tokens ?? UNSTATED[path];
+  const { n, prompt } = request;
+  const fields = fieldsIn(request);
+  const stated = request[fields.answer] ?? UNSTATED[path];
   const { ids, prompts } = promptsIn(prompt);
   return {
     promptTokens: Math.max(promptTokens, ids),
     prompts,
     choices: typeof n === "number" ? n : 1,
     answerTokens: typeof stated === "number" && stated > 0 ? stated : undefined,
+    counted: prompts === 1,
+    fields,
   };
 }
 
-/** Tokens that are read of a request that is answered beside the relay: each document, with its query before it. */
-export function readIn(request: Record<string, unknown>): number {
+/** The same of a request that is answered beside the relay: nothing is made, what is read is all there is. */
+export function readIn(request: Record<string, unknown>): Asked {
+  const fields = fieldsIn(request);
+  return { promptTokens: tokensIn(request), prompts: 1, choices: 1, answerTokens: 0, counted: false, fields };
+}
+
+/** Each document is read with the query before it. */
+function tokensIn(request: Record<string, unknown>): number {
   const { input, query, documents } = request;
   if (Array.isArray(documents)) {
     const asked = typeof query === "string" ? query.length : 0;
@@ -86,6 +116,8 @@ export interface Payer {
   readonly id: string;
   readonly key: string;
   readonly model: string;
+  /** Most tokens that its key lets the request and its answers have together. */
+  readonly context?: number;
 }
 
 /** Reserves for requests, and charges them. */
@@ -100,13 +132,14 @@ export class Charges {
   }
 
   /**
-   * Most tokens that each answer may have, where the key's budget has to say so because the request does not; undefined:
-   * nothing has to. It is what is left of the budget, but not so much that one request takes the whole of a day.
+   * Most tokens that each answer may have, where the key has to say so because the request does not; undefined: nothing
+   * has to. It is what is left of the budget, but not so much that one request takes the whole of a day, and no more
+   * than the key's requests may have.
    */
-  boundOf({ key, model }: Omit<Payer, "id">, asked: Asked): number | undefined {
+  boundOf({ key, model, context = Infinity }: Omit<Payer, "id">, asked: Asked): number | undefined {
     if (asked.answerTokens !== undefined) return undefined;
     const { size, available } = this.#options.accounts.room(key);
-    if (size === Infinity) return undefined;
+    if (size === Infinity && context === Infinity) return undefined;
     const { prompts, choices } = asked;
     const promptTokens = this.#promptTokensOf(model, asked);
     const beside = (amount: number) => Math.max(1, Math.floor((amount - promptTokens) / (prompts * choices)));
@@ -114,26 +147,30 @@ export class Charges {
       this.#contextOf(model),
       Math.max(DEFAULT_MAX_TOKENS, Math.floor(size / UNSTATED_BUDGET_PART)),
     );
-    const least = Math.min(UNSTATED_TOKENS_MIN, beside(size));
-    return Math.max(least, Math.min(most, beside(available)));
+    const least = Math.min(UNSTATED_TOKENS_MIN, beside(size), beside(context));
+    return Math.max(least, Math.min(most, beside(available), beside(context)));
   }
 
   /**
    * Sets aside what a request may take.
    *
-   * @throws {RbeeError} as {@linkcode Accounts.reserve}.
+   * @throws {RbeeError} as {@linkcode Accounts.reserve}; `INVALID_REQUEST` when it is larger than its key's requests may
+   * be, as far as that is certain before a worker has counted its prompt.
    */
   async reserve(payer: Payer, asked: Asked): Promise<Charge> {
+    // What is estimated is not certain, and whoever counts it will say so.
+    const promptTokens = asked.counted ? Math.floor(asked.promptTokens * SURE_PART) : asked.promptTokens;
+    requireContext(payer.context, { ...asked, promptTokens });
     const cost = this.#costOf(payer.model, asked);
     const request = { id: payer.id, tokens: cost.promptTokens + cost.answerTokens };
-    return this.#charge(payer, cost, await this.#options.accounts.reserve(payer.key, request));
+    return this.#charge(payer, { asked, cost }, await this.#options.accounts.reserve(payer.key, request));
   }
 
   /** The same for one that an earlier queen took: it is never refused. */
   adopt(payer: Payer, asked: Asked): Charge {
     const cost = this.#costOf(payer.model, asked);
     const request = { id: payer.id, tokens: cost.promptTokens + cost.answerTokens };
-    return this.#charge(payer, cost, this.#options.accounts.adopt(payer.key, request));
+    return this.#charge(payer, { asked, cost }, this.#options.accounts.adopt(payer.key, request));
   }
 
   #costOf(model: string, asked: Asked): Cost {
@@ -157,10 +194,16 @@ export class Charges {
     return Math.ceil(promptTokens * (this.#excess.get(model)?.value ?? 1));
   }
 
-  #charge({ key, model }: Payer, cost: Cost, reservation: Reservation): Charge {
+  #charge(
+    { key, model, context }: Payer,
+    what: { asked: Asked; cost: Cost },
+    reservation: Reservation,
+  ): Charge {
+    const { asked, cost } = what;
     return new Charge(cost, reservation, {
       ended: (took) => this.#options.usage.add(key, model, took),
       promptTokens: (tokens) => {
+        requireContext(context, { ...asked, promptTokens: tokens });
         // Of short ones most is what the model's template puts around them.
         if (cost.estimated < MEASURED_TOKENS_MIN) return;
         const excess = this.#excess.get(model) ?? new MovingMean(MEAN_WEIGHT);
@@ -183,7 +226,11 @@ interface Cost extends Pick<Asked, "prompts" | "choices"> {
 
 /** Receives what becomes known of a charge. */
 interface ChargeListener {
-  /** How many tokens the prompt really has. */
+  /**
+   * How many tokens the prompt really has.
+   *
+   * @throws {RbeeError} `INVALID_REQUEST` when its key's requests may not have as many.
+   */
   promptTokens(tokens: number): void;
   /** What the request took, if a worker had it. */
   ended(took: Took): void;
@@ -212,13 +259,17 @@ export class Charge {
     this.#progress = progress ?? this.#progress;
   }
 
-  /** More is known of it: what was reserved for an estimated prompt is now reserved for the true one. */
+  /**
+   * More is known of it: what was reserved for an estimated prompt is now reserved for the true one.
+   *
+   * @throws {RbeeError} `INVALID_REQUEST` when that is more than its key's requests may have.
+   */
   advanced(): void {
     const { promptTokens = 0 } = this.#progress ?? {};
     if (this.#corrected || promptTokens === 0 || this.#cost.prompts > 1) return;
     this.#corrected = true;
-    this.#listener.promptTokens(promptTokens);
     this.#reservation.correct(promptTokens + this.#cost.answerTokens);
+    this.#listener.promptTokens(promptTokens);
   }
 
   /** A worker said how many tokens it has read, and that this is all. */

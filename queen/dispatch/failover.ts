@@ -203,7 +203,7 @@ export class Failover {
     const { scheduler, now, onWaited } = this.#options;
     const { again, suspect, signal, how } = what;
     if (request.slotless && !suspect) {
-      const worker = scheduler.anyOf(request.wanted.model);
+      const worker = scheduler.anyFor(request.wanted);
       if (worker !== undefined) return { worker, told: () => {}, done: () => {} };
     }
     const begun = again || (request.begun?.() ?? false);

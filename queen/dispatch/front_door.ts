@@ -16,15 +16,17 @@ import {
 } from "../../protocol/openai_schemas.ts";
 import type { RelayedPath } from "../../protocol/relay_schemas.ts";
 import { ResponsesRequest } from "../../protocol/responses_schemas.ts";
+import type { Caller } from "../../protocol/rights.ts";
 import { FOREIGN_ROUTES, FRONT_DOOR_ROUTES, type RouteSpec } from "../../protocol/routes.ts";
 import { eventStream, type EventStreamOptions, type EventWriter, STREAM_TEXTS } from "../../protocol/sse.ts";
 import { promptTextOf } from "../cluster/prefixes.ts";
 import { QUIET_WAIT_MS } from "../limits.ts";
 import type { QueenParts } from "../parts.ts";
+import { admit } from "./admission.ts";
 import { type AnswerJob, type AnswerSink, failureOf } from "./answers.ts";
 import { askedIn, type Charge, readIn, readOf } from "./charges.ts";
 import type { WaitNews } from "./lease.ts";
-import { expectedTokens, modelOf, promptTokensOf, requireKnownFile } from "./requests.ts";
+import { expectedTokens, modelOf, modelsFor, promptTokensOf } from "./requests.ts";
 
 const PREFIX = "data: ";
 const Body = z.record(z.string(), z.unknown());
@@ -75,8 +77,11 @@ const PASSED_ON: { spec: RouteSpec; schema: z.ZodType; slot: boolean }[] = [
 /** All of them. */
 export function frontDoorRoutes(parts: QueenParts): Route[] {
   return [
-    { spec: FRONT_DOOR_ROUTES.models, handle: () => Response.json(modelList(parts)) },
-    { spec: FRONT_DOOR_ROUTES.model, handle: ({ params }) => Response.json(oneModel(parts, params.id)) },
+    { spec: FRONT_DOOR_ROUTES.models, handle: ({ caller }) => Response.json(modelList(parts, caller)) },
+    {
+      spec: FRONT_DOOR_ROUTES.model,
+      handle: ({ params, caller }) => Response.json(oneModel(parts, { id: params.id, caller })),
+    },
     ...RELAYED.map(({ spec, path, schema, texts }): Route => ({
       spec,
       handle: async (context) => {
@@ -109,29 +114,29 @@ async function paidJobOf(
   parts: QueenParts,
   what: { path: RelayedPath; request: Record<string, unknown>; context: RequestContext },
 ): Promise<PaidJob> {
-  const { cluster, keys, charges, now } = parts;
+  const { cluster, commonPrefixes, keys, charges, now } = parts;
   const { path, request, context: { caller, correlationId } } = what;
-  const model = modelOf(request.model, cluster);
-  requireKnownFile(model, { caller, cluster });
+  const { model, priority, places, context } = admit(parts, { request, caller });
   const cacheScope = keys.cacheScopeOf(caller.id);
   const text = promptTextOf(model, { request, scope: cacheScope });
   const promptTokens = promptTokensOf(text);
   const asked = askedIn(path, request, promptTokens);
-  const bound = charges.boundOf({ key: caller.id, model }, asked);
+  const payer = { id: newJobId(), key: caller.id, model, context };
+  const bound = charges.boundOf(payer, asked);
   const maxTokens = bound ?? asked.answerTokens;
   const slots = asked.prompts * asked.choices;
   const tokens = expectedTokens(text, { maxTokens, usual: cluster.paces.tokens(model), answers: slots });
   const nowMs = now();
-  const id = newJobId();
   const job: AnswerJob = {
     path,
     request: { ...request, ...boundedBy(path, bound), model },
     stream: request.stream === true,
     text,
     cacheScope,
+    common: commonPrefixes.headerFor(model, request),
     wanted: {
-      ...{ id, key: caller.id, share: keys.shareOf(caller.id), model, tokens },
-      ...{ priority: "interactive", sinceMs: nowMs, embeds: false, promptTokens, slots },
+      ...{ id: payer.id, key: caller.id, share: keys.shareOf(caller.id), model, tokens },
+      ...{ ...places, priority, sinceMs: nowMs, embeds: false, promptTokens, slots },
       deadlineMs: deadlineMsOf(parts, { context: what.context, sinceMs: nowMs }),
     },
     startedUnix: Math.floor(Date.now() / 1000),
@@ -139,7 +144,9 @@ async function paidJobOf(
   };
   return {
     job,
-    charge: await charges.reserve({ id, key: caller.id, model }, { ...asked, answerTokens: maxTokens }),
+    charge: await charges.reserve(payer, {
+      ...{ ...asked, answerTokens: maxTokens, bounded: bound !== undefined },
+    }),
   };
 }
 
@@ -160,8 +167,10 @@ async function runFor(
   { job, charge }: PaidJob,
   how: { sink: AnswerSink; signal: AbortSignal; context: RequestContext },
 ): Promise<void> {
-  const { answers, metrics } = parts;
-  const { sink, signal, context } = how;
+  const { answers, metrics, keys } = parts;
+  const { sink, context } = how;
+  using key = keys.use(job.wanted.key);
+  const signal = AbortSignal.any([how.signal, key.signal]);
   try {
     const progress = await answers.run(job, {
       signal,
@@ -270,30 +279,29 @@ async function whole(
 function passOn(parts: QueenParts, what: (typeof PASSED_ON)[number]): Handler {
   const { spec, schema, slot } = what;
   return async (context) => {
-    const { cluster, failover, keys, charges, now } = parts;
-    const { caller: { id: key } } = context;
+    const { failover, keys, charges, now } = parts;
+    const { caller } = context;
     const request = await bodyOf(context, schema);
-    const model = modelOf(request.model, cluster);
-    requireKnownFile(model, { caller: context.caller, cluster });
-    const tokens = slot ? readIn(request) : 0;
+    const { model, priority, places, context: most } = admit(parts, { request, caller });
+    const asked = readIn(slot ? request : {});
+    const { promptTokens: tokens } = asked;
     const sinceMs = now();
     const deadlineMs = deadlineMsOf(parts, { context, sinceMs });
-    const id = newJobId();
-    // Nothing is made: what is read is all there is.
-    const asked = { promptTokens: tokens, prompts: 1, choices: 1, answerTokens: 0 };
-    const charge = await charges.reserve({ id, key, model }, asked);
+    const payer = { id: newJobId(), key: caller.id, model };
+    const charge = await charges.reserve({ ...payer, context: most }, asked);
+    using inUse = keys.use(caller.id);
     return await failover.run(
       {
         wanted: {
-          ...{ id, key, share: keys.shareOf(key), model, tokens },
-          ...{ priority: "interactive", sinceMs, deadlineMs },
+          ...{ ...payer, ...places, share: keys.shareOf(caller.id), tokens },
+          ...{ priority, sinceMs, deadlineMs },
           embeds: slot ? true : undefined,
         },
         slotless: !slot,
         correlationId: context.correlationId,
       },
       {
-        signal: context.request.signal,
+        signal: AbortSignal.any([context.request.signal, inUse.signal]),
         attempt: async (at) => {
           if (slot) charge.began();
           at.took(tokens);
@@ -319,12 +327,16 @@ function deadlineMsOf(
   return what.sinceMs + Math.min(limitMs, deadlineOf(what.context.request.headers) ?? limitMs);
 }
 
-function modelList({ cluster, startedUnix }: QueenParts) {
-  return { object: "list", data: [...cluster.models()].sort().map((id) => modelEntry(id, startedUnix)) };
+function modelList({ cluster, keys, startedUnix }: QueenParts, caller: Caller) {
+  const models = modelsFor({ cluster, limits: keys.limitsOf(caller.id) }).sort();
+  return { object: "list", data: models.map((id) => modelEntry(id, startedUnix)) };
 }
 
-function oneModel({ cluster, startedUnix }: QueenParts, id: string) {
-  const model = modelOf(id, cluster);
+function oneModel(
+  { cluster, keys, startedUnix }: QueenParts,
+  what: { id: string; caller: Caller },
+) {
+  const model = modelOf(what.id, { cluster, limits: keys.limitsOf(what.caller.id) });
   if (!cluster.hasModel(model)) {
     throw new RbeeError(
       "MODEL_NOT_FOUND",

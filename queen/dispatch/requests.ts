@@ -1,4 +1,4 @@
-/** What the queen has to know of a request before she sends it anywhere. */
+/** What the queen has to know of a request before it sends it anywhere. */
 import { RbeeError } from "../../protocol/errors.ts";
 import { DEFAULT_MAX_TOKENS } from "../../protocol/limits.ts";
 import { parseModelRef } from "../../protocol/model_ref.ts";
@@ -6,21 +6,29 @@ import { type Caller, may } from "../../protocol/rights.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import type { PromptText } from "../cluster/prefixes.ts";
 import { CHARS_PER_TOKEN } from "../limits.ts";
+import { mayUse, NO_LIMITS, type RequestLimits } from "../request_limits.ts";
 
 /** Most models that an error names. */
 const MODELS_NAMED_MAX = 20;
 
+/** Where a model is looked for, and what the key of the request lets it have; absent: all. */
+export interface ModelLookup {
+  readonly cluster: Cluster;
+  readonly limits?: RequestLimits;
+}
+
 /**
  * The model that a client means: a reference, the end of one that only one model of the cluster has, or nothing where
- * only one is loaded.
+ * only one is loaded. What its key may not use is not there for it, whether there is such a model or not.
  *
  * @throws {RbeeError} `MODEL_NOT_FOUND` that names those there are; `INVALID_REQUEST` when it names none of several.
  */
-export function modelOf(name: unknown, cluster: Cluster): string {
+export function modelOf(name: unknown, { cluster, limits = NO_LIMITS }: ModelLookup): string {
+  const isOwn = (model: string) => mayUse(limits, model);
   if (name === undefined || name === null || name === "") {
-    const loaded = [...cluster.loadedModels()];
+    const loaded = [...cluster.loadedModels()].filter(isOwn);
     if (loaded.length === 1) return loaded[0];
-    throw new RbeeError("INVALID_REQUEST", `Name a model.${listed(cluster)}`, {
+    throw new RbeeError("INVALID_REQUEST", `Name a model.${listed({ cluster, limits })}`, {
       details: { errors: [{ field: "model", constraint: "required", message: "is missing" }] },
     });
   }
@@ -29,19 +37,33 @@ export function modelOf(name: unknown, cluster: Cluster): string {
       details: { errors: [{ field: "model", constraint: "invalid_type", message: "must be a string" }] },
     });
   }
-  if (cluster.hasModel(name)) return name;
+  if (cluster.hasModel(name) && isOwn(name)) return name;
   const ending = [...cluster.models()].filter((model) =>
-    model.endsWith(`:${name}`) || model.endsWith(`/${name}`)
+    (model.endsWith(`:${name}`) || model.endsWith(`/${name}`)) && isOwn(model)
   );
   if (ending.length === 1) return ending[0];
+  let model: string;
   try {
-    return parseModelRef(name).text;
+    model = parseModelRef(name).text;
   } catch {
-    throw new RbeeError(
-      "MODEL_NOT_FOUND",
-      `There is no model ${JSON.stringify(name.slice(0, 200))} in this cluster.${listed(cluster)}`,
-    );
+    throw noSuchModel(name, { cluster, limits });
   }
+  requireModel(model, { cluster, limits });
+  return model;
+}
+
+/**
+ * Refuses a reference to a model that a key may not use.
+ *
+ * @throws {RbeeError} `MODEL_NOT_FOUND`.
+ */
+export function requireModel(model: string, { cluster, limits = NO_LIMITS }: ModelLookup): void {
+  if (!mayUse(limits, model)) throw noSuchModel(model, { cluster, limits });
+}
+
+/** Models of the cluster that a key may use. */
+export function modelsFor({ cluster, limits = NO_LIMITS }: ModelLookup): string[] {
+  return [...cluster.models()].filter((model) => mayUse(limits, model));
 }
 
 /**
@@ -50,15 +72,21 @@ export function modelOf(name: unknown, cluster: Cluster): string {
  *
  * @throws {RbeeError} `MODEL_NOT_FOUND`.
  */
-export function requireKnownFile(model: string, by: { caller: Caller; cluster: Cluster }): void {
+export function requireKnownFile(model: string, by: ModelLookup & { caller: Caller }): void {
   const { caller, cluster } = by;
   if (may(caller, "owner") || !model.startsWith("file:")) return;
   if (cluster.hasModel(model)) return;
-  throw new RbeeError("MODEL_NOT_FOUND", `There is no such file in this cluster.${listed(cluster)}`);
+  throw new RbeeError("MODEL_NOT_FOUND", `There is no such file in this cluster.${listed(by)}`);
 }
 
-function listed(cluster: Cluster): string {
-  const models = [...cluster.models()];
+function noSuchModel(name: string, of: ModelLookup): RbeeError {
+  const where = of.limits?.models === undefined ? "in this cluster" : "for this key";
+  const shown = JSON.stringify(name.slice(0, 200));
+  return new RbeeError("MODEL_NOT_FOUND", `There is no model ${shown} ${where}.${listed(of)}`);
+}
+
+function listed(of: ModelLookup): string {
+  const models = modelsFor(of);
   const some = models.slice(0, MODELS_NAMED_MAX).join(", ");
   return models.length === 0 ? "" : ` There ${models.length === 1 ? "is" : "are"} ${some}.`;
 }

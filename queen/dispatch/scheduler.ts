@@ -5,11 +5,11 @@ import type { LoadNews } from "../../protocol/queen_schemas.ts";
 import type { Cluster, ClusterNews } from "../cluster/cluster.ts";
 import type { ClusterNode } from "../cluster/cluster_node.ts";
 import type { ClusterWorker } from "../cluster/cluster_worker.ts";
-import { LOOK_INTERVAL_MS } from "../limits.ts";
+import { LOOK_INTERVAL_MS, RESTRICTIONS_TRIED_MAX } from "../limits.ts";
 import type { Decision } from "../placement/decision.ts";
 import { loadOption, neededMb } from "../placement/load_placement.ts";
 import { place } from "../placement/placement.ts";
-import type { Wish } from "../placement/view.ts";
+import { restrictionsOf, type Wish } from "../placement/view.ts";
 import { growthSavesMs, type ModelPace, waitMs } from "../queue/eta.ts";
 import { FairQueue, type Waiting } from "../queue/fair_queue.ts";
 import type { Lease, StartLoad, WaitNews, Wanted } from "./lease.ts";
@@ -113,10 +113,10 @@ export class Scheduler {
     }
   }
 
-  /** A worker of a model that can be asked what takes no slot; undefined: none is loaded, or a suspect is tried there. */
-  anyOf(model: string): ClusterWorker | undefined {
+  /** A worker that can be asked what takes no slot; undefined: none is loaded, or a suspect is tried there. */
+  anyFor({ model, nodes }: Wish): ClusterWorker | undefined {
     const nowMs = this.#options.now();
-    for (const worker of this.#cluster.workersOf(model)) {
+    for (const worker of this.#cluster.workersOf(model, nodes)) {
       if (worker.state === "ready" && worker.trialUntilMs <= nowMs) return worker;
     }
   }
@@ -184,8 +184,12 @@ export class Scheduler {
         continue;
       }
       this.#reasons.set(model, decision.why);
-      if (decision.kind === "load") this.#load(decision, model);
-      else this.#gather(waiter, decision);
+      if (decision.kind === "load") {
+        this.#load(decision, model);
+      } else {
+        this.#gather(waiter, decision);
+        this.#loadForAnother(model, waiter);
+      }
       // The first may have wishes that keep it waiting, and the next none.
       if (!this.#serveAnother(model, first.id)) break;
     }
@@ -229,6 +233,20 @@ export class Scheduler {
       return true;
     }
     return false;
+  }
+
+  /** Loads a model for somebody behind the first, when that one may not go where there is room. */
+  #loadForAnother(model: string, { wanted: first }: Waiter): void {
+    const tried = new Set([restrictionsOf(first)]);
+    if (tried.has("") || !this.#waitsForRoom(model)) return;
+    for (const id of this.#queue.order(model, this.#options.now())) {
+      const { wanted } = this.#waiters.get(id)!;
+      const restrictions = restrictionsOf(wanted);
+      if (tried.has(restrictions)) continue;
+      if (tried.add(restrictions).size > RESTRICTIONS_TRIED_MAX) return;
+      const decision = this.decide(wanted);
+      if (decision.kind === "load") return this.#load(decision, model);
+    }
   }
 
   #carryOut(waiter: Waiter, decision: Extract<Decision, { kind: "run" | "never" }>): void {
@@ -332,9 +350,7 @@ export class Scheduler {
     const usual = this.#reasons.get(model) ?? "";
     this.#queue.order(model, this.#options.now()).forEach((id, position) => {
       const waiter = this.#waiters.get(id)!;
-      const { node, backend, device } = waiter.wanted;
-      const isUsual = node === undefined && backend === undefined && device === undefined;
-      const why = isUsual ? usual : this.decide(waiter.wanted).why;
+      const why = restrictionsOf(waiter.wanted) === "" ? usual : this.decide(waiter.wanted).why;
       const told = `${position} ${why}`;
       if (waiter.told === told) return;
       waiter.told = told;

@@ -107,6 +107,18 @@ Deno.test("who needs four slots is served before singles that come later take ea
   assertEquals(served.length, 9);
 });
 
+Deno.test("who may only go where there is no room keeps nobody from having the model loaded elsewhere", async () => {
+  const { report, ask, loads, scheduler } = bed();
+  report("full", [], 10);
+  report("other", [], 500);
+  ask("first", { nodes: new Set(["full"]) });
+  await turn();
+  assertEquals([loads, scheduler.waiting], [[], 1]);
+  ask("second");
+  await turn();
+  assertEquals([loads, scheduler.waiting], [["m on other"], 2]);
+});
+
 Deno.test("slots are gathered on one worker only, and by nobody any more once who needed them has left", async () => {
   const { ask, leases, served, report } = bed();
   report("n", [{ slots: 2 }, { slots: 2 }]);

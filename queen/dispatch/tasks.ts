@@ -7,11 +7,11 @@
  * | queued | running | a worker has begun |
  * | queued, running | done | its answer is over |
  * | | failed | it can't be brought to its end |
- * | | canceled | its owner, or the queen's, said so |
+ * | | canceled | its owner, or the queen's, said so; or its key was removed |
  */
 import { createHash } from "node:crypto";
 import type { Logger } from "../../daemon/log.ts";
-import { type ErrorBody, RbeeError, toRbeeError } from "../../protocol/errors.ts";
+import { RbeeError, toRbeeError } from "../../protocol/errors.ts";
 import type { TaskEvent, TaskInfo, TaskReceipt, TaskRequest } from "../../protocol/queen_schemas.ts";
 import { DEFAULT_MAX_TOKENS } from "../../protocol/limits.ts";
 import { RelayProgress } from "../../protocol/relay_reader.ts";
@@ -25,7 +25,8 @@ import type { Store, StoredTask, TaskChange } from "../store/store.ts";
 import type { AnswerJob } from "./answers.ts";
 import { askedIn, type Charge } from "./charges.ts";
 import { newJobId } from "./front_door.ts";
-import { expectedTokens, promptTokensOf, requireKnownFile } from "./requests.ts";
+import { type Admission, admit, admitAgain } from "./admission.ts";
+import { expectedTokens, promptTokensOf } from "./requests.ts";
 import { shuttingDown } from "./scheduler.ts";
 import { Feed, type PlainChange, progressOf, RunningTask, type TaskFollower } from "./running_task.ts";
 
@@ -57,22 +58,24 @@ export class Tasks {
 
   /** Takes work in; it is stored when this resolves. */
   async submit(request: TaskRequest, by: { caller: Caller; correlationId: string }): Promise<TaskReceipt> {
-    const { config, scheduler, cluster, charges, keys } = this.#parts;
+    const { config, scheduler, charges, keys } = this.#parts;
     const { caller, correlationId } = by;
     if (this.#closing) throw shuttingDown();
-    const { timeout = config.job_timeout, stream, ...asked } = request;
-    requireKnownFile(asked.model, { caller, cluster });
+    const { timeout = config.job_timeout, stream, ...rest } = request;
+    const admission = admit(this.#parts, { caller, request, wishes: request });
+    const { model, priority, places, context } = admission;
+    const asked = { ...rest, model, priority };
     const text = this.#textOf(asked, caller.id);
     // Refused at once rather than accepted and failed.
-    const { model, node, backend, device } = asked;
-    const decision = scheduler.decide({ model, node, backend, device, embeds: false });
+    const { node, backend, device } = asked;
+    const decision = scheduler.decide({ ...places, model, node, backend, device, embeds: false });
     if (decision.kind === "never") throw new RbeeError(decision.code, decision.why);
     const releasePlace = scheduler.reserve({ key: caller.id, share: keys.shareOf(caller.id), model });
-    const cost = costOf(asked, text);
-    const bound = charges.boundOf({ key: caller.id, model }, cost);
-    asked.max_tokens ??= bound && Math.min(bound, DEFAULT_MAX_TOKENS);
     const payer = { id: newJobId(), key: caller.id, model };
-    const charge = await charges.reserve(payer, costOf(asked, text)).catch((error) => {
+    const bound = charges.boundOf({ ...payer, context }, costOf(asked, text));
+    asked.max_tokens ??= bound && Math.min(bound, DEFAULT_MAX_TOKENS);
+    const cost = { ...costOf(asked, text), bounded: bound !== undefined };
+    const charge = await charges.reserve({ ...payer, context }, cost).catch((error) => {
       releasePlace();
       throw error;
     });
@@ -80,7 +83,7 @@ export class Tasks {
     const json = JSON.stringify(asked);
     const record: StoredTask = {
       ...payer,
-      priority: asked.priority,
+      priority,
       status: "queued",
       promptHash: createHash("sha256").update(asked.prompt ?? JSON.stringify(asked.messages)).digest("hex"),
       createdMs,
@@ -100,7 +103,7 @@ export class Tasks {
     } finally {
       releasePlace();
     }
-    const task = this.#start(record, { asked, text, charge, correlationId, attached: stream });
+    const task = this.#start(record, { admission, asked, text, charge, correlationId, attached: stream });
     return {
       job_id: record.id,
       status: task.status,
@@ -118,26 +121,27 @@ export class Tasks {
       const text = prompt && await this.#seal.openLong(prompt);
       const state = record.state === null ? undefined : this.#seal.open(record.state);
       if (text === undefined || (record.state !== null && state === undefined)) {
-        await this.#failLost(record);
-        // Of one that no worker has had nothing was taken; the rest is charged with what nobody goes on with.
-        if (record.status === "queued") accounts.adopt(record.key, { id: record.id, tokens: 0 }).settle(0);
+        await this.#giveUp(record, lost());
         continue;
       }
       const asked = JSON.parse(text) as Asked;
+      let admission: Admission;
+      try {
+        admission = admitAgain(this.#parts, { key: record.key, request: asked, priority: record.priority });
+      } catch (error) {
+        await this.#giveUp(record, toRbeeError(error));
+        continue;
+      }
       const promptText = this.#textOf(asked, record.key);
-      const charge = charges.adopt(record, costOf(asked, promptText));
+      const cost = { ...costOf(asked, promptText), bounded: true };
+      const charge = charges.adopt({ ...record, context: admission.context }, cost);
       const events = await this.#stored(record.id, 0);
       const progress = state === undefined ? undefined : progressOf(JSON.parse(state), events);
       this.#log.info("task resumed", { job_id: record.id, status: record.status, tokens: record.tokens });
       const correlationId = crypto.randomUUID();
       this.#start(record, {
-        asked,
-        text: promptText,
-        charge,
-        correlationId,
-        attached: false,
-        events,
-        progress,
+        ...{ admission, asked, text: promptText, charge, correlationId, attached: false },
+        ...{ events, progress },
       });
     }
     // What ran beside the tasks has ended with its queen.
@@ -219,14 +223,10 @@ export class Tasks {
     return promptTextOf(asked.model, { request: asked, scope: this.#parts.keys.cacheScopeOf(key) });
   }
 
-  #expected(asked: Asked, text: PromptText): number {
-    const usual = this.#parts.cluster.paces.tokens(asked.model);
-    return expectedTokens(text, { maxTokens: asked.max_tokens, usual });
-  }
-
   #start(
     record: StoredTask,
     how: {
+      admission: Admission;
       asked: Asked;
       text: PromptText;
       charge: Charge;
@@ -236,16 +236,21 @@ export class Tasks {
       progress?: RelayProgress;
     },
   ): RunningTask {
-    const { asked, text, charge, correlationId, attached, events, progress } = how;
+    const { admission, asked, text, charge, correlationId, attached, events, progress } = how;
+    const { model, priority, places } = admission;
     const task: RunningTask = new RunningTask(record, {
       events,
       abandonedAfterMs: attached ? ABANDONED_AFTER_MS : undefined,
       append: (events, change) => this.#append(task, { events, change }),
     });
     this.#running.set(record.id, task);
-    const { answers, keys, now, sessions, metrics } = this.#parts;
+    const { answers, cluster, commonPrefixes, keys, now, sessions, metrics } = this.#parts;
     if (progress !== undefined) charge.began(progress);
-    const { model, node, backend, device, priority, session_id, ...request } = asked;
+    const key = keys.use(record.key);
+    const endWithKey = () => task.cancel(key.signal.reason);
+    if (key.signal.aborted) endWithKey();
+    key.signal.addEventListener("abort", endWithKey, { once: true });
+    const { model: _, priority: __, node, backend, device, session_id, ...request } = asked;
     const leftMs = record.deadlineMs - Date.now();
     const sinceMs = now() - Math.max(0, Date.now() - record.createdMs);
     const job: AnswerJob = {
@@ -254,19 +259,12 @@ export class Tasks {
       stream: true,
       text,
       cacheScope: keys.cacheScopeOf(record.key),
+      common: commonPrefixes.headerFor(model, asked),
       wanted: {
-        ...{
-          id: record.id,
-          key: record.key,
-          share: keys.shareOf(record.key),
-          model,
-          node,
-          backend,
-          device,
-          priority,
-        },
+        ...{ id: record.id, key: record.key, share: keys.shareOf(record.key) },
+        ...{ ...places, model, node, backend, device, priority },
         ...{ sinceMs, deadlineMs: now() + leftMs, embeds: false, promptTokens: promptTokensOf(text) },
-        tokens: this.#expected(asked, text),
+        tokens: expectedTokens(text, { maxTokens: asked.max_tokens, usual: cluster.paces.tokens(model) }),
         accepted: true,
         patient: events === undefined ? "gone" : "any",
         preferred: session_id && sessions.get(session_id),
@@ -311,6 +309,7 @@ export class Tasks {
       this.#log.error("the end of a task was not stored", { job_id: record.id, error });
       return toRbeeError(error);
     }).then((failure) => {
+      key[Symbol.dispose]();
       // One that is left keeps what is reserved for it, for the next queen.
       if (!task.left) charge.end();
       this.#running.delete(record.id);
@@ -337,12 +336,9 @@ export class Tasks {
     });
   }
 
-  /** What it was to answer is gone. */
-  async #failLost(record: StoredTask): Promise<void> {
-    const error: ErrorBody = new RbeeError(
-      "SHUTTING_DOWN",
-      "The machine was started anew, and what was asked went with its memory. Send it again.",
-    ).toBody(crypto.randomUUID());
+  /** Ends a task of an earlier queen that nobody goes on with. */
+  async #giveUp(record: StoredTask, reason: RbeeError): Promise<void> {
+    const error = reason.toBody(crypto.randomUUID());
     const seq = (await this.#store.events(record.id, 0)).reduce(
       (last, { seq, count }) => Math.max(last, seq + count - 1),
       0,
@@ -355,6 +351,9 @@ export class Tasks {
         outcome: JSON.stringify({ error }),
       },
     });
+    // Of one that no worker has had nothing was taken; the rest is charged with what nobody goes on with.
+    if (record.status !== "queued") return;
+    this.#parts.accounts.adopt(record.key, { id: record.id, tokens: 0 }).settle(0);
   }
 
   async #stored(id: string, afterSeq: number): Promise<{ seq: number; event: TaskEvent }[]> {
@@ -385,6 +384,13 @@ function costOf(asked: Asked, text: PromptText) {
 function requireOwn({ id, key }: { id: string; key: string }, caller: Caller): void {
   // Whose it is not learns nothing of it.
   if (!may(caller, "owner") && caller.id !== key) throw notFound(id);
+}
+
+function lost(): RbeeError {
+  return new RbeeError(
+    "SHUTTING_DOWN",
+    "The machine was started anew, and what was asked went with its memory. Send it again.",
+  );
 }
 
 function notFound(id: string): RbeeError {

@@ -2,12 +2,13 @@
 import type { ExplainResponse } from "../../protocol/queen_schemas.ts";
 import { loadOption } from "./load_placement.ts";
 import { nodeProblem, place } from "./placement.ts";
-import type { ClusterView, NodeView, Wish } from "./view.ts";
+import { type ClusterView, mayGoTo, type NodeView, type Wish } from "./view.ts";
 
 /** What would happen, and what every machine has to say. Pure. */
 export function explain(wish: Wish, cluster: ClusterView, nowMs: number): ExplainResponse {
   const { kind, why } = place(wish, cluster, nowMs);
-  const nodes = [...cluster.nodes()].map((node) => ({
+  const own = [...cluster.nodes()].filter(({ name }) => mayGoTo({ nodes: wish.nodes }, name));
+  const nodes = own.map((node) => ({
     node: node.name,
     ...explainNode(wish, { node, cluster, nowMs }),
   }));

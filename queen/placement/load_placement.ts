@@ -4,7 +4,14 @@ import type { BackendName } from "../../protocol/spawn_request.ts";
 import { LOADS_PER_NODE_MAX, MACHINE_REFUSALS_MAX, RETURN_MS } from "../limits.ts";
 import type { Decision } from "./decision.ts";
 import { type LoadProblem, mostMb, neverAnywhere, noDevice, noRoom, rankOf } from "./load_problem.ts";
-import type { ClusterView, DeviceView, NodeView, Refusal, Wish } from "./view.ts";
+import {
+  type ClusterView,
+  type DeviceView,
+  mayGoTo,
+  type NodeView,
+  type Refusal,
+  type Wish,
+} from "./view.ts";
 
 /** What a model needs above its file: the least that a hive asks for, too. */
 const SIZE_FACTOR = 1.2;
@@ -57,6 +64,13 @@ export function loadOption(
       why: "The file is on another machine.",
       remedy:
         `Copy it to the same path there and ask for ${node.name} by name, or use a model that the hub has.`,
+      lasting: "MODEL_NOT_FOUND",
+    };
+  }
+  if (!onDisk && wish.downloads === false && wish.model.startsWith("hf:")) {
+    return {
+      why: "Its files are not there, and nothing is downloaded for this key.",
+      remedy: `Have it fetched: rbee-keeper models pull ${wish.model} --node ${node.name}`,
       lasting: "MODEL_NOT_FOUND",
     };
   }
@@ -141,7 +155,7 @@ export function placeLoad(
   let lasting = 0;
   let problem: { node: NodeView; told: LoadProblem } | undefined;
   for (const node of cluster.nodes()) {
-    if (wish.node !== undefined && node.name !== wish.node) continue;
+    if (!mayGoTo(wish, node.name)) continue;
     nodes++;
     if (node.presence === "up") up++;
     else returning ||= mayReturn(node, nowMs);
@@ -180,7 +194,11 @@ export function placeLoad(
     return {
       kind: "never",
       code: "NODE_UNREACHABLE",
-      why: nodes === 0 ? "No hive has reported to this queen." : "No hive is up.",
+      why: nodes > 0
+        ? "No hive is up."
+        : wish.nodes === undefined
+        ? "No hive has reported to this queen."
+        : "No machine of this key has reported to this queen.",
     };
   }
   if (lasting === nodes) {

@@ -1,6 +1,6 @@
 /** Why a model can't be loaded on a machine, in words that say what would help. Pure. */
 import type { ErrorCode } from "../../protocol/errors.ts";
-import type { ClusterView, DeviceView, NodeView, Wish } from "./view.ts";
+import { type ClusterView, type DeviceView, mayGoTo, type NodeView, type Wish } from "./view.ts";
 
 /** Why a machine can't take a model, and what would help. */
 export interface LoadProblem {
@@ -88,7 +88,7 @@ export function neverAnywhere(
   const asked = `${wish.backend ?? "device "}${wish.device === undefined ? "" : `:${wish.device}`}`;
   const there = new Set<string>();
   for (const { name, devices } of cluster.nodes()) {
-    if (wish.node !== undefined && wish.node !== name) continue;
+    if (!mayGoTo(wish, name)) continue;
     for (const { backend, index } of devices) there.add(`${backend}:${index}`);
   }
   const where = wish.node ?? "No machine of this cluster";

@@ -7,7 +7,14 @@ import { BLOCK_TOKENS } from "../../protocol/prefix_blocks.ts";
 import { DEFAULT_READS_PER_SECOND } from "../limits.ts";
 import type { Decision } from "./decision.ts";
 import { mayReturn, placeLoad } from "./load_placement.ts";
-import { type ClusterView, type ModelView, modelViewOf, type Wish, type WorkerView } from "./view.ts";
+import {
+  type ClusterView,
+  mayGoTo,
+  type ModelView,
+  modelViewOf,
+  type Wish,
+  type WorkerView,
+} from "./view.ts";
 
 /** Costs that no measurement tells apart: by this factor, and by this many ms. */
 const ABOUT_THE_SAME = 1.25;
@@ -63,11 +70,10 @@ export function place(wish: Wish, cluster: ClusterView, nowMs: number): Decision
 }
 
 function servingOf(wish: Wish, cluster: ClusterView): ModelView {
-  const { node, backend, device } = wish;
-  if (node === undefined && backend === undefined && device === undefined) {
-    return cluster.modelView(wish.model);
-  }
-  return modelViewOf([...cluster.workersOf(wish.model)].filter((worker) => matches(worker, wish)));
+  const { node, nodes, backend, device } = wish;
+  if ((node ?? nodes ?? backend ?? device) === undefined) return cluster.modelView(wish.model);
+  const there = cluster.workersOf(wish.model, node === undefined ? nodes : [node]);
+  return modelViewOf([...there].filter((worker) => matches(worker, wish)));
 }
 
 function freeSlots(worker: WorkerView): number {
@@ -118,7 +124,7 @@ export function nodeProblem(
 }
 
 function matches(worker: WorkerView, wish: Wish): boolean {
-  return (wish.node === undefined || worker.node === wish.node) &&
+  return mayGoTo(wish, worker.node) &&
     (wish.backend === undefined || worker.backend === wish.backend) &&
     (wish.device === undefined || worker.device === wish.device);
 }

@@ -251,6 +251,45 @@ Deno.test("a file is loaded where it is: another machine's room for it does not 
   assertEquals(at([node()], {}).kind, "load");
 });
 
+Deno.test("a key's machines are all there are for its requests, whatever is free elsewhere", () => {
+  const decide = (names: string[], wish: Partial<Wish> = {}) => {
+    const nodes = new Set(names);
+    const there = [node({ name: "a", workers: [worker({ node: "a" })] }), node({ name: "b" })];
+    return place({ ...WISH, nodes, ...wish }, cluster(there), 0);
+  };
+  const free = decide(["a"]);
+  assertEquals(free.kind === "run" && free.worker.node, "a");
+  const elsewhere = decide(["b", "c"]);
+  assertEquals(elsewhere.kind === "load" && elsewhere.node, "b");
+  const nowhere = decide(["c"]);
+  assert(nowhere.kind === "never");
+  assertEquals([nowhere.code, nowhere.why], [
+    "NODE_UNREACHABLE",
+    "No machine of this key has reported to this queen.",
+  ]);
+  const told = explain(
+    { ...WISH, nodes: new Set(["b"]) },
+    cluster([node({ name: "a" }), node({ name: "b" })]),
+    0,
+  );
+  assertEquals(told.nodes.map((one) => one.node), ["b"]);
+});
+
+Deno.test("nothing is downloaded for a key that may not: a model of the hub is loaded where its files are", () => {
+  const decide = (model: string, at: NodeView[], over: Partial<ClusterView> = {}) =>
+    place({ model, downloads: false }, cluster(at, over), 0);
+  const hub = "hf:acme/bee:Q8_0";
+  const has = node({ name: "has", models: new Map([[hub, 1]]), loads: 1 });
+  const there = decide(hub, [node({ name: "empty" }), has]);
+  assertEquals(there.kind === "load" && there.node, "has");
+  const nowhere = decide(hub, [node({ name: "empty" })]);
+  assert(nowhere.kind === "never");
+  assertEquals(nowhere.code, "MODEL_NOT_FOUND");
+  assertMatch(nowhere.why, /nothing is downloaded for this key/);
+  assertEquals(decide(hub, [node({ name: "empty" })], { settling: true }).kind, "wait");
+  assertEquals(decide("builtin:stories", [node()]).kind, "load");
+});
+
 Deno.test("memory that is kept for other programs is named where it stands in the way", () => {
   const devices = (freeMb: number, reserveMb: number) => [
     { backend: "cpu" as const, index: 0, freeMb, totalMb: 16_000, reserveMb },

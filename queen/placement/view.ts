@@ -125,8 +125,8 @@ export interface NodeView {
 export interface ClusterView {
   nodes(): Iterable<NodeView>;
   node(name: string): NodeView | undefined;
-  /** Those of one model, on machines that are up and not cordoned. */
-  workersOf(model: string): Iterable<WorkerView>;
+  /** Those of one model, on machines that are up and not cordoned; with `nodes`, on no others than these. */
+  workersOf(model: string, nodes?: Iterable<string>): Iterable<WorkerView>;
   /** The same as {@linkcode modelViewOf} of them. */
   modelView(model: string): ModelView;
   /** Loads of a model that are under way. */
@@ -144,6 +144,10 @@ export interface Wish {
   readonly model: string;
   /** Only there. */
   readonly node?: string;
+  /** Only on one of these. */
+  readonly nodes?: ReadonlySet<string>;
+  /** False: no model is downloaded for it, so it is loaded only where its files are. */
+  readonly downloads?: boolean;
   readonly backend?: BackendName;
   readonly device?: number;
   /** It wants embeddings; undefined: it does not matter. */
@@ -169,4 +173,15 @@ export interface Wish {
    * that was never heard of, because an earlier queen accepted it and knew that machine.
    */
   readonly patient?: "gone" | "any";
+}
+
+/** Whether a wish lets a machine be asked at all. */
+export function mayGoTo({ node, nodes }: Pick<Wish, "node" | "nodes">, name: string): boolean {
+  return (node === undefined || node === name) && (nodes === undefined || nodes.has(name));
+}
+
+/** What keeps a wish from places where others of the same model may go; the same text for the same restrictions. */
+export function restrictionsOf({ node, nodes, backend, device, downloads }: Wish): string {
+  if ((node ?? nodes ?? backend ?? device) === undefined && downloads !== false) return "";
+  return JSON.stringify([node, nodes && [...nodes].sort(), backend, device, downloads]);
 }

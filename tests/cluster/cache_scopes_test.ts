@@ -1,7 +1,7 @@
 /** What a worker has cached of one key's prompts tells no other key anything. */
 import { assert, assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
-import { spawned, startCluster } from "../helpers/cluster.ts";
+import { type Cluster, spawned, startCluster } from "../helpers/cluster.ts";
 
 const STORIES = "builtin:stories";
 /** Longer than one block of hashed tokens. */
@@ -34,4 +34,72 @@ Deno.test("a guess of another key's prompt finds nothing computed; the same key'
   assert(await cached("bob", SECRET_TEXT) > 50);
   const shared = await cached("dan", SECRET_TEXT);
   assert(shared > 20 && shared < await cached("dan", SECRET_TEXT), `${shared} of the group's`);
+});
+
+const RULES = "You are the clerk of the village library and answer each question in one short sentence. "
+  .repeat(3);
+
+/** Tokens of a request that its worker did not have to read. */
+async function cachedOf(
+  cluster: Cluster,
+  what: { key: string; path: string; body: Record<string, unknown> },
+): Promise<number> {
+  const { key, path, body } = what;
+  const response = await fetch(`${cluster.queen.url}${path}`, {
+    method: "POST",
+    headers: { Authorization: `Bearer key-of-${key}` },
+    body: JSON.stringify({ model: STORIES, max_tokens: 2, temperature: 0, ...body }),
+  });
+  assertEquals(response.status, 200);
+  const { usage } = await response.json();
+  return (usage.prompt_tokens_details ?? usage.input_tokens_details).cached_tokens;
+}
+
+Deno.test("what the owner declared as common is found by all keys, and not a token behind it", async () => {
+  await using cluster = await startCluster({
+    nodes: ["mac"],
+    queenConfig: {
+      keys: KEYS,
+      replicate_after: 0,
+      common_prefixes: [{ text: RULES, models: ["builtin:*"] }],
+    },
+  });
+  // With one slot whoever comes finds what the one before has left.
+  await spawned(cluster, "mac", { model_ref: STORIES, slots: 1 });
+  const completion = (key: string, prompt: string) =>
+    cachedOf(cluster, { key, path: "/v1/completions", body: { prompt } });
+  assertEquals(await completion("ada", RULES + SECRET_TEXT), 0);
+  const guessed = await completion("bob", RULES + SECRET_TEXT);
+  await completion("ada", RULES + SECRET_TEXT);
+  const wrong = await completion("bob", `${RULES}Anything else that nobody asks but he.`);
+  assert(guessed > 50, `${guessed} of the common text`);
+  assertEquals(wrong, guessed);
+  const own = await completion("bob", `${RULES}Anything else that nobody asks but he.`);
+  assert(own > guessed, `${own} of his own`);
+  // What is not common is nobody's but the key's.
+  await completion("ada", SECRET_TEXT);
+  assertEquals(await completion("bob", SECRET_TEXT), 0);
+});
+
+Deno.test("a common text is found in every interface's words, and where the template puts it", async () => {
+  await using cluster = await startCluster({
+    nodes: ["mac"],
+    queenConfig: { keys: KEYS, replicate_after: 0, common_prefixes: [{ text: RULES }] },
+  });
+  await spawned(cluster, "mac", { model_ref: STORIES, slots: 1 });
+  const user = (content: string) => ({ role: "user", content });
+  const system = { role: "system", content: RULES };
+  const asks: [path: string, body: (question: string) => Record<string, unknown>][] = [
+    ["/v1/chat/completions", (question) => ({ messages: [system, user(question)] })],
+    ["/v1/chat/completions", (question) => ({ messages: [user(RULES + question)] })],
+    ["/v1/responses", (question) => ({ instructions: RULES, input: question })],
+  ];
+  for (const [path, body] of asks) {
+    await cachedOf(cluster, { key: "ada", path, body: body(SECRET_TEXT) });
+    const guessed = await cachedOf(cluster, { key: "bob", path, body: body(SECRET_TEXT) });
+    await cachedOf(cluster, { key: "ada", path, body: body(SECRET_TEXT) });
+    const wrong = await cachedOf(cluster, { key: "bob", path, body: body("Another question.") });
+    assert(wrong > 50, `${path}: ${wrong}`);
+    assertEquals(guessed, wrong, path);
+  }
 });

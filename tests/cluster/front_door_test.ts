@@ -96,7 +96,7 @@ Deno.test("a client's key opens the door for clients alone, within its limits, a
     fetch(`${cluster.queen.url}${path}`, { ...init, headers: { Authorization: `Bearer ${key}` } });
   for (const path of ["/v2/workers", "/v2/registry/beehives/list", "/metrics", "/openapi.json"]) {
     const refused = await call(path, "key-of-ada-lovelace");
-    assertEquals([refused.status, (await refused.json()).error.code], [401, "INVALID_API_KEY"], path);
+    assertEquals([refused.status, (await refused.json()).error.code], [403, "FORBIDDEN"], path);
   }
   // Paths of machines are nothing that a client may try.
   const probe = JSON.stringify({ model: "file:/etc/secret.gguf", prompt: "Once" });

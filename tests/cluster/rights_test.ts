@@ -57,7 +57,7 @@ Deno.test("each right opens its routes and no others, whatever a key is called",
       const seen = await Promise.all(secrets.map(async (secret) => {
         const response = await queen.call(path, body, bearer(secret));
         await response.body?.cancel();
-        assert(response.ok || response.status === 401, `${path} with ${secret}: ${response.status}`);
+        assert(response.ok || response.status === 403, `${path} with ${secret}: ${response.status}`);
         return response.ok ? "+" : "-";
       }));
       assertEquals(seen.join(""), expected.join(""), path);
@@ -67,25 +67,29 @@ Deno.test("each right opens its routes and no others, whatever a key is called",
     }
   }));
 
-Deno.test("a key that lacks a right is told so, and which one it needs", () =>
+Deno.test("a key that lacks a right is told which one, and nothing else; one that nobody has is a wrong key", () =>
   withQueen(async (queen) => {
     const response = await queen.call("/v2/workers", undefined, bearer("key-of-a-client"));
-    const { error } = await response.json();
-    assertEquals([response.status, error.code], [401, "INVALID_API_KEY"]);
-    assertMatch(
-      error.message,
-      /The key ada has the right client; this route takes a key with the right operator/,
-    );
+    const { error: { correlation_id: _, ...error } } = await response.json();
+    assertEquals([response.status, response.headers.get("WWW-Authenticate")], [403, null]);
+    assertEquals(error, {
+      code: "FORBIDDEN",
+      message: "This route takes a key with the right operator, which this key lacks.",
+      details: { needed: ["owner", "operator"] },
+    });
+    const chat = await queen.call("/v1/completions", { model, prompt: "a" }, bearer("key-of-an-operator"));
+    assertEquals([chat.status, (await chat.json()).error.type], [403, "permission_error"]);
+    const wrong = await queen.call("/v2/workers", undefined, bearer("key-of-nobody"));
+    assertEquals([wrong.status, (await wrong.json()).error.code], [401, "INVALID_API_KEY"]);
   }));
 
 Deno.test("a hive's key reports its own machine and no other, and the owner's any, with a word of warning", () =>
   withQueen(async (queen) => {
     const other = await queen.call("/v2/hives/heartbeat", report("gpu"), bearer("key-of-a-hive"));
-    assertEquals(other.status, 401);
-    assertMatch(
-      (await other.json()).error.message,
-      /that of the machine mac, and may not report gpu.*keys add hive-gpu/,
-    );
+    assertEquals(other.status, 403);
+    const { error } = await other.json();
+    assertMatch(error.message, /may not report gpu.*keys add hive-gpu/);
+    assertEquals([error.code, /\bmac\b/.test(error.message)], ["FORBIDDEN", false]);
     assertEquals(
       (await queen.call("/v2/hives/heartbeat", report("mac"), bearer("key-of-a-hive"))).status,
       200,

@@ -75,6 +75,7 @@ export async function startAnswers(
     ...work,
     marked: true,
     cacheScope: relay.cacheScope,
+    common: relay.common,
     begun: relay.begun?.[i],
   }));
   // What is relayed may have been lost on this very worker a moment ago.

@@ -9,6 +9,8 @@ import {
   type BegunAnswer,
   CACHE_SCOPE_HEADER,
   CacheScope,
+  COMMON_TEXT_HEADER,
+  CommonText,
   formatMark,
   type Mark,
   RelayRequest,
@@ -25,6 +27,8 @@ export interface Relay {
   readonly startedUnix: number;
   /** See `CACHE_SCOPE_HEADER` in `relay_schemas.ts`. */
   readonly cacheScope?: string;
+  /** See `COMMON_TEXT_HEADER` there. */
+  readonly common?: CommonText;
   /** What was generated elsewhere, by choice. */
   readonly begun?: readonly BegunAnswer[];
   /** Takes marks of an answer that is told as a whole; one that is streamed has them in its stream. */
@@ -105,7 +109,9 @@ export function relay(handlers: Readonly<Record<RelayRequest["path"], AnswerHand
     const { id, begun, started_unix: startedUnix } = asked;
     const scope = context.request.headers.get(CACHE_SCOPE_HEADER);
     const cacheScope = scope === null ? undefined : checkedBody(scope, CacheScope);
-    const how = { id, startedUnix, begun, cacheScope };
+    const text = context.request.headers.get(COMMON_TEXT_HEADER);
+    const common = text === null ? undefined : checkedBody(text, CommonText);
+    const how = { id, startedUnix, begun, cacheScope, common };
     const inner = {
       ...context,
       body: <T>(schema: Parameters<typeof checkedBody<T>>[1]) =>

@@ -102,6 +102,8 @@ export interface NativeRequest {
   marked: boolean;
   /** 16 hexadecimal digits; what was computed for requests of another scope is not reused. */
   cacheScope?: string;
+  /** Text that everybody may know: as far as the prompt has its tokens, what was computed for any scope is reused. */
+  common?: string;
   /** An answer to go on with; prompt and `maxTokens` are used only if it has no prompt of its own. */
   resume?: NativeSequence;
 }

@@ -173,6 +173,7 @@ RequestOptions read_request(const Napi::Object& object) {
   const Napi::Value scope = object.Get("cacheScope");
   if (scope.IsString())
     options.cache_scope = std::strtoull(scope.As<Napi::String>().Utf8Value().c_str(), nullptr, 16);
+  if (has(object, "common")) options.common = read_string(object, "common");
   options.speculation = read_speculation(object);
   return options;
 }

@@ -14,8 +14,9 @@ namespace rbee {
 namespace {
 
 size_t input_bytes(const RequestOptions& options) {
-  size_t bytes = options.prompt.size() + options.prompt_tokens.size() * sizeof(llama_token) +
-                 options.grammar.size() + options.json_schema.size() + options.constraint.size() +
+  size_t bytes = options.prompt.size() + options.common.size() +
+                 options.prompt_tokens.size() * sizeof(llama_token) + options.grammar.size() +
+                 options.json_schema.size() + options.constraint.size() +
                  options.logit_bias.size() * sizeof(llama_logit_bias);
   for (const std::string& stop : options.stops)
     bytes += stop.size();

@@ -274,8 +274,8 @@ void Engine::start(std::unique_ptr<Request> request) {
         std::mismatch(slot.cache.begin(), slot.cache.end(), request->prompt.begin(), request->prompt.end());
     // What others have asked is not to be guessed by what an answer finds computed already.
     const bool own = slot.cache_scope == request->cache_scope;
-    const size_t prefix =
-        request->repeatable || !own ? 0 : static_cast<size_t>(pair.first - slot.cache.begin());
+    const size_t same = static_cast<size_t>(pair.first - slot.cache.begin());
+    const size_t prefix = request->repeatable ? 0 : own ? same : std::min(same, request->common_tokens);
     const bool worth = prefix > 0 && 2 * prefix >= slot.cache.size();
     const bool longer = worth && (!gives || prefix > shared);
     const bool staler =

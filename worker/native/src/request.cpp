@@ -182,6 +182,18 @@ bool known_tokens(const Model& model, const std::vector<llama_token>& tokens) {
                      [count](llama_token token) { return token >= 0 && token < count; });
 }
 
+// Whole tokens that a prompt shares with a text: each is one of that text's own, so that it tells nothing of
+// how the prompt goes on.
+size_t common_tokens(const Model& model, const std::vector<llama_token>& prompt,
+                     const RequestOptions& options) {
+  // Beyond the prompt there is nothing in common, and so the bounds of the prompt hold for it.
+  const std::string text = options.common.substr(0, options.prompt.size());
+  if (text.empty()) return 0;
+  const auto common = model.tokenize(text, /*add_special=*/true, /*parse_special=*/true);
+  const auto pair = std::mismatch(prompt.begin(), prompt.end(), common.begin(), common.end());
+  return static_cast<size_t>(pair.first - prompt.begin());
+}
+
 void read_prompt(Request& request, const Model& model, int context, const RequestOptions& options) {
   request.prompt = options.prompt_tokens;
   if (request.prompt.empty()) {
@@ -200,6 +212,7 @@ void read_prompt(Request& request, const Model& model, int context, const Reques
                           : "The prompt holds a token id that is not one of the model's vocabulary.");
   }
   request.prompt_tokens = request.prompt.size();
+  request.common_tokens = common_tokens(model, request.prompt, options);
   request.max_tokens = checked_max_tokens(options, static_cast<int>(request.prompt.size()), context);
 }
 

@@ -25,6 +25,8 @@ namespace rbee {
 // As asked; ranges were checked at the edge, everything else is checked by prepare_request.
 struct RequestOptions {
   std::string prompt;
+  // Known to everybody: as far as the prompt begins like it, what was computed for any scope is reused.
+  std::string common;
   std::vector<llama_token> prompt_tokens; // used instead of `prompt` unless empty
   int max_tokens = 0;                     // 0: the default, or what the context leaves
   int default_max_tokens = 0;
@@ -85,6 +87,7 @@ struct Request {
   bool strict = false;
   bool marked = false;
   uint64_t cache_scope = 0;
+  size_t common_tokens = 0; // that it begins with, and that everybody may know
   Speculation speculation = Speculation::off;
   // Where the sampler counts its draws; goes after it.
   std::unique_ptr<uint64_t> draws = std::make_unique<uint64_t>(0);
