@@ -226,7 +226,13 @@ rbee_patched_copy(vendor/nlohmann/json.hpp
             const rbee::BudgetPause pause;]=])
 rbee_patched_copy(common/json.cpp
   "#include <nlohmann/json.hpp>" "#include \"budget.h\"
-#include \"${compat_folder}/vendor/nlohmann/json.hpp\"")
+#include \"${compat_folder}/vendor/nlohmann/json.hpp\""
+  # What is begun is freed where the rest throws only if another constructor has ended.
+  [=[common_json::common_json(std::initializer_list<common_json_item> items) {
+    new (storage) ordered_json(ordered_json::object());
+]=] [=[common_json::common_json(std::initializer_list<common_json_item> items) : common_json() {
+    as_json(this) = ordered_json::object();
+]=])
 rbee_use_copy(llama-common common json.cpp)
 
 # --- answers ------------------------------------------------------------------------------------------------

@@ -87,6 +87,13 @@ void put(std::vector<uint8_t>& bytes, size_t at, Number value) {
   if (at + sizeof(value) <= bytes.size()) std::memcpy(bytes.data() + at, &value, sizeof(value));
 }
 
+// A token of theirs is chosen by thousands of allocations, which under a sanitizer take thirty times as long.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int many_values = 100;
+#else
+constexpr int many_values = 1000;
+#endif
+
 } // namespace
 
 std::vector<HostileText> ordinary_schemas() {
@@ -98,7 +105,7 @@ std::vector<HostileText> ordinary_schemas() {
       {"a tree",
        R"({"$defs":{"node":{"type":"object","properties":{"value":{},"children":{"type":"array","items":{"$ref":
 "#/$defs/node"}}},"required":["value","children"]}},"$ref":"#/$defs/node"})"},
-      {"1,000 values", enum_schema(1000)},
+      {"many values", enum_schema(many_values)},
       {"200 required properties", object_schema(200, "{\"type\":\"string\"}", true)},
       {"50 optional properties", object_schema(50, "{\"type\":[\"string\",\"null\"]}")},
       {"a key in a text", R"({"const":")" + times("x", 5000) + R"("})"},
