@@ -13,6 +13,7 @@ import * as openai from "./openai_schemas.ts";
 import { type ApiDescription, openApiDocument, type RouteDoc } from "./openapi.ts";
 import * as queen from "./queen_schemas.ts";
 import { RelayRequest } from "./relay_schemas.ts";
+import { RequestsQuery, RequestsResponse } from "./request_schemas.ts";
 import { ResponsesRequest } from "./responses_schemas.ts";
 import {
   FOREIGN_ROUTES,
@@ -258,6 +259,15 @@ const QUEEN: Docs<typeof QUEEN_ROUTES> = {
     summary: "What would happen to a request for a model, and why not elsewhere.",
     query: queen.ExplainQuery,
     answer: queen.ExplainResponse,
+  },
+  requests: {
+    summary: "The requests that wait or run, without what they ask; a client's key sees its own.",
+    query: RequestsQuery,
+    answer: RequestsResponse,
+  },
+  cancelRequest: {
+    summary: "Ends a request that waits or runs; its caller is told that it was canceled.",
+    status: 204,
   },
   keys: { summary: "The keys, without their secrets.", answer: keys.KeysResponse },
   addKey: {

@@ -34,6 +34,7 @@ import {
   type TaskInput,
   TaskReceipt,
 } from "./queen_schemas.ts";
+import { RequestsResponse } from "./request_schemas.ts";
 import { QUEEN_ROUTES } from "./routes.ts";
 import type { WaitOptions } from "./worker_client.ts";
 import { HealthResponse } from "./worker_schemas.ts";
@@ -127,6 +128,23 @@ export class QueenClient {
       query: wish,
       ...options,
     });
+  }
+
+  /** One page of the requests that wait or run; those whose ids begin with `id`, behind `after`. */
+  requests(
+    of: { id?: string; after?: string; limit?: number } = {},
+    options: WaitOptions = {},
+  ): Promise<RequestsResponse> {
+    const query = { ...of, limit: of.limit?.toString() };
+    return callRoute(this.#client, {
+      ...{ route: QUEEN_ROUTES.requests, schema: RequestsResponse, query },
+      ...options,
+    });
+  }
+
+  /** Ends one of them. */
+  cancelRequest(id: string, options: WaitOptions = {}): Promise<void> {
+    return callRouteEmpty(this.#client, { route: QUEEN_ROUTES.cancelRequest, params: { id }, ...options });
   }
 
   /** All machines. */

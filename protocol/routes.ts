@@ -127,6 +127,8 @@ export const QUEEN_ROUTES = {
   taskEvents: { method: "GET", path: "/v2/tasks/:id/events", rights: CLIENTS },
   cancelTask: { method: "DELETE", path: "/v2/tasks/:id", rights: CLIENTS },
   explain: { method: "GET", path: "/v2/explain", rights: ASKERS },
+  requests: { method: "GET", path: "/v2/requests", rights: ASKERS },
+  cancelRequest: { method: "DELETE", path: "/v2/requests/:id", rights: ASKERS },
   keys: { method: "GET", path: "/v2/keys" },
   addKey: { method: "POST", path: "/v2/keys" },
   changeKey: { method: "POST", path: "/v2/keys/:name" },
