@@ -6,6 +6,7 @@ import { KEYS_COMMANDS } from "./table/keys.ts";
 import { MODELS_COMMANDS } from "./table/models.ts";
 import { NODES_COMMANDS } from "./table/nodes.ts";
 import { POOL_COMMANDS } from "./table/pool.ts";
+import { REQUESTS_COMMANDS } from "./table/requests.ts";
 import { SYSTEM_COMMANDS } from "./table/system.ts";
 import { WORKERS_COMMANDS } from "./table/workers.ts";
 
@@ -22,6 +23,7 @@ export const COMMANDS: readonly Command[] = [
   ...MODELS_COMMANDS,
   ...POOL_COMMANDS,
   ...WORKERS_COMMANDS,
+  ...REQUESTS_COMMANDS,
   ...NODES_COMMANDS,
   ...KEYS_COMMANDS,
   ...SYSTEM_COMMANDS,

@@ -6,6 +6,9 @@ import { parseModelRef } from "../protocol/model_ref.ts";
 import { printable } from "../protocol/printable.ts";
 import { MAX_NAMES_SHOWN } from "./limits.ts";
 
+/** A model that some machine has. */
+type KnownModel = Pick<ListedModel, "reference">;
+
 /** Shortest part of a name that stands for it. */
 const MIN_PART_CHARS = 3;
 
@@ -15,7 +18,7 @@ const MIN_PART_CHARS = 3;
  * @throws {RbeeError} for what is no reference: `MODEL_NOT_FOUND` with the models that were probably meant, else
  * `INVALID_REQUEST`.
  */
-export function referenceOf(given: string, models: readonly ListedModel[]): string {
+export function referenceOf(given: string, models: readonly KnownModel[]): string {
   try {
     return parseModelRef(given).text;
   } catch (error) {
@@ -24,7 +27,7 @@ export function referenceOf(given: string, models: readonly ListedModel[]): stri
 }
 
 /** The error for a reference that is not in the catalog. */
-export function unknownModel(given: string, models: readonly ListedModel[]): RbeeError {
+export function unknownModel(given: string, models: readonly KnownModel[]): RbeeError {
   const near = nearModels(given, models).slice(0, MAX_NAMES_SHOWN);
   return new RbeeError("MODEL_NOT_FOUND", `There is no model "${printable(given.slice(0, 120))}" here.`, {
     details: {
@@ -38,7 +41,7 @@ export function unknownModel(given: string, models: readonly ListedModel[]): Rbe
 }
 
 /** Those that hold what was given, or are held by it; else the one that is a slip away. */
-function nearModels(given: string, models: readonly ListedModel[]): string[] {
+function nearModels(given: string, models: readonly KnownModel[]): string[] {
   const known = models.map(({ reference }) => reference);
   const text = given.toLowerCase();
   const alike = known.filter((reference) => {

@@ -63,6 +63,8 @@ export const STREAM_WATCH_INTERVAL_MS = 250;
 export const MAX_INPUT_BYTES = 8 * 1024 * 1024;
 /** Longest run of names shown by an error. */
 export const MAX_NAMES_SHOWN = 20;
+/** How much of a request's id a list shows: enough to tell it from others. */
+export const REQUEST_ID_CHARS_SHOWN = 12;
 
 /** Lines of earlier chats that the arrow keys bring back. */
 export const MAX_HISTORY_LINES = 1_000;

@@ -25,6 +25,8 @@ export interface ResolvedNode {
   keySource: string;
   /** The setting that names its key file; absent where there is none to be named. */
   keySetting?: string;
+  /** Address and key are those of a queen, which passes on what is asked of this machine of its. */
+  byQueen?: true;
   /** This machine's own hive, which may be started when it does not run. */
   local: boolean;
 }

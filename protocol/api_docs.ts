@@ -13,11 +13,13 @@ import * as openai from "./openai_schemas.ts";
 import { type ApiDescription, openApiDocument, type RouteDoc } from "./openapi.ts";
 import * as queen from "./queen_schemas.ts";
 import { RelayRequest } from "./relay_schemas.ts";
+import { RequestsQuery, RequestsResponse } from "./request_schemas.ts";
 import { ResponsesRequest } from "./responses_schemas.ts";
 import {
   FOREIGN_ROUTES,
   FRONT_DOOR_ROUTES,
   HIVE_ROUTES,
+  NODE_ROUTES,
   type OPEN_HEALTH_ROUTES,
   QUEEN_ROUTES,
   type RouteSpec,
@@ -259,6 +261,20 @@ const QUEEN: Docs<typeof QUEEN_ROUTES> = {
     query: queen.ExplainQuery,
     answer: queen.ExplainResponse,
   },
+  requests: {
+    summary: "The requests that wait or run, without what they ask; a client's key sees its own.",
+    query: RequestsQuery,
+    answer: RequestsResponse,
+  },
+  cancelRequest: {
+    summary: "Ends a request that waits or runs; its caller is told that it was canceled.",
+    status: 204,
+  },
+  clusterModels: {
+    summary: "The models of all machines, and which of them lies where.",
+    query: queen.ClusterModelsQuery,
+    answer: queen.ClusterModelsResponse,
+  },
   keys: { summary: "The keys, without their secrets.", answer: keys.KeysResponse },
   addKey: {
     summary: "Makes a key; this answer alone tells it.",
@@ -292,6 +308,12 @@ const QUEEN: Docs<typeof QUEEN_ROUTES> = {
   openapi: OPENAPI,
 };
 
+/** As of the hive's own routes, but for the key of a worker: that is nobody's but its hive's and the queen's. */
+const NODE: Docs<typeof NODE_ROUTES> = {
+  ...HIVE,
+  spawn: { ...HIVE.spawn, answer: hive.SpawnResponse.omit({ api_key: true }) },
+};
+
 /** The documents, by part. */
 export const API_DOCUMENTS = {
   worker: () =>
@@ -310,7 +332,11 @@ export const API_DOCUMENTS = {
     openApiDocument({
       title: "queen-rbee",
       description: "All machines of a cluster as one.",
-      routes: [...together(QUEEN_ROUTES, QUEEN), ...together(FRONT_DOOR_ROUTES, FOREIGN)],
+      routes: [
+        ...together(QUEEN_ROUTES, QUEEN),
+        ...together(NODE_ROUTES, NODE),
+        ...together(FRONT_DOOR_ROUTES, FOREIGN),
+      ],
     }),
 } as const;
 

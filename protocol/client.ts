@@ -105,21 +105,31 @@ export async function openStream<T>(
   client: ClientOptions,
   call: CallOptions & { route: RouteSpec; schema: z.ZodType<T>; onActivity?: () => void },
 ): Promise<OpenStream<T>> {
+  const { headers, body } = await openAnswer(client, call);
+  if (body === null) throw malformed(client, call.route, "no body");
+  const parsed = async function* () {
+    for await (const event of readEvents(body, { onActivity: call.onActivity, signal: call.signal })) {
+      const result = call.schema.safeParse(event);
+      if (!result.success) throw malformed(client, call.route, problems(result.error));
+      yield result.data;
+    }
+  };
+  return { headers, events: parsed() };
+}
+
+/**
+ * Calls a route for who reads the answer by itself, or passes it on as it comes. `timeoutMs` limits the wait for the
+ * headers only. Same errors as {@linkcode callRoute}.
+ */
+export async function openAnswer(
+  client: ClientOptions,
+  call: CallOptions & { route: RouteSpec },
+): Promise<Response> {
   const whole = new AbortController();
   const signal = call.signal ? AbortSignal.any([call.signal, whole.signal]) : whole.signal;
   const timer = setTimeout(() => whole.abort(timeoutReason()), call.timeoutMs ?? CONTROL_TIMEOUT_MS);
   try {
-    const response = await send(client, call, signal);
-    const body = response.body;
-    if (body === null) throw malformed(client, call.route, "no body");
-    const parsed = async function* () {
-      for await (const event of readEvents(body, { onActivity: call.onActivity, signal: call.signal })) {
-        const result = call.schema.safeParse(event);
-        if (!result.success) throw malformed(client, call.route, problems(result.error));
-        yield result.data;
-      }
-    };
-    return { headers: response.headers, events: parsed() };
+    return await send(client, call, signal);
   } catch (error) {
     throw asConnectionError(error, client, call.signal);
   } finally {

@@ -24,7 +24,7 @@ import {
   WorkersResponse,
 } from "./hive_schemas.ts";
 import type * as z from "zod";
-import { HIVE_ROUTES } from "./routes.ts";
+import { HIVE_ROUTES, NODE_ROUTES, routePath, type RouteSpec } from "./routes.ts";
 import type { WaitOptions } from "./worker_client.ts";
 import { HealthResponse } from "./worker_schemas.ts";
 import type { SpawnInput } from "./spawn_request.ts";
@@ -45,21 +45,27 @@ export interface LogsWanted {
 /** A hive's HTTP interface with types. Every method throws what {@linkcode callRoute} throws. */
 export class HiveClient {
   readonly #client: ClientOptions;
+  readonly #routes: NodeRoutes;
 
-  /** `apiKey` is the node's key. */
-  constructor(client: ClientOptions) {
+  /**
+   * `apiKey` is the node's key. With `node` the hive of that machine is called by way of a queen, whose address and key
+   * are meant then. What {@linkcode NODE_ROUTES} lacks can't be called so; a spawn is the queen's own
+   * ({@linkcode QueenClient.spawn}).
+   */
+  constructor(client: ClientOptions, node?: string) {
     this.#client = client;
+    this.#routes = node === undefined ? HIVE_ROUTES : routesOf(node);
   }
 
   /** Alive, and which version. */
   health(options: WaitOptions & { retry?: RetryPlan } = {}): Promise<HealthResponse> {
-    return callRoute(this.#client, { route: HIVE_ROUTES.v1Health, schema: HealthResponse, ...options });
+    return callRoute(this.#client, { route: this.#routes.v1Health, schema: HealthResponse, ...options });
   }
 
   /** Backends, devices, memory. */
   capabilities(options: WaitOptions = {}): Promise<CapabilitiesResponse> {
     return callRoute(this.#client, {
-      route: HIVE_ROUTES.capabilities,
+      route: this.#routes.capabilities,
       schema: CapabilitiesResponse,
       ...options,
     });
@@ -68,7 +74,7 @@ export class HiveClient {
   /** Starts a download, joins a running one, or says where the file is. */
   download(modelRef: string, options: WaitOptions = {}): Promise<DownloadResponse> {
     return callRoute(this.#client, {
-      route: HIVE_ROUTES.download,
+      route: this.#routes.download,
       schema: DownloadResponse,
       body: { model_ref: modelRef },
       ...options,
@@ -81,7 +87,7 @@ export class HiveClient {
     options: WaitOptions & { onActivity?: () => void } = {},
   ): Promise<OpenStream<DownloadEvent>> {
     return openStream(this.#client, {
-      route: HIVE_ROUTES.downloadProgress,
+      route: this.#routes.downloadProgress,
       schema: DownloadEvent,
       query: { id },
       ...options,
@@ -90,18 +96,18 @@ export class HiveClient {
 
   /** Stops a download; what was fetched is kept. */
   cancelDownload(id: string, options: WaitOptions = {}): Promise<void> {
-    return callRouteEmpty(this.#client, { route: HIVE_ROUTES.cancelDownload, params: { id }, ...options });
+    return callRouteEmpty(this.#client, { route: this.#routes.cancelDownload, params: { id }, ...options });
   }
 
   /** The catalog. */
   models(options: WaitOptions = {}): Promise<z.infer<typeof ModelsResponse>> {
-    return callRoute(this.#client, { route: HIVE_ROUTES.models, schema: ModelsResponse, ...options });
+    return callRoute(this.#client, { route: this.#routes.models, schema: ModelsResponse, ...options });
   }
 
   /** Forgets a model; removes its files if they came from a hub. */
   removeModel(modelRef: string, options: WaitOptions = {}): Promise<void> {
     return callRouteEmpty(this.#client, {
-      route: HIVE_ROUTES.deleteModel,
+      route: this.#routes.deleteModel,
       params: { ref: modelRef },
       timeoutMs: REMOVAL_TIMEOUT_MS,
       ...options,
@@ -114,7 +120,7 @@ export class HiveClient {
     options: WaitOptions & { onActivity?: () => void } = {},
   ): Promise<OpenStream<VerifyEvent>> {
     return openStream(this.#client, {
-      route: HIVE_ROUTES.verifyModel,
+      route: this.#routes.verifyModel,
       schema: VerifyEvent,
       body: { model_ref: modelRef },
       ...options,
@@ -124,7 +130,7 @@ export class HiveClient {
   /** Removes hub models, least recently used first, until the rest fit. */
   pruneModels(request: PruneInput, options: WaitOptions = {}): Promise<PruneResponse> {
     return callRoute(this.#client, {
-      route: HIVE_ROUTES.pruneModels,
+      route: this.#routes.pruneModels,
       schema: PruneResponse,
       body: request,
       timeoutMs: REMOVAL_TIMEOUT_MS,
@@ -149,13 +155,13 @@ export class HiveClient {
 
   /** All workers of the node. */
   workers(options: WaitOptions = {}): Promise<z.infer<typeof WorkersResponse>> {
-    return callRoute(this.#client, { route: HIVE_ROUTES.workers, schema: WorkersResponse, ...options });
+    return callRoute(this.#client, { route: this.#routes.workers, schema: WorkersResponse, ...options });
   }
 
   /** Lines of the hive's log and of its workers', in the order of their time. */
   async logs(wanted: LogsWanted = {}, options: WaitOptions = {}): Promise<LogLine[]> {
     const query = logsQuery(wanted);
-    const call = { route: HIVE_ROUTES.logs, schema: LogsResponse, query, ...options };
+    const call = { route: this.#routes.logs, schema: LogsResponse, query, ...options };
     return (await callRoute(this.#client, call)).lines;
   }
 
@@ -165,7 +171,7 @@ export class HiveClient {
     options: WaitOptions & { onActivity?: () => void } = {},
   ): Promise<OpenStream<LogLine>> {
     const query = { ...logsQuery(wanted), follow: "true" };
-    return openStream(this.#client, { route: HIVE_ROUTES.logs, schema: LogLine, query, ...options });
+    return openStream(this.#client, { route: this.#routes.logs, schema: LogLine, query, ...options });
   }
 
   /** Everything that happens there; ends with the connection. */
@@ -176,7 +182,7 @@ export class HiveClient {
   /** One worker. */
   worker(id: string, options: WaitOptions = {}): Promise<WorkerInfo> {
     return callRoute(this.#client, {
-      route: HIVE_ROUTES.worker,
+      route: this.#routes.worker,
       schema: WorkerInfo,
       params: { id },
       ...options,
@@ -186,7 +192,7 @@ export class HiveClient {
   /** Stops a worker and waits until it is gone. */
   shutdownWorker(id: string, options: WaitOptions = {}): Promise<void> {
     return callRouteEmpty(this.#client, {
-      route: HIVE_ROUTES.shutdownWorker,
+      route: this.#routes.shutdownWorker,
       params: { id },
       body: {},
       timeoutMs: 60_000,
@@ -197,4 +203,16 @@ export class HiveClient {
 
 function logsQuery({ workerId, since, tail }: LogsWanted): Record<string, string | undefined> {
   return { worker_id: workerId, since, tail: tail?.toString() };
+}
+
+type NodeRoutes = Readonly<Record<keyof typeof NODE_ROUTES, RouteSpec>>;
+
+/** A queen's routes for one of its machines. */
+function routesOf(node: string): NodeRoutes {
+  const segment = routePath({ method: "GET", path: "/:node" }, { node });
+  const routes = Object.entries(NODE_ROUTES).map(([name, { path, ...route }]): [string, RouteSpec] => [
+    name,
+    { ...route, path: path.replace("/:node", segment) },
+  ]);
+  return Object.fromEntries(routes) as NodeRoutes;
 }

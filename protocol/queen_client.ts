@@ -21,6 +21,8 @@ import {
 import { FIRST_TOKEN_TIMEOUT_MS } from "./limits.ts";
 import {
   type AddNodeRequest,
+  type ClusterModel,
+  ClusterModelsResponse,
   ClusterWorkersResponse,
   type DrainNodeRequest,
   ExplainResponse,
@@ -34,9 +36,17 @@ import {
   type TaskInput,
   TaskReceipt,
 } from "./queen_schemas.ts";
-import { QUEEN_ROUTES } from "./routes.ts";
+import { SpawnResponse } from "./hive_schemas.ts";
+import { RequestsResponse } from "./request_schemas.ts";
+import { NODE_ROUTES, QUEEN_ROUTES } from "./routes.ts";
+import type { SpawnInput } from "./spawn_request.ts";
 import type { WaitOptions } from "./worker_client.ts";
 import { HealthResponse } from "./worker_schemas.ts";
+
+/** A worker that a queen had started. */
+const SpawnedThere = SpawnResponse.omit({ api_key: true });
+/** See {@linkcode QueenClient.spawn}. */
+export type SpawnedThere = z.infer<typeof SpawnedThere>;
 
 /** A queen's HTTP interface with types. Every method throws what {@linkcode callRoute} throws. */
 export class QueenClient {
@@ -125,6 +135,38 @@ export class QueenClient {
       route: QUEEN_ROUTES.explain,
       schema: ExplainResponse,
       query: wish,
+      ...options,
+    });
+  }
+
+  /** One page of the requests that wait or run; those whose ids begin with `id`, behind `after`. */
+  requests(
+    of: { id?: string; after?: string; limit?: number } = {},
+    options: WaitOptions = {},
+  ): Promise<RequestsResponse> {
+    const query = { ...of, limit: of.limit?.toString() };
+    return callRoute(this.#client, {
+      ...{ route: QUEEN_ROUTES.requests, schema: RequestsResponse, query },
+      ...options,
+    });
+  }
+
+  /** Ends one of them. */
+  cancelRequest(id: string, options: WaitOptions = {}): Promise<void> {
+    return callRouteEmpty(this.#client, { route: QUEEN_ROUTES.cancelRequest, params: { id }, ...options });
+  }
+
+  /** All models, or one, and which machines have them. */
+  async models(of: { model_ref?: string } = {}, options: WaitOptions = {}): Promise<ClusterModel[]> {
+    const route = QUEEN_ROUTES.clusterModels;
+    const call = { route, schema: ClusterModelsResponse, query: of, ...options };
+    return (await callRoute(this.#client, call)).models;
+  }
+
+  /** Has a machine start a worker, or says which one it has; whose key stays there. */
+  spawn(node: string, request: SpawnInput, options: WaitOptions = {}): Promise<SpawnedThere> {
+    return callRoute(this.#client, {
+      ...{ route: NODE_ROUTES.spawn, params: { node }, schema: SpawnedThere, body: request },
       ...options,
     });
   }

@@ -264,6 +264,29 @@ export const ClusterWorker = z.object({
 /** `GET /v2/workers`. */
 export const ClusterWorkersResponse = z.object({ workers: z.array(ClusterWorker) });
 
+/** Query of `GET /v2/models`. */
+export const ClusterModelsQuery = z.strictObject({
+  /** Only this one. */
+  model_ref: ModelRefText.optional(),
+});
+/** A model of the cluster, and the machines that have it. */
+export const ClusterModel = z.object({
+  model_ref: z.string(),
+  /** Null: no machine has its files. */
+  size_bytes: z.number().nullable(),
+  nodes: z.array(z.object({
+    node: z.string(),
+    presence: z.enum(["up", "stale", "down"]),
+    on_disk: z.boolean(),
+    /** Of its workers there. */
+    worker_ids: z.array(z.string()),
+  })),
+});
+/** See {@linkcode ClusterModel}. */
+export type ClusterModel = z.infer<typeof ClusterModel>;
+/** `GET /v2/models`. */
+export const ClusterModelsResponse = z.object({ models: z.array(ClusterModel) });
+
 /** Query of `GET /v2/explain`. */
 export const ExplainQuery = z.strictObject({
   model: ModelRefText,
@@ -274,6 +297,8 @@ export const ExplainQuery = z.strictObject({
 export const ExplainResponse = z.object({
   decision: z.enum(["run", "load", "wait", "never"]),
   why: z.string(),
+  /** Where it would run or be loaded. */
+  node: z.string().optional(),
   nodes: z.array(z.object({
     node: z.string(),
     verdict: z.enum(["serves", "busy", "loading", "fits", "fits after eviction", "no"]),

@@ -106,7 +106,7 @@ const CLIENTS: readonly Right[] = ["client"];
 /** What tells nothing of what others do. */
 const ASKERS: readonly Right[] = ["operator", "client"];
 
-/** `queen-rbee`, SPEC §9; beside these {@linkcode FRONT_DOOR_ROUTES}. */
+/** `queen-rbee`, SPEC §9; beside these {@linkcode FRONT_DOOR_ROUTES} and {@linkcode NODE_ROUTES}. */
 export const QUEEN_ROUTES = {
   ...OPEN_HEALTH_ROUTES,
   v1Health: { method: "GET", path: "/v1/health", rights: RIGHTS },
@@ -127,6 +127,9 @@ export const QUEEN_ROUTES = {
   taskEvents: { method: "GET", path: "/v2/tasks/:id/events", rights: CLIENTS },
   cancelTask: { method: "DELETE", path: "/v2/tasks/:id", rights: CLIENTS },
   explain: { method: "GET", path: "/v2/explain", rights: ASKERS },
+  requests: { method: "GET", path: "/v2/requests", rights: ASKERS },
+  cancelRequest: { method: "DELETE", path: "/v2/requests/:id", rights: ASKERS },
+  clusterModels: { method: "GET", path: "/v2/models", rights: OPERATORS },
   keys: { method: "GET", path: "/v2/keys" },
   addKey: { method: "POST", path: "/v2/keys" },
   changeKey: { method: "POST", path: "/v2/keys/:name" },
@@ -136,6 +139,30 @@ export const QUEEN_ROUTES = {
   reloadConfig: { method: "POST", path: "/v2/config/reload" },
   metrics: { method: "GET", path: "/metrics", rights: OPERATORS },
   openapi: OPENAPI_ROUTE,
+} as const satisfies Record<string, RouteSpec>;
+
+const onNode = <Route extends RouteSpec>(route: Route) => ({
+  ...route,
+  path: route.path.replace(/^\/v1/, "/v2/nodes/:node"),
+  rights: OPERATORS,
+});
+
+/** What a queen has the hive of one machine do, each under the name of the hive's own route. */
+export const NODE_ROUTES = {
+  v1Health: onNode(HIVE_ROUTES.v1Health),
+  capabilities: onNode(HIVE_ROUTES.capabilities),
+  download: onNode(HIVE_ROUTES.download),
+  downloadProgress: onNode(HIVE_ROUTES.downloadProgress),
+  cancelDownload: onNode(HIVE_ROUTES.cancelDownload),
+  models: onNode(HIVE_ROUTES.models),
+  verifyModel: onNode(HIVE_ROUTES.verifyModel),
+  pruneModels: onNode(HIVE_ROUTES.pruneModels),
+  deleteModel: onNode(HIVE_ROUTES.deleteModel),
+  spawn: onNode(HIVE_ROUTES.spawn),
+  workers: onNode(HIVE_ROUTES.workers),
+  worker: onNode(HIVE_ROUTES.worker),
+  logs: onNode(HIVE_ROUTES.logs),
+  shutdownWorker: onNode(HIVE_ROUTES.shutdownWorker),
 } as const satisfies Record<string, RouteSpec>;
 
 const client = <Route extends RouteSpec>(route: Route) => ({ ...route, rights: CLIENTS });

@@ -19,6 +19,8 @@ import { may } from "../protocol/rights.ts";
 import { OPEN_HEALTH_ROUTES, QUEEN_ROUTES } from "../protocol/routes.ts";
 import { eventStream, type PacedEventWriter } from "../protocol/sse.ts";
 import { keyRoutes } from "./key_routes.ts";
+import { nodeRoutes } from "./node_routes.ts";
+import { requestRoutes } from "./request_routes.ts";
 import type { LiveConfig } from "./live_config.ts";
 import type { Nodes } from "./nodes.ts";
 import type { QueenParts } from "./parts.ts";
@@ -241,6 +243,8 @@ export function createQueenApp(options: QueenAppOptions): App {
         },
       },
       ...keyRoutes({ keys, usage, live: options.live }),
+      ...requestRoutes(parts, tasks),
+      ...nodeRoutes({ cluster, nodes, signal: options.signal }),
       openApiRoute("queen"),
       ...frontDoorRoutes(parts),
     ],

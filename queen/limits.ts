@@ -87,6 +87,11 @@ export const LOAD_SILENCE_MS = 60_000;
 /** Time for a hive to start a worker: 30 s until it calls back, and room may have to be made. */
 export const SPAWN_TIMEOUT_MS = 120_000;
 
+/** Time for a hive to begin an answer that is passed on: less than whoever asked waits for the queen. */
+export const HIVE_ANSWER_TIMEOUT_MS = 8_000;
+/** The same where it has to ask a hub, remove files, or end a worker's answers first. */
+export const HIVE_WORK_TIMEOUT_MS = 120_000;
+
 /** Beginnings of prompts whose tokens are remembered. */
 export const PREFIXES_MAX = 20_000;
 /** Characters after which a raw prompt has one more beginning. */

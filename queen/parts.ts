@@ -12,6 +12,7 @@ import type { UsageCounts } from "./usage.ts";
 import type { Answers } from "./dispatch/answers.ts";
 import type { Charges } from "./dispatch/charges.ts";
 import type { Failover } from "./dispatch/failover.ts";
+import type { LiveRequests } from "./dispatch/live_requests.ts";
 import type { Loads } from "./dispatch/loads.ts";
 import type { Offenders } from "./dispatch/offenders.ts";
 import type { Scheduler } from "./dispatch/scheduler.ts";
@@ -30,6 +31,7 @@ export interface QueenParts {
   readonly loads: Loads;
   readonly offenders: Offenders;
   readonly failover: Failover;
+  readonly requests: LiveRequests;
   readonly answers: Answers;
   readonly metrics: QueenMetrics;
   /** By session: the worker that had its last request. */

@@ -26,6 +26,7 @@ import { Answers } from "./dispatch/answers.ts";
 import { Charges } from "./dispatch/charges.ts";
 import { Failover } from "./dispatch/failover.ts";
 import { keepLoaded } from "./dispatch/keep_loaded.ts";
+import { LiveRequests } from "./dispatch/live_requests.ts";
 import { Loads } from "./dispatch/loads.ts";
 import { Offenders } from "./dispatch/offenders.ts";
 import { Scheduler } from "./dispatch/scheduler.ts";
@@ -97,8 +98,9 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
     startLoad: loads.start,
   });
   const offenders = new Offenders((key) => keys.may(key, "owner"));
+  const requests = new LiveRequests();
   const failover = new Failover({
-    ...{ cluster, scheduler, offenders, log, now },
+    ...{ cluster, scheduler, offenders, requests, log, now },
     onMoved: () => metrics.moved(),
     onWaited: (of, ms) => metrics.waited(of, ms),
   });
@@ -117,6 +119,7 @@ export async function createQueen(options: QueenOptions): Promise<Queen> {
       loads,
       offenders,
       failover,
+      requests,
       answers,
     },
     ...{ accounts, usage, charges: new Charges({ accounts, usage, cluster }), metrics, log, now },

@@ -43,7 +43,7 @@ export const KEYS_USAGE: LoadedCommand<KeysUsageFlags> = { run: runUsage };
 export const CONFIG_RELOAD: LoadedCommand<ConfigReloadFlags> = { run: runReload };
 
 /** Calls the queen that is meant: the one that is named, else the one that runs on this machine. */
-async function asked<T>(
+export async function asked<T>(
   flags: { queen?: string },
   signal: AbortSignal,
   work: (client: QueenClient, options: { signal: AbortSignal }) => Promise<T>,

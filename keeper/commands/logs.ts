@@ -10,6 +10,7 @@ import { LOG_FOLLOW_REJOINS } from "../limits.ts";
 import type { Output, Piece } from "../output.ts";
 import type { ReachedHive } from "../phases/reach_hive.ts";
 import { withHive } from "../phases/with_hive.ts";
+import { nodeOfWorker } from "../queens_node.ts";
 import type { LogsFlags } from "../table/system.ts";
 
 /** The command. */
@@ -35,7 +36,7 @@ function checkLogsFlags({ since }: Partial<LogsFlags>): string[] {
 }
 
 async function runLogs(context: CommandContext, flags: LogsFlags): Promise<number> {
-  return await withHive(flags.node, context, async (hive, phases) => {
+  return await withHive(flags, context, async (hive, phases) => {
     const { output, signal } = phases;
     const wanted = { workerId: flags.worker, since: flags.since && sinceOf(flags.since), tail: flags.tail };
     if (flags.follow) {
@@ -46,7 +47,7 @@ async function runLogs(context: CommandContext, flags: LogsFlags): Promise<numbe
     for (const line of lines) await show(line, output);
     if (lines.length === 0) output.say("There are no such lines.");
     return 0;
-  }, { onlyRunning: true });
+  }, { onlyRunning: true, choose: flags.worker === undefined ? undefined : nodeOfWorker(flags.worker) });
 }
 
 /** A connection that breaks off is opened again where it was. */

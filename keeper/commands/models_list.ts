@@ -1,5 +1,6 @@
 /** `models list`: what a machine has, how large, and when it was last used. */
 import type { ListedModel } from "../../protocol/hive_schemas.ts";
+import type { ClusterModel } from "../../protocol/queen_schemas.ts";
 import { ago } from "../ago.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { ModelsListFlags } from "../table/models.ts";
@@ -8,12 +9,18 @@ import { withHive } from "../phases/with_hive.ts";
 import { bytes } from "../progress.ts";
 import { nowUnix } from "../registry.ts";
 import { textTable } from "../text_table.ts";
+import type { QueenAddress } from "../queen.ts";
+import { ask, type QueenContext, throughQueen } from "./nodes_of_queen.ts";
 
 /** The command. */
 export const MODELS_LIST: LoadedCommand<ModelsListFlags> = { run: runModelsList };
 
 async function runModelsList(context: CommandContext, flags: ModelsListFlags): Promise<number> {
-  return await withHive(flags.node, context, async (hive, { output, signal }) => {
+  if (flags.node === undefined) {
+    const listed = await throughQueen(flags, context, listOfAll);
+    if (listed !== undefined) return listed;
+  }
+  return await withHive(flags, context, async (hive, { output, signal }) => {
     const { models } = await hive.client.models({ signal });
     const total = totalBytes(models);
     if (output.json) {
@@ -26,6 +33,31 @@ async function runModelsList(context: CommandContext, flags: ModelsListFlags): P
     }
     return 0;
   });
+}
+
+/** Which model lies where, on all machines of a queen. */
+async function listOfAll(
+  queen: QueenAddress,
+  { place, output, correlationId, signal }: QueenContext,
+): Promise<number> {
+  const models = await ask(queen, place, {
+    correlationId,
+    work: (client) => client.models({}, { signal }),
+  });
+  if (output.json) await output.document({ queen: queen.url, models });
+  else if (models.length === 0) output.say("There are no models on the queen's machines yet.");
+  else await output.text(textTable(models.map(columnsOfAll)));
+  return 0;
+}
+
+function columnsOfAll({ model_ref, size_bytes, nodes }: ClusterModel): Record<string, string> {
+  const namesOf = (those: ClusterModel["nodes"]) => those.map(({ node }) => node).join(", ");
+  return {
+    REFERENCE: model_ref,
+    SIZE: size_bytes === null ? "?" : bytes(size_bytes),
+    "ON DISK": namesOf(nodes.filter(({ on_disk }) => on_disk)),
+    LOADED: namesOf(nodes.filter(({ worker_ids }) => worker_ids.length > 0)),
+  };
 }
 
 function columns(model: ListedModel, flags: ModelsListFlags): Record<string, string> {

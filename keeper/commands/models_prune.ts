@@ -15,7 +15,7 @@ const BYTES_PER_GB = 1_000_000_000;
 export const MODELS_PRUNE: LoadedCommand<ModelsPruneFlags> = { run: runModelsPrune };
 
 async function runModelsPrune(context: CommandContext, flags: ModelsPruneFlags): Promise<number> {
-  return await withHive(flags.node, context, async (hive, { output, signal }) => {
+  return await withHive(flags, context, async (hive, { output, signal }) => {
     const request = { keep_gb: flags["keep-gb"], dry_run: flags["dry-run"] };
     const pruned = await hive.client.pruneModels(request, { signal });
     if (output.json) {

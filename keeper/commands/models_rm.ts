@@ -4,13 +4,14 @@ import type { OneModelFlags } from "../table/models.ts";
 import type { CommandContext } from "../context.ts";
 import { referenceOf, unknownModel } from "../known_models.ts";
 import { withHive } from "../phases/with_hive.ts";
+import { nodeWithModel } from "../queens_node.ts";
 import { bytes } from "../progress.ts";
 
 /** The command. */
 export const MODELS_RM: LoadedCommand<OneModelFlags> = { run: runModelsRm };
 
 async function runModelsRm(context: CommandContext, flags: OneModelFlags): Promise<number> {
-  return await withHive(flags.node, context, async (hive, { output, signal }) => {
+  return await withHive(flags, context, async (hive, { output, signal }) => {
     const { models } = await hive.client.models({ signal });
     const reference = referenceOf(flags.model, models);
     const model = models.find((each) => each.reference === reference);
@@ -27,5 +28,5 @@ async function runModelsRm(context: CommandContext, flags: OneModelFlags): Promi
       output.say(`Forgot ${reference}. The file itself stays: ${model.local_path}`);
     }
     return 0;
-  });
+  }, { choose: nodeWithModel(flags.model) });
 }

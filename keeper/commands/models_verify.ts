@@ -7,6 +7,7 @@ import type { CommandContext, PhaseContext } from "../context.ts";
 import { explain } from "../explain.ts";
 import { referenceOf, unknownModel } from "../known_models.ts";
 import type { Output } from "../output.ts";
+import { nodeWithModel } from "../queens_node.ts";
 import type { ReachedHive } from "../phases/reach_hive.ts";
 import { type Verified, verifyModel } from "../phases/verify_model.ts";
 import { withHive } from "../phases/with_hive.ts";
@@ -21,7 +22,7 @@ type Report = { reference: string } & ({ verified: Verified } | { error: RbeeErr
 const OF_ONE_MODEL: readonly string[] = ["CHECKSUM_MISMATCH", "INVALID_MODEL", "MODEL_NOT_FOUND"];
 
 async function runModelsVerify(context: CommandContext, flags: ModelsVerifyFlags): Promise<number> {
-  return await withHive(flags.node, context, async (hive, phases) => {
+  return await withHive(flags, context, async (hive, phases) => {
     const { output } = phases;
     const reports: Report[] = [];
     const add = async (report: Report) => {
@@ -32,7 +33,7 @@ async function runModelsVerify(context: CommandContext, flags: ModelsVerifyFlags
     else await add(await verifyNamed(flags.model, hive, phases));
     if (output.json) await output.document({ node: hive.node.name, models: reports.map(asJson) });
     return reports.some((report) => "error" in report) ? 1 : 0;
-  });
+  }, { choose: flags.model === undefined ? undefined : nodeWithModel(flags.model) });
 }
 
 /** One that is damaged does not keep the others from being looked at. */

@@ -4,8 +4,8 @@ import { VERSION } from "../../protocol/version.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { PoolHealthFlags } from "../table/pool.ts";
 import type { CommandContext } from "../context.ts";
-import { resolveNode } from "../node.ts";
 import { hiveHealth } from "../phases/reach_hive.ts";
+import { nodeOf } from "../phases/with_hive.ts";
 import { withConfig } from "../with_config.ts";
 
 /** The command. */
@@ -13,9 +13,9 @@ export const POOL_HEALTH: LoadedCommand<PoolHealthFlags> = { run: runPoolHealth 
 
 async function runPoolHealth({ output, signal }: CommandContext, flags: PoolHealthFlags): Promise<number> {
   return await withConfig(async (config, place) => {
-    const node = await resolveNode(flags.host, config);
-    place.node = node;
-    const health = await hiveHealth(node, { output, signal, correlationId: newCorrelationId() });
+    const context = { output, signal, correlationId: newCorrelationId() };
+    const node = await nodeOf({ ...flags, node: flags.host }, { config, place }, context);
+    const health = await hiveHealth(node, context);
     if (output.json) await output.document({ node: node.name, url: node.url, ...health });
     else {
       await output.line(`${node.name}: ${health.status}, version ${health.version}, ${node.url}`);

@@ -13,7 +13,8 @@ export const POOL_STATUS: LoadedCommand<PoolStatusFlags> = { run: runPoolStatus 
 const MB_PER_GB = 1_000;
 
 async function runPoolStatus(context: CommandContext, flags: PoolStatusFlags): Promise<number> {
-  return await withHive(flags.host, context, async ({ client, node }, { output, signal }) => {
+  const wanted = { ...flags, node: flags.host };
+  return await withHive(wanted, context, async ({ client, node }, { output, signal }) => {
     const [capabilities, { workers }] = await Promise.all([
       client.capabilities({ signal }),
       client.workers({ signal }),

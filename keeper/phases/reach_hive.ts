@@ -63,7 +63,7 @@ export async function hiveHealth(node: ResolvedNode, context: PhaseContext): Pro
   } catch (error) {
     if (!isSilence(error) || error.correlationId !== undefined) throw error;
     throw new RbeeError(error.code, `Cannot connect to ${address} after ${attempts} attempts`, {
-      details: { hive: address },
+      details: node.byQueen ? {} : { hive: address },
       cause: error,
     });
   }
@@ -71,7 +71,8 @@ export async function hiveHealth(node: ResolvedNode, context: PhaseContext): Pro
 
 /** A client for a node's hive. */
 export function hiveClient(node: ResolvedNode, context: PhaseContext): HiveClient {
-  return new HiveClient({ baseUrl: node.url, apiKey: node.apiKey, correlationId: context.correlationId });
+  const client = { baseUrl: node.url, apiKey: node.apiKey, correlationId: context.correlationId };
+  return new HiveClient(client, node.byQueen && node.name);
 }
 
 function nextAttempt(attempt: number): string {

@@ -5,12 +5,14 @@ import { ago } from "../ago.ts";
 import type { PhaseContext } from "../context.ts";
 import { Interrupted } from "../interrupt.ts";
 import { LOAD_GRACE_MS, SPAWN_TIMEOUT_MS } from "../limits.ts";
+import type { Output } from "../output.ts";
 import { nowUnix, type Registry } from "../registry.ts";
 import { awaitReady } from "./await_ready.ts";
 import type { LiveWorker } from "./find_worker.ts";
 import type { ReachedHive } from "./reach_hive.ts";
 
-const STILL_LOADING = "Canceled. The worker goes on loading and will be there for the next command.";
+/** What Ctrl+C leaves behind. */
+export const STILL_LOADING = "Canceled. The worker goes on loading and will be there for the next command.";
 
 /**
  * Starts a worker, or takes the one that the hive already has for the same, and waits until its model is loaded.
@@ -27,10 +29,7 @@ export async function spawnWorker(
   const { request, registry } = wish;
   const { output, signal } = context;
   const spawned = await hive.client.spawn(request, { signal, timeoutMs: SPAWN_TIMEOUT_MS });
-  for (const { worker_id, model_ref, idle_seconds } of spawned.evicted) {
-    const lastUsed = ago(nowUnix() - idle_seconds, nowUnix());
-    output.say(`Worker ${worker_id} (${model_ref}, last used ${lastUsed}) has left to make room.`);
-  }
+  tellEvicted(spawned, output);
   output.say(describe(spawned, { node: hive.node.name, chosen: request.backend === "auto" }));
 
   const row = { id: spawned.worker_id, node: hive.node.name };
@@ -64,7 +63,19 @@ export async function spawnWorker(
   }
 }
 
-function describe(spawned: SpawnResponse, from: { node: string; chosen: boolean }): string {
+/** Says who had to leave for it. */
+export function tellEvicted({ evicted }: Pick<SpawnResponse, "evicted">, output: Output): void {
+  for (const { worker_id, model_ref, idle_seconds } of evicted) {
+    const lastUsed = ago(nowUnix() - idle_seconds, nowUnix());
+    output.say(`Worker ${worker_id} (${model_ref}, last used ${lastUsed}) has left to make room.`);
+  }
+}
+
+/** One that was started, or was there, in one line. */
+export function describe(
+  spawned: Omit<SpawnResponse, "api_key">,
+  from: { node: string; chosen: boolean },
+): string {
   const what = spawned.reused ? "Using" : "Starting";
   const where = `${spawned.backend} device ${spawned.device}${from.chosen ? ", chosen automatically" : ""}`;
   return `${what} worker ${spawned.worker_id} on ${from.node} (${where}).`;

@@ -1,10 +1,11 @@
 /** `models …`: what a machine has on its disk. */
 import type { FlagsOf } from "../../home/flags.ts";
 import { type Command, defineCommand } from "../cli.ts";
-import { JSON_DOCUMENT, MODEL_HELP, NODE, QUIET } from "./shared.ts";
+import { BY_QUEEN, JSON_DOCUMENT, MODEL_HELP, NODE, QUIET } from "./shared.ts";
 
 const MODELS_FLAGS = {
   node: NODE,
+  queen: BY_QUEEN,
   json: JSON_DOCUMENT,
   quiet: QUIET,
 } as const;
@@ -50,15 +51,19 @@ export const MODELS_COMMANDS: readonly Command[] = [
   defineCommand({
     path: ["models", "list"],
     summary: "show the models of a machine, their size and last use",
+    details:
+      "With --queen and no --node: which model lies on which of that queen's machines, and is loaded there.",
     flags: MODELS_LIST_FLAGS,
-    examples: ["models list", "models list --node mac --json"],
+    examples: ["models list", "models list --node mac --json", "models list --queen http://queen.lan:8080"],
     load: () => import("../commands/models_list.ts").then((module) => module.MODELS_LIST),
   }),
   defineCommand({
     path: ["models", "pull"],
     soughtAs: ["download", "get"],
     summary: "download a model, so that it is there when it is wanted",
-    details: "Prints the path of its file. A download that was broken off goes on where it was.",
+    details:
+      "Prints the path of its file. A download that was broken off goes on where it was. With --queen and no --node it " +
+      "goes to the machine that would load it.",
     flags: ONE_MODEL_FLAGS,
     bare: "model",
     examples: ["models pull hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q8_0"],
@@ -68,7 +73,9 @@ export const MODELS_COMMANDS: readonly Command[] = [
     path: ["models", "rm"],
     soughtAs: ["remove", "delete"],
     summary: "remove a model that no worker has loaded",
-    details: "Files that were not downloaded stay where they are: the machine only forgets them.",
+    details:
+      "Files that were not downloaded stay where they are: the machine only forgets them. With --queen, --node is needed " +
+      "only where several machines have it.",
     flags: ONE_MODEL_FLAGS,
     bare: "model",
     examples: ["models rm hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q8_0"],

@@ -2,9 +2,9 @@
 import type { FlagsOf } from "../../home/flags.ts";
 import { type Command, defineCommand } from "../cli.ts";
 import { onHost } from "../commands/on_host.ts";
-import { HOST, JSON_DOCUMENT, MODEL, MODEL_HELP, QUIET, WORKER } from "./shared.ts";
+import { BY_QUEEN, HOST, JSON_DOCUMENT, MODEL, MODEL_HELP, QUIET, WORKER } from "./shared.ts";
 
-const POOL_FLAGS = { host: HOST, json: JSON_DOCUMENT, quiet: QUIET } as const;
+const POOL_FLAGS = { host: HOST, queen: BY_QUEEN, json: JSON_DOCUMENT, quiet: QUIET } as const;
 /** Values of the flags of `pool health`. */
 export type PoolHealthFlags = FlagsOf<typeof POOL_FLAGS>;
 /** Values of the flags of `pool status`. */
@@ -42,7 +42,7 @@ export const POOL_COMMANDS: readonly Command[] = [
     path: ["pool", "status"],
     summary: "show a machine's devices, memory, disk and workers",
     flags: POOL_FLAGS,
-    examples: ["pool status --host localhost", "pool status --host mac --json"],
+    examples: ["pool status --host localhost", "pool status --host mac --queen http://queen.lan:8080"],
     load: () => import("../commands/pool_status.ts").then((module) => module.POOL_STATUS),
   }),
   defineCommand({

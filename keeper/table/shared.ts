@@ -46,6 +46,14 @@ export const QUEEN = {
   help: "go through this queen: she knows where the model is, or where it fits",
 } as const;
 
+/** The same where a machine is always meant: only when it is asked for. */
+export const BY_QUEEN = {
+  type: "text",
+  value: "URL",
+  otherwise: "straight to the machine",
+  help: "have this queen do it; the machine is then called as it is there",
+} as const;
+
 /** What names a model. */
 export const MODEL_HELP = "hf:OWNER/REPO[:QUANT_OR_FILE][@REVISION], file:/PATH.gguf or builtin:stories";
 

@@ -1,10 +1,11 @@
 /** What concerns the programs themselves: their logs, this machine's hive, the shell. */
 import type { FlagsOf } from "../../home/flags.ts";
 import { type Command, defineCommand } from "../cli.ts";
-import { JSON_DOCUMENT, NODE, QUIET } from "./shared.ts";
+import { BY_QUEEN, JSON_DOCUMENT, NODE, QUIET } from "./shared.ts";
 
 const LOGS_FLAGS = {
   node: NODE,
+  queen: BY_QUEEN,
   worker: { type: "text", value: "ID", help: "only what this worker says and what is said of it" },
   follow: { type: "boolean", help: "go on with the lines that come, until Ctrl+C or the end of the worker" },
   since: {
@@ -64,6 +65,8 @@ export const SYSTEM_COMMANDS: readonly Command[] = [
   defineCommand({
     path: ["logs"],
     summary: "show what a machine's hive and its workers write",
+    details:
+      "With --queen, --node is not needed where --worker says enough. A queen keeps no log of its own.",
     flags: LOGS_FLAGS,
     examples: ["logs --tail 20 --follow", "logs --node mac --since 10m", "logs --worker 3f9a12bc4d5e"],
     load: () => import("../commands/logs.ts").then((module) => module.LOGS),

@@ -8,6 +8,7 @@ const WORKERS_LIST_FLAGS = { node: SOME_NODE, json: JSON_DOCUMENT, quiet: QUIET 
 export type WorkersListFlags = FlagsOf<typeof WORKERS_LIST_FLAGS>;
 
 const WORKERS_SHUTDOWN_FLAGS = {
+  queen: { ...QUEEN, help: "look for it on all machines that this queen knows" },
   id: { type: "text", value: "ID", required: true, help: "which worker; the beginning of its id is enough" },
   ...WORKERS_LIST_FLAGS,
 } as const;
@@ -45,6 +46,8 @@ export const WORKERS_COMMANDS: readonly Command[] = [
   defineCommand({
     path: ["workers", "shutdown"],
     summary: "stop a worker; what it generates is finished first",
+    details:
+      "Asks the queen, if one is configured and no --node is named, which finds the machine by itself.",
     flags: WORKERS_SHUTDOWN_FLAGS,
     bare: "id",
     examples: ["workers shutdown 3f9a", "workers shutdown --id 3f9a --node mac"],

@@ -23,6 +23,9 @@ import { silenceWatch, tokenWatch } from "./silence.ts";
 
 /** A request for an answer. */
 export interface AnswerJob {
+  /** The path by which it came. */
+  readonly route: string;
+  /** Of the worker's route that answers it. */
   readonly path: RelayedPath;
   /** Its body, as the route takes it. */
   readonly request: Record<string, unknown>;
@@ -82,12 +85,13 @@ export class Answers {
   async run(job: AnswerJob, options: { sink: AnswerSink; signal: AbortSignal }): Promise<RelayProgress> {
     const { failover, prefixes } = this.#options;
     const { sink, signal } = options;
-    const { wanted, correlationId, strikes } = job;
+    const { wanted, route, correlationId, strikes } = job;
     const progress = job.progress ?? new RelayProgress();
     await failover.run(
       {
-        ...{ wanted, correlationId, strikes, endsItself: true },
+        ...{ wanted, route, correlationId, strikes, endsItself: true },
         blocks: () => prefixes.blocksOf(job.text),
+        promptTokens: () => progress.promptTokens || undefined,
         told: () => progress.told,
         begun: () => progress.begun !== undefined,
       },

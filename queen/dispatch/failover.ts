@@ -12,6 +12,7 @@ import type { ClusterWorker } from "../cluster/cluster_worker.ts";
 import { ACCEPT_TIMEOUT_MS, ATTEMPTS_MAX, DEADLINE_GRACE_MS } from "../limits.ts";
 import type { Offenders } from "./offenders.ts";
 import type { Lease, WaitNews, Wanted } from "./lease.ts";
+import type { LiveRequest, LiveRequests } from "./live_requests.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { type Charges, judge } from "./suspicion.ts";
 
@@ -37,6 +38,8 @@ export function isTurnedAway(code: string): boolean {
 /** A request that some worker is to answer. */
 export interface FailoverRequest {
   readonly wanted: Omit<Wanted, "begun" | "suspect" | "blocks">;
+  /** The path by which it came. */
+  readonly route: string;
   /** Workers answer it beside their slots; it takes one only when it is a suspect. */
   readonly slotless?: boolean;
   readonly correlationId: string;
@@ -46,6 +49,8 @@ export interface FailoverRequest {
   readonly endsItself?: boolean;
   /** Asked before each attempt: what the prompt begins with, as far as that is known by then. */
   blocks?(): readonly number[];
+  /** Tokens of its prompt, once they are counted. */
+  promptTokens?(): number | undefined;
   /** Tokens told so far; absent: it has none. */
   told?(): number;
   /** Whether a client has seen a part of the answer. */
@@ -93,6 +98,8 @@ export interface FailoverOptions {
   cluster: Cluster;
   scheduler: Scheduler;
   offenders: Offenders;
+  /** All that run here are entered there. */
+  requests: LiveRequests;
   log: Logger;
   /** Milliseconds, only ever forwards. */
   now: () => number;
@@ -126,23 +133,25 @@ export class Failover {
    * Resolves with what `attempt` resolves with; one that throws {@linkcode Lost} is made again with another worker.
    *
    * @throws {RbeeError} what the scheduler says; `REQUEST_TIMEOUT` at the deadline; `REQUEST_POISONED` when the request
-   * cost too many workers before a token; `WORKER_CRASHED` when no worker brings it to its end. What `attempt` throws. The
-   * signal's reason when that aborts.
+   * cost too many workers before a token; `WORKER_CRASHED` when no worker brings it to its end; `REQUEST_CANCELED` when
+   * somebody cancels it among {@linkcode LiveRequests}. What `attempt` throws. The signal's reason when that aborts.
    */
   async run<T>(
     request: FailoverRequest,
     how: FailoverListener & { attempt: (at: Attempt) => Promise<T>; signal: AbortSignal },
   ): Promise<T> {
-    const { offenders, now, log, onMoved } = this.#options;
+    const { offenders, requests, now, log, onMoved } = this.#options;
     const { wanted } = request;
+    using live = requests.enter(request);
     using deadline = deadlineIn(wanted.deadlineMs - now() + (request.endsItself ? DEADLINE_GRACE_MS : 0));
-    const signal = AbortSignal.any([how.signal, deadline.signal]);
+    const signal = AbortSignal.any([how.signal, deadline.signal, live.signal]);
     let charges: Charges = { strikes: request.strikes ?? 0, losses: 0 };
     let lost: Lost | undefined;
     let failure: string | undefined;
     for (let attempts = 0; attempts < ATTEMPTS_MAX;) {
       const suspect = charges.strikes > 0;
-      const lease = await this.#lease(request, { again: lost !== undefined, suspect, signal, how });
+      const lease = await this.#lease(request, { again: lost !== undefined, suspect, signal, live, how });
+      live.runs(lease.worker);
       const toldBefore = request.told?.() ?? 0;
       let took = 0;
       try {
@@ -198,17 +207,30 @@ export class Failover {
 
   async #lease(
     request: FailoverRequest,
-    what: { again: boolean; suspect: boolean; signal: AbortSignal; how: FailoverListener },
+    what: {
+      again: boolean;
+      suspect: boolean;
+      signal: AbortSignal;
+      live: LiveRequest;
+      how: FailoverListener;
+    },
   ): Promise<Pick<Lease, "worker" | "told" | "done">> {
     const { scheduler, now, onWaited } = this.#options;
-    const { again, suspect, signal, how } = what;
+    const { again, suspect, signal, live, how } = what;
+    live.waits();
     if (request.slotless && !suspect) {
       const worker = scheduler.anyFor(request.wanted);
       if (worker !== undefined) return { worker, told: () => {}, done: () => {} };
     }
     const begun = again || (request.begun?.() ?? false);
     const wanted = { ...request.wanted, blocks: request.blocks?.(), begun, suspect };
-    const lease = await scheduler.acquire(wanted, { signal, onNews: how.onNews });
+    const lease = await scheduler.acquire(wanted, {
+      signal,
+      onNews: (news) => {
+        live.waits(news);
+        how.onNews?.(news);
+      },
+    });
     if (!begun) onWaited?.(wanted, now() - wanted.sinceMs);
     return lease;
   }

@@ -6,6 +6,7 @@ import { RbeeError } from "../../protocol/errors.ts";
 import { Cluster } from "../cluster/cluster.ts";
 import { POISONED_STRIKES } from "../limits.ts";
 import { type Attempt, Failover, Lost } from "./failover.ts";
+import { LiveRequests } from "./live_requests.ts";
 import { Offenders } from "./offenders.ts";
 import { Scheduler } from "./scheduler.ts";
 
@@ -58,6 +59,7 @@ class World {
         cluster: this.#cluster,
         scheduler: this.#scheduler,
         offenders: new Offenders(() => false),
+        requests: new LiveRequests(),
         log,
         now,
       },
@@ -74,6 +76,7 @@ class World {
           ...{ id: subject.id, key: "owner", share: 1, model: MODEL, tokens: 1, priority: "interactive" },
           ...{ sinceMs: 0, deadlineMs: 1e6 },
         },
+        route: "/v2/tasks",
         correlationId: subject.id,
         told: () => subject.told,
       },

@@ -128,7 +128,7 @@ async function paidJobOf(
   const tokens = expectedTokens(text, { maxTokens, usual: cluster.paces.tokens(model), answers: slots });
   const nowMs = now();
   const job: AnswerJob = {
-    path,
+    ...{ route: path, path },
     request: { ...request, ...boundedBy(path, bound), model },
     stream: request.stream === true,
     text,
@@ -186,7 +186,8 @@ async function runFor(
     metrics.ended("done");
     context.log.info("answer relayed", { job_id: job.wanted.id, tokens: progress.told });
   } catch (error) {
-    metrics.ended(signal.aborted ? "canceled" : "failed");
+    const isCanceled = signal.aborted || toRbeeError(error).code === "REQUEST_CANCELED";
+    metrics.ended(isCanceled ? "canceled" : "failed");
     throw error;
   } finally {
     charge.end();
@@ -297,6 +298,7 @@ function passOn(parts: QueenParts, what: (typeof PASSED_ON)[number]): Handler {
           ...{ priority, sinceMs, deadlineMs },
           embeds: slot ? true : undefined,
         },
+        route: spec.path,
         slotless: !slot,
         correlationId: context.correlationId,
       },

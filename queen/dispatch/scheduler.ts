@@ -126,6 +126,11 @@ export class Scheduler {
     return place(wish, this.#cluster, this.#options.now());
   }
 
+  /** Milliseconds until the one at a position of those that wait for a model is served; undefined: nobody can tell. */
+  etaMs(model: string, position: number): number | undefined {
+    return waitMs(position, this.#paceOf(model));
+  }
+
   /** The cluster has changed. */
   changed(news: Pick<ClusterNews, "gone" | "freed" | "room">): void {
     const touched = new Set(news.gone.map(({ model }) => model));
@@ -321,17 +326,10 @@ export class Scheduler {
     const position = this.#queue.order(wanted.model, nowMs).indexOf(wanted.id);
     const etaMs = waitMs(position, pace);
     if (etaMs === undefined || nowMs + etaMs <= wanted.deadlineMs) return;
-    const seconds = (ms: number) => (ms / 1000).toFixed(1);
-    this.#drop(
-      waiter,
-      new RbeeError(
-        "REQUEST_TIMEOUT",
-        `It would wait for ${seconds(etaMs)} s, and has ${
-          seconds(wanted.deadlineMs - nowMs)
-        } s. Try again later.`,
-        { details: { eta_ms: etaMs }, retryAfterSeconds: Math.ceil(etaMs / 1000) },
-      ),
-    );
+    const [eta, left] = [etaMs, wanted.deadlineMs - nowMs].map((ms) => (ms / 1000).toFixed(1));
+    const why = `It would wait for ${eta} s, and has ${left} s. Try again later.`;
+    const how = { details: { eta_ms: etaMs }, retryAfterSeconds: Math.ceil(etaMs / 1000) };
+    this.#drop(waiter, new RbeeError("REQUEST_TIMEOUT", why, how));
   }
 
   #drop(waiter: Waiter, reason: unknown): void {

@@ -254,6 +254,7 @@ export class Tasks {
     const leftMs = record.deadlineMs - Date.now();
     const sinceMs = now() - Math.max(0, Date.now() - record.createdMs);
     const job: AnswerJob = {
+      route: QUEEN_ROUTES.submit.path,
       path: WORKER_ROUTES.inference.path,
       request: { ...request, stream: true },
       stream: true,

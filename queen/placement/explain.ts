@@ -1,18 +1,25 @@
 /** Why a request would go where it would, and why not elsewhere: `GET /v2/explain`. */
 import type { ExplainResponse } from "../../protocol/queen_schemas.ts";
+import type { Decision } from "./decision.ts";
 import { loadOption } from "./load_placement.ts";
 import { nodeProblem, place } from "./placement.ts";
 import { type ClusterView, mayGoTo, type NodeView, type Wish } from "./view.ts";
 
 /** What would happen, and what every machine has to say. Pure. */
 export function explain(wish: Wish, cluster: ClusterView, nowMs: number): ExplainResponse {
-  const { kind, why } = place(wish, cluster, nowMs);
+  const decision = place(wish, cluster, nowMs);
+  const { kind, why } = decision;
   const own = [...cluster.nodes()].filter(({ name }) => mayGoTo({ nodes: wish.nodes }, name));
   const nodes = own.map((node) => ({
     node: node.name,
     ...explainNode(wish, { node, cluster, nowMs }),
   }));
-  return { decision: kind, why, nodes };
+  return { decision: kind, why, node: nodeOf(decision), nodes };
+}
+
+function nodeOf(decision: Decision): string | undefined {
+  if (decision.kind === "run") return decision.worker.node;
+  return decision.kind === "load" ? decision.node : undefined;
 }
 
 type NodeVerdict = Omit<ExplainResponse["nodes"][number], "node">;

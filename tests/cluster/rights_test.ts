@@ -42,6 +42,8 @@ const MAY: [path: string, body: unknown, client: string, operator: string, hive:
   ["/v2/tasks", { model, prompt: "a" }, "+", "-", "-", "+"],
   [`/v2/explain?model=${model}`, undefined, "+", "+", "-", "+"],
   ["/v2/workers", undefined, "-", "+", "-", "+"],
+  ["/v2/requests", undefined, "+", "+", "-", "+"],
+  ["/v2/models", undefined, "-", "+", "-", "+"],
   ["/v2/registry/beehives/list", undefined, "-", "+", "-", "+"],
   ["/metrics", undefined, "-", "+", "-", "+"],
   ["/v2/hives/heartbeat", report("mac"), "-", "-", "+", "+"],
