@@ -52,8 +52,8 @@ inline constexpr int time_factor = 1;
 class Budget {
  public:
   explicit Budget(BudgetLimits limits)
-      : limits_(std::move(limits)), end_(thread_cpu_time() + time_factor * limits_.cpu_time), floor_(stack_floor()),
-        outer_(current_) {
+      : limits_(std::move(limits)), end_(thread_cpu_time() + time_factor * limits_.cpu_time),
+        floor_(stack_floor()), outer_(current_) {
     current_ = this;
   }
   ~Budget() { current_ = outer_; }
@@ -63,7 +63,9 @@ class Budget {
   Spent spent() const { return spent_; }
   // More bytes are held than at the beginning.
   ptrdiff_t bytes() const { return bytes_; }
-  std::chrono::nanoseconds cpu_time() const { return thread_cpu_time() - (end_ - time_factor * limits_.cpu_time); }
+  std::chrono::nanoseconds cpu_time() const {
+    return thread_cpu_time() - (end_ - time_factor * limits_.cpu_time);
+  }
 
   // This thread's, or null.
   static Budget* current() { return current_; }
