@@ -80,20 +80,25 @@ export class Loads {
     await fetchModel(hive, load.model, { signal, tell });
     tell({ stage: "starting" });
     const { model, backend, device } = load;
-    const spawned = await hive.spawn(
-      { model_ref: model, backend, device, pin: kept(model) || undefined },
-      { signal, timeoutMs: SPAWN_TIMEOUT_MS },
-    );
-    const worker = new WorkerClient({ baseUrl: spawned.url, apiKey: spawned.api_key });
     const limit = AbortSignal.any([signal, AbortSignal.timeout(LOAD_TIMEOUT_MS)]);
-    try {
-      await followLoad(worker, { signal: limit, tell });
-    } catch (error) {
-      throw await causeOf(error, { hive, workerId: spawned.worker_id, signal: limit });
+    for (let isAgain = false;; isAgain = true) {
+      const { worker_id: workerId, url, api_key: apiKey, reused } = await hive.spawn(
+        { model_ref: model, backend, device, pin: kept(model) || undefined },
+        { signal: limit, timeoutMs: SPAWN_TIMEOUT_MS },
+      );
+      try {
+        await followLoad(new WorkerClient({ baseUrl: url, apiKey }), { signal: limit, tell });
+      } catch (error) {
+        const cause = await causeOf(error, { hive, workerId, signal: limit });
+        // One that was there before has died of something else. Its hive knows by now, and starts another one.
+        if (reused && !isAgain && cause !== error) continue;
+        throw cause;
+      }
+      await this.#whenReported(workerId);
+      const found = this.#options.cluster.worker(workerId);
+      if (found !== undefined) this.#options.cluster.trust(found);
+      return;
     }
-    await this.#whenReported(spawned.worker_id);
-    const found = this.#options.cluster.worker(spawned.worker_id);
-    if (found !== undefined) this.#options.cluster.trust(found);
   }
 
   /** Settles once its hive has reported that it is ready, or should have. */
