@@ -1,5 +1,7 @@
 /** Waiting for a condition, the only kind of waiting that tests do. */
 
+/** Longer than anything takes, also on a machine that does much else: how fast something is, no test says. */
+const TIMEOUT_MS = 30_000;
 /** Pause between two looks, in ms. */
 const LOOK_INTERVAL_MS = 5;
 
@@ -11,7 +13,7 @@ const LOOK_INTERVAL_MS = 5;
 export async function eventually<T>(
   what: string,
   look: () => T | Promise<T>,
-  timeoutMs = 10_000,
+  timeoutMs = TIMEOUT_MS,
 ): Promise<Exclude<T, false | undefined>> {
   const untilMs = performance.now() + timeoutMs;
   for (;;) {
