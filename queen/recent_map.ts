@@ -2,6 +2,11 @@
 export class RecentMap<Key, Value> {
   readonly #limit: number;
   readonly #values = new Map<Key, Value>();
+  /**
+   * Stands before the oldest. Kept, because a map does not close the gaps of what was deleted at once, and a new iterator
+   * would step over all of them each time.
+   */
+  #oldest: Iterator<Key> = this.#values.keys();
 
   /** Empty. */
   constructor(limit: number) {
@@ -26,11 +31,12 @@ export class RecentMap<Key, Value> {
   set(key: Key, value: Value): void {
     this.#values.delete(key);
     this.#values.set(key, value);
-    if (this.#values.size <= this.#limit) return;
-    for (const oldest of this.#values.keys()) {
-      this.#values.delete(oldest);
-      return;
-    }
+    if (this.#values.size > this.#limit) this.#values.delete(this.#oldest.next().value!);
+  }
+
+  /** Without counting as a use. */
+  peek(key: Key): Value | undefined {
+    return this.#values.get(key);
   }
 }
 
