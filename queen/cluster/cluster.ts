@@ -33,6 +33,7 @@ import { Paces } from "./paces.ts";
 import type { PresenceChange } from "./presence.ts";
 
 const NO_MODELS: ReadonlySet<string> = new Set();
+const NO_WORKERS = new ModelWorkers();
 
 /** What changed. */
 export interface ClusterNews {
@@ -89,7 +90,7 @@ export class Cluster implements ClusterView {
   }
 
   modelView(model: string): ModelWorkers {
-    return this.#byModel.get(model) ?? new ModelWorkers();
+    return this.#byModel.get(model) ?? NO_WORKERS;
   }
 
   /** Models that are loaded or lie on a disk, on machines that are not down. */
@@ -111,7 +112,7 @@ export class Cluster implements ClusterView {
   }
 
   sizeOf(model: string): number | undefined {
-    return this.#sizes.get(model);
+    return this.#sizes.peek(model);
   }
 
   refusalOf(model: string): Refusal | undefined {

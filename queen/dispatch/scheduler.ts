@@ -7,7 +7,7 @@ import type { ClusterNode } from "../cluster/cluster_node.ts";
 import type { ClusterWorker } from "../cluster/cluster_worker.ts";
 import { LOOK_INTERVAL_MS } from "../limits.ts";
 import type { Decision } from "../placement/decision.ts";
-import { loadOption, neededMb } from "../placement/load_placement.ts";
+import { loadOption, neededMb, roomMb } from "../placement/load_placement.ts";
 import { place } from "../placement/placement.ts";
 import type { Wish } from "../placement/view.ts";
 import { growthSavesMs, type ModelPace, waitMs } from "../queue/eta.ts";
@@ -128,10 +128,15 @@ export class Scheduler {
 
   /** The cluster has changed. */
   changed(news: Pick<ClusterNews, "gone" | "freed" | "room">): void {
-    const touched = new Set(news.gone.map(({ model }) => model));
+    const { gone, freed, room } = news;
+    const touched = new Set(gone.map(({ model }) => model));
+    // Nearly every report frees nothing: whoever needs more than that is not asked.
+    const mostMb = room === undefined ? 0 : roomMb(room);
     for (const model of [...this.#queue.models()]) {
-      const isTouched = touched.has(model) || news.freed.has(model);
-      if (isTouched || (news.room !== undefined && this.#fitsNow(model, news.room))) this.#pump(model);
+      if (touched.has(model) || freed.has(model)) this.#pump(model);
+      else if (room !== undefined && neededMb(model, this.#cluster) <= mostMb && this.#fitsNow(model, room)) {
+        this.#pump(model);
+      }
     }
   }
 
@@ -163,12 +168,12 @@ export class Scheduler {
 
   /** Whether a model that waits for room could be loaded on one machine. */
   #fitsNow(model: string, node: ClusterNode): boolean {
-    if (!this.#waitsForRoom(model) || node.mostMb < neededMb(model, this.#cluster)) return false;
+    if (!this.#waitsForRoom(model)) return false;
     const nowMs = this.#options.now();
     const first = this.#queue.next(model, nowMs);
     if (first === undefined) return false;
     const { wanted } = this.#waiters.get(first.id)!;
-    return !("why" in loadOption(wanted, { node, cluster: this.#cluster, nowMs }));
+    return !("told" in loadOption(wanted, { node, cluster: this.#cluster, nowMs }));
   }
 
   /** Gives out what can be given to those who wait for a model. */

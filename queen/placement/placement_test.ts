@@ -27,7 +27,7 @@ function node(over: Partial<NodeView> = {}): NodeView {
       refusals: new Map(),
       loads: 0,
     },
-    ...{ isLoading: () => false, heardMs: 0, mostMb: Infinity },
+    ...{ isLoading: () => false, heardMs: 0 },
     devices: [{ backend: "cpu", index: 0, freeMb: 8_000, totalMb: 16_000 }],
     ...over,
   };

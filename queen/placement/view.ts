@@ -117,8 +117,6 @@ export interface NodeView {
   isLoading(model: string): boolean;
   /** When it was last heard of, on the queen's clock. */
   readonly heardMs: number;
-  /** The most that any model may take there, whoever had to leave for it. */
-  readonly mostMb: number;
 }
 
 /** Everything. */
