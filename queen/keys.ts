@@ -1,5 +1,5 @@
 /** Whose keys the queen takes, and what each may do: those of its configuration, and those that were added to it. */
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash } from "node:crypto";
 import type { Logger } from "../daemon/log.ts";
 import type { QueenKey } from "../home/config_schema.ts";
 import { newKey } from "../home/keys.ts";
@@ -43,6 +43,7 @@ export class Keys {
   #stored: readonly StoredKey[] = [];
   #byName = new Map<string, Key>();
   #byId = new Map<string, Key>();
+  #byDigest = new Map<string, Key>();
 
   private constructor(options: KeysOptions) {
     this.#options = options;
@@ -77,14 +78,12 @@ export class Keys {
     }
   }
 
-  /** Whose a key is. Every digest is compared, so that time tells nothing of which ones there are. */
+  /**
+   * Whose a key is. Looked up by its digest, of which nobody can choose a part: the time that takes tells nothing of the
+   * keys there are.
+   */
   identify(key: string): Caller | undefined {
-    const digest = createHash("sha256").update(key).digest();
-    let found: Caller | undefined;
-    for (const known of this.#byName.values()) {
-      if (timingSafeEqual(known.digest, digest)) found = known.caller;
-    }
-    return found;
+    return this.#byDigest.get(createHash("sha256").update(key).digest("hex"))?.caller;
   }
 
   /** Of what there is, beside the others. */
@@ -196,6 +195,7 @@ export class Keys {
     ];
     this.#byName = new Map(keys.map((key) => [key.name, key]));
     this.#byId = new Map([...this.#byName.values()].map((key) => [key.caller.id, key]));
+    this.#byDigest = new Map([...this.#byName.values()].map((key) => [key.digest.toHex(), key]));
     for (const [id, { settings }] of this.#byId) this.#options.onLimits(id, settings);
   }
 }
