@@ -79,10 +79,16 @@ export const LOAD_SILENCE_MS = 60_000;
 /** Time for a hive to start a worker: 30 s until it calls back, and room may have to be made. */
 export const SPAWN_TIMEOUT_MS = 120_000;
 
-/** Beginnings of prompts whose tokens are remembered. */
+/** Beginnings of prompts whose tokens are remembered … */
 export const PREFIXES_MAX = 20_000;
-/** Characters after which a raw prompt has one more beginning. */
+/** … and hashes of all of these together, of 8 bytes. */
+export const PREFIX_BLOCKS_MAX = 2_000_000;
+/** Characters after which a raw prompt has one more beginning, at least … */
 export const PREFIX_STEP_CHARS = 256;
+/** … and at least one part in so many of what comes before … */
+export const PREFIX_STEP_PART = 16;
+/** … up to this many: about 128k tokens. */
+export const PREFIX_CHARS_MAX = 512 * 1024;
 /** Beginnings of one prompt. */
 export const PREFIXES_PER_PROMPT_MAX = 256;
 

@@ -31,7 +31,22 @@ export class RecentMap<Key, Value> {
   set(key: Key, value: Value): void {
     this.#values.delete(key);
     this.#values.set(key, value);
-    if (this.#values.size > this.#limit) this.#values.delete(this.#oldest.next().value!);
+    if (this.#values.size > this.#limit) this.takeOldest();
+  }
+
+  /** Takes a value out. */
+  take(key: Key): Value | undefined {
+    const value = this.#values.get(key);
+    this.#values.delete(key);
+    return value;
+  }
+
+  /** Takes out what was used longest ago; undefined: nothing is left. */
+  takeOldest(): Value | undefined {
+    const { done, value: key } = this.#oldest.next();
+    if (!done) return this.take(key);
+    this.#oldest = this.#values.keys();
+    return undefined;
   }
 
   /** Without counting as a use. */

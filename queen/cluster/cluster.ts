@@ -271,8 +271,8 @@ export class Cluster implements ClusterView {
   }
 
   /** A worker has read a prompt, as it will report itself with its next heartbeat. */
-  read(worker: ClusterWorker, blocks: readonly number[]): void {
-    for (const block of blocks) worker.blocks.add(block);
+  read(worker: ClusterWorker, blocks: ArrayLike<number>): void {
+    worker.blocks.addAll(blocks);
   }
 
   /** A load has begun; the returned function tells that it is over. */

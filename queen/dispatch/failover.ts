@@ -45,7 +45,7 @@ export interface FailoverRequest {
   /** Workers end it at its deadline by themselves; the queen gives them a moment for that. */
   readonly endsItself?: boolean;
   /** Asked before each attempt: what the prompt begins with, as far as that is known by then. */
-  blocks?(): readonly number[];
+  blocks?(): ArrayLike<number>;
   /** Tokens told so far; absent: it has none. */
   told?(): number;
   /** Whether a client has seen a part of the answer. */

@@ -80,16 +80,25 @@ function hasMoreFree(a: WorkerView, b: WorkerView): boolean {
 
 /**
  * How many tokens of a wish's prompt a worker still holds. A hash stands for all tokens before it: who holds one holds
- * those of all shorter beginnings, so that the longest is found by halving.
+ * those of all shorter beginnings. So the longest is found by doubling and then by halving: most workers hold nothing of a
+ * prompt, and are asked once, however long it is.
  */
-export function sharedTokens(worker: WorkerView, { blocks = [] }: Wish): number {
-  let held = 0;
-  for (let above = blocks.length; held < above;) {
-    const middle = (held + above + 1) >> 1;
-    if (worker.blocks.has(blocks[middle - 1])) held = middle;
-    else above = middle - 1;
+export function sharedTokens(
+  { blocks: held }: Pick<WorkerView, "blocks">,
+  { blocks = [] }: Pick<Wish, "blocks">,
+): number {
+  let known = 0;
+  let tried = 1;
+  while (tried <= blocks.length && held.has(blocks[tried - 1])) {
+    known = tried;
+    tried *= 2;
   }
-  return held * BLOCK_TOKENS;
+  for (let most = Math.min(tried - 1, blocks.length); known < most;) {
+    const middle = (known + most + 1) >> 1;
+    if (held.has(blocks[middle - 1])) known = middle;
+    else most = middle - 1;
+  }
+  return known * BLOCK_TOKENS;
 }
 
 /** What a worker probably still holds of a session of which no hashes are known. */

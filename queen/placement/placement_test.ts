@@ -200,9 +200,9 @@ Deno.test("what a worker holds of a prompt is the longest beginning, found witho
     const blocks = Array.from({ length: asked }, (_, i) => i);
     let looks = 0;
     const has = (block: number) => (looks++, block < held);
-    const holder = worker({ blocks: { has } as unknown as ReadonlySet<number> });
-    assertEquals(sharedTokens(holder, { ...WISH, blocks }), Math.min(held, asked) * BLOCK_TOKENS);
-    assert(looks <= 13, `${looks} looks`);
+    const shared = Math.min(held, asked);
+    assertEquals(sharedTokens({ blocks: { has, size: held } }, { blocks }), shared * BLOCK_TOKENS);
+    assert(looks <= 1 + 2 * Math.ceil(Math.log2(shared + 1)), `${looks} looks`);
   }));
 });
 

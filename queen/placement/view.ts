@@ -25,7 +25,7 @@ export interface WorkerView {
   /** Only embeddings come from it; undefined until it is known. */
   readonly embeds?: boolean;
   /** Hashes of the prompt prefixes that its slots still hold, see `prefixes.ts`. */
-  readonly blocks: ReadonlySet<number>;
+  readonly blocks: { readonly size: number; has(block: number): boolean };
   /** Prompt tokens that it reads in a second; undefined until it was measured. */
   readonly readsPerSecond?: number;
   /** What it takes of its device's memory. */
@@ -151,7 +151,7 @@ export interface Wish {
   /** Probable prompt tokens. */
   readonly promptTokens?: number;
   /** Hashes of its prompt's prefixes, the shortest first. */
-  readonly blocks?: readonly number[];
+  readonly blocks?: ArrayLike<number>;
   /** The worker that had the last request of its session. */
   readonly preferred?: string;
   /** It lost a worker and has told nothing since: it is tried apart from others, see `suspicion.ts`. */
