@@ -49,6 +49,11 @@ export class RecentMap<Key, Value> {
     return undefined;
   }
 
+  /** Without counting as a use, as {@linkcode peek}. */
+  has(key: Key): boolean {
+    return this.#values.has(key);
+  }
+
   /** Without counting as a use. */
   peek(key: Key): Value | undefined {
     return this.#values.get(key);

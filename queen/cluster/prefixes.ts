@@ -4,6 +4,7 @@
  * the same text probably begins with the same tokens.
  */
 import { createHash } from "node:crypto";
+import { longestOf } from "../placement/longest.ts";
 import { RecentMap } from "../recent_map.ts";
 import {
   PREFIX_BLOCKS_MAX,
@@ -37,8 +38,9 @@ export function promptTextOf(
     const text = typeof asked === "string" ? asked : JSON.stringify(asked);
     return { beginnings: beginningsOf(stepsOf(text), { model, scope }), chars: text.length };
   }
+  // A text never holds what stands between two of them here.
   const pieces = [system, instructions, tools].filter((part) => part !== undefined).concat(turns)
-    .map((part) => JSON.stringify(part));
+    .map((part) => `${JSON.stringify(part)}\u0000`);
   return {
     beginnings: beginningsOf(pieces.slice(0, PREFIXES_PER_PROMPT_MAX), { model, scope }),
     chars: pieces.reduce((sum, piece) => sum + piece.length, 0),
@@ -49,12 +51,12 @@ function beginningsOf(
   pieces: Iterable<string>,
   of: { model: string; scope: string },
 ): PromptText["beginnings"] {
-  const hash = createHash("sha256").update(of.scope).update("\u0000").update(of.model);
+  const hash = createHash("sha256").update(`${of.scope}\u0000${of.model}\u0000`);
   const beginnings: { hash: string; chars: number }[] = [];
   let chars = 0;
   for (const piece of pieces) {
     chars += piece.length;
-    hash.update("\u0000").update(piece);
+    hash.update(piece);
     beginnings.push({ hash: hash.copy().digest("base64"), chars });
   }
   return beginnings;
@@ -79,7 +81,15 @@ interface Told {
 /** What was told. */
 export class Prefixes {
   readonly #known = new RecentMap<string, { told: Told; count: number }>(Infinity);
+  readonly #beginningsMax: number;
+  readonly #blocksMax: number;
   #blocks = 0;
+
+  /** Nothing is told yet. */
+  constructor(limits: { beginnings?: number; blocks?: number } = {}) {
+    this.#beginningsMax = limits.beginnings ?? PREFIXES_MAX;
+    this.#blocksMax = limits.blocks ?? PREFIX_BLOCKS_MAX;
+  }
 
   /** Hashes that are remembered. */
   get blocks(): number {
@@ -88,26 +98,26 @@ export class Prefixes {
 
   /** A worker has named the hashes of a prompt's tokens. Shorter beginnings have about their part of them. */
   learn(text: PromptText, blocks: ArrayLike<number>): void {
-    const told: Told = { blocks: Float64Array.from(blocks), beginnings: 0 };
-    for (const { hash, chars } of text.beginnings) {
-      const count = Math.floor(blocks.length * chars / text.chars);
-      if (count === 0) continue;
-      if (told.beginnings++ === 0) this.#blocks += blocks.length;
+    if (blocks.length === 0) return;
+    const told: Told = { blocks: Float64Array.from(blocks), beginnings: text.beginnings.length };
+    this.#blocks += blocks.length;
+    // The shortest last, and so forgotten last.
+    for (const { hash, chars } of text.beginnings.toReversed()) {
       this.#forget(this.#known.take(hash));
-      this.#known.set(hash, { told, count });
+      this.#known.set(hash, { told, count: Math.floor(blocks.length * chars / text.chars) });
     }
-    while (this.#known.size > PREFIXES_MAX || this.#blocks > PREFIX_BLOCKS_MAX) {
+    while (this.#known.size > this.#beginningsMax || this.#blocks > this.#blocksMax) {
       this.#forget(this.#known.takeOldest());
     }
   }
 
   /** The hashes that a prompt's tokens begin with, as far as they are known. */
-  blocksOf(text: PromptText): ArrayLike<number> {
-    for (let i = text.beginnings.length - 1; i >= 0; i--) {
-      const known = this.#known.get(text.beginnings[i].hash);
-      if (known !== undefined) return known.told.blocks.subarray(0, known.count);
-    }
-    return [];
+  blocksOf({ beginnings }: PromptText): ArrayLike<number> {
+    // Whatever is known of a text is known of all its shorter beginnings.
+    const known = longestOf(beginnings.length, (count) => this.#known.has(beginnings[count - 1].hash));
+    if (known === 0) return [];
+    const { told, count } = this.#known.peek(beginnings[known - 1].hash)!;
+    return told.blocks.subarray(0, count);
   }
 
   #forget(known: { told: Told } | undefined): void {

@@ -27,26 +27,34 @@ Deno.test("other models and scopes have no beginning in common, nor do other tur
   assertEquals(of("m", "s", [...messages, messages[0]]).slice(0, 2), of("m", "s"));
 });
 
-Deno.test("whatever is told, each beginning stands for its part of what was told last of it", () => {
-  const turns = fc.array(fc.constantFrom("a", "bb", "ccc"), { minLength: 1, maxLength: 4 });
+Deno.test("whatever is told and forgotten, the longest beginning that is known stands for its part of what was told", () => {
+  const turns = fc.array(fc.constantFrom("a", "bb", "ccc"), { minLength: 1, maxLength: 6 });
   const told = fc.record({ turns, count: fc.nat(9) });
-  fc.assert(fc.property(fc.array(told, { maxLength: 30 }), (history) => {
-    const prefixes = new Prefixes();
-    const naive = new Map<string, number[]>();
-    history.forEach(({ turns, count }, at) => {
-      const text = promptTextOf("m", { request: { messages: turns }, scope: "s" });
-      const blocks = Array.from({ length: count }, (_, i) => 100 * at + i);
-      prefixes.learn(text, blocks);
-      for (const { hash, chars } of text.beginnings) {
-        const part = blocks.slice(0, Math.floor(count * chars / text.chars));
-        if (part.length > 0) naive.set(hash, part);
-      }
-      const known = text.beginnings.findLast(({ hash }) => naive.has(hash));
-      assertEquals(Array.from(prefixes.blocksOf(text)), known === undefined ? [] : naive.get(known.hash));
-      const kept = new Set([...naive.values()].map(([first]) => Math.floor(first / 100)));
-      assertEquals(prefixes.blocks, [...kept].reduce((sum, at) => sum + history[at].count, 0));
-    });
-  }));
+  const limits = { beginnings: 8, blocks: 20 };
+  fc.assert(
+    fc.property(fc.array(told, { maxLength: 40 }), turns, (history, asked) => {
+      const prefixes = new Prefixes(limits);
+      // All that is known, what was told longest ago first.
+      let naive: { hash: string; at: number; part: number[] }[] = [];
+      const blocksKept = () =>
+        [...new Set(naive.map(({ at }) => at))].reduce((sum, at) => sum + history[at].count, 0);
+      history.forEach(({ turns, count }, at) => {
+        const text = promptTextOf("m", { request: { messages: turns }, scope: "s" });
+        const blocks = Array.from({ length: count }, (_, i) => 100 * at + i);
+        prefixes.learn(text, blocks);
+        for (const { hash, chars } of count === 0 ? [] : text.beginnings.toReversed()) {
+          const part = blocks.slice(0, Math.floor(count * chars / text.chars));
+          naive = [...naive.filter((one) => one.hash !== hash), { hash, at, part }];
+        }
+        while (naive.length > limits.beginnings || blocksKept() > limits.blocks) naive.shift();
+        assertEquals(prefixes.blocks, blocksKept());
+      });
+      const text = promptTextOf("m", { request: { messages: asked }, scope: "s" });
+      const hash = text.beginnings.findLast(({ hash }) => naive.some((one) => one.hash === hash))?.hash;
+      assertEquals(Array.from(prefixes.blocksOf(text)), naive.find((one) => one.hash === hash)?.part ?? []);
+    }),
+    { numRuns: 500 },
+  );
 });
 
 Deno.test("what is kept is bounded in beginnings and in hashes, and what was told last is there", () => {

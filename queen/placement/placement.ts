@@ -7,6 +7,7 @@ import { BLOCK_TOKENS } from "../../protocol/prefix_blocks.ts";
 import { DEFAULT_READS_PER_SECOND } from "../limits.ts";
 import type { Decision } from "./decision.ts";
 import { mayReturn, placeLoad } from "./load_placement.ts";
+import { longestOf } from "./longest.ts";
 import { type ClusterView, type ModelView, modelViewOf, type Wish, type WorkerView } from "./view.ts";
 
 /** Costs that no measurement tells apart: by this factor, and by this many ms. */
@@ -80,25 +81,13 @@ function hasMoreFree(a: WorkerView, b: WorkerView): boolean {
 
 /**
  * How many tokens of a wish's prompt a worker still holds. A hash stands for all tokens before it: who holds one holds
- * those of all shorter beginnings. So the longest is found by doubling and then by halving: most workers hold nothing of a
- * prompt, and are asked once, however long it is.
+ * those of all shorter beginnings. Most workers hold nothing of a prompt, and are asked once, however long it is.
  */
 export function sharedTokens(
   { blocks: held }: Pick<WorkerView, "blocks">,
   { blocks = [] }: Pick<Wish, "blocks">,
 ): number {
-  let known = 0;
-  let tried = 1;
-  while (tried <= blocks.length && held.has(blocks[tried - 1])) {
-    known = tried;
-    tried *= 2;
-  }
-  for (let most = Math.min(tried - 1, blocks.length); known < most;) {
-    const middle = (known + most + 1) >> 1;
-    if (held.has(blocks[middle - 1])) known = middle;
-    else most = middle - 1;
-  }
-  return known * BLOCK_TOKENS;
+  return longestOf(blocks.length, (count) => held.has(blocks[count - 1])) * BLOCK_TOKENS;
 }
 
 /** What a worker probably still holds of a session of which no hashes are known. */
