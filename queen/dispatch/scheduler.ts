@@ -54,7 +54,10 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#cluster = options.cluster;
-    this.#queue = new FairQueue({ limit: options.queueLimit });
+    this.#queue = new FairQueue({
+      limit: options.queueLimit,
+      retryAfterSeconds: (model) => this.#retryAfterSeconds(model),
+    });
   }
 
   /** How many wait. */
@@ -78,11 +81,7 @@ export class Scheduler {
     const { id, key, share, model, priority, tokens, sinceMs, begun, accepted } = wanted;
     const item: Waiting = { id, key, share, model, priority, tokens, sinceMs, begun, accepted };
     const waiter: Waiter = { wanted, item, lease: Promise.withResolvers(), onNews };
-    try {
-      this.#queue.add(item);
-    } catch (error) {
-      throw this.#withRetryAfter(error, model);
-    }
+    this.#queue.add(item);
     this.#waiters.set(id, waiter);
     const leave = () => this.#drop(waiter, signal.reason);
     signal.addEventListener("abort", leave, { once: true });
@@ -106,11 +105,7 @@ export class Scheduler {
    */
   reserve(item: { key: string; share: number; model: string }): () => void {
     if (this.#closed) throw shuttingDown();
-    try {
-      return this.#queue.reserve(item);
-    } catch (error) {
-      throw this.#withRetryAfter(error, item.model);
-    }
+    return this.#queue.reserve(item);
   }
 
   /** A worker of a model that can be asked what takes no slot; undefined: none is loaded, or a suspect is tried there. */
@@ -368,13 +363,9 @@ export class Scheduler {
   }
 
   /** When a place of the queue will probably be free. */
-  #withRetryAfter(error: unknown, model: string): unknown {
-    if (!(error instanceof RbeeError) || error.code !== "QUEUE_FULL") return error;
+  #retryAfterSeconds(model: string): number {
     const etaMs = waitMs(0, { ...this.#paceOf(model), free: 0 }) ?? 1_000;
-    return new RbeeError(error.code, error.message, {
-      details: error.details,
-      retryAfterSeconds: Math.max(1, Math.ceil(etaMs / 1000)),
-    });
+    return Math.max(1, Math.ceil(etaMs / 1000));
   }
 }
 
