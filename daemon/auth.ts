@@ -30,11 +30,7 @@ export function bearerOf(headers: Headers): string | undefined {
 
 /** Whether two secrets are equal, in time that depends on neither. */
 export function secretsEqual(given: string, expected: string): boolean {
-  return isDigestOf(given, digestOf(expected));
-}
-
-function isDigestOf(given: string, digest: Uint8Array): boolean {
-  return timingSafeEqual(digestOf(given), digest);
+  return timingSafeEqual(digestOf(given), digestOf(expected));
 }
 
 /** What {@linkcode requireKey} compares keys by. */
@@ -42,8 +38,8 @@ export function digestOf(secret: string): Uint8Array {
   return createHash("sha256").update(secret).digest();
 }
 
-/** Whose a key is; undefined: nobody's. Takes the same time for any key that is somebody's and any that is not. */
-export type Clients = (key: string) => Caller | undefined;
+/** Whose a key is, by its {@linkcode digestOf}; undefined: nobody's. */
+export type Clients = (digest: Uint8Array) => Caller | undefined;
 
 /**
  * Lets a request with the daemon's own key pass, which is known by its {@linkcode digestOf}, or with that of one of `clients` who has one of `rights`.
@@ -63,8 +59,9 @@ export function requireKey(
       "This route needs a key: send the header Authorization: Bearer KEY.",
     );
   }
-  if (isDigestOf(given, wanted.digest)) return OWNER;
-  const client = wanted.clients?.(given);
+  const digest = digestOf(given);
+  if (timingSafeEqual(digest, wanted.digest)) return OWNER;
+  const client = wanted.clients?.(digest);
   if (client === undefined) throw new RbeeError("INVALID_API_KEY", "The key is not the one of this daemon.");
   const { rights = [] } = wanted;
   if (may(client, "owner") || rights.some((right) => may(client, right))) return client;

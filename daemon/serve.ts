@@ -109,6 +109,7 @@ export function createApp(options: AppOptions): App {
     meta: {
       correlationId: string;
       log: Logger;
+      asks: (path: string) => void;
       speaks: (dialect: Dialect) => void;
       isFor: (spec: RouteSpec | undefined) => void;
       onBytes: (bytes: number) => void;
@@ -119,6 +120,7 @@ export function createApp(options: AppOptions): App {
     if (url === null) {
       throw new RbeeError("INVALID_REQUEST", "The Host header or the target is no valid address.");
     }
+    meta.asks(url.pathname);
     // Patterns are slow to match, and nearly all requests name a path as it stands.
     const named = fixed.get(keyOf({ method: request.method, path: url.pathname }));
     const here = named !== undefined
@@ -165,10 +167,12 @@ export function createApp(options: AppOptions): App {
     let response: Response;
     let dialect: Dialect = "rbee";
     let spec: RouteSpec | undefined;
+    let path: string | undefined;
     try {
       response = await answer(request, {
         correlationId,
         log,
+        asks: (asked) => void (path = asked),
         speaks: (spoken) => void (dialect = spoken),
         isFor: (found) => void (spec = found),
         onBytes: share.take,
@@ -185,7 +189,7 @@ export function createApp(options: AppOptions): App {
     response = withHeader(response, CORRELATION_HEADER, correlationId);
     log.debug("request", {
       method: request.method,
-      path: URL.parse(request.url)?.pathname,
+      path,
       status: response.status,
       duration_ms: Math.round(performance.now() - startedMs),
     });

@@ -79,11 +79,11 @@ export class Keys {
   }
 
   /**
-   * Whose a key is. Looked up by its digest, of which nobody can choose a part: the time that takes tells nothing of the
-   * keys there are.
+   * Whose a key is, by its SHA-256. Nobody can choose a part of that: the time of looking it up tells nothing of the keys
+   * there are.
    */
-  identify(key: string): Caller | undefined {
-    return this.#byDigest.get(createHash("sha256").update(key).digest("hex"))?.caller;
+  identify(digest: Uint8Array): Caller | undefined {
+    return this.#byDigest.get(digest.toHex())?.caller;
   }
 
   /** Of what there is, beside the others. */
