@@ -228,7 +228,7 @@ export class Cluster implements ClusterView {
     worker.untold++;
     worker.ownPeak = Math.max(worker.ownPeak, worker.own);
     worker.lastUsedMs = nowMs;
-    this.#byModel.get(worker.model)?.updateSlots(worker);
+    this.#updateSlots(worker);
     const untilMs = nowMs + TRIAL_MS;
     if (suspect) worker.trialUntilMs = untilMs;
     let isUntold = true;
@@ -244,7 +244,7 @@ export class Cluster implements ClusterView {
     const freed = () => {
       told();
       worker.own -= slots;
-      this.#byModel.get(worker.model)?.updateSlots(worker);
+      this.#updateSlots(worker);
     };
     return { told, freed };
   }
@@ -252,7 +252,7 @@ export class Cluster implements ClusterView {
   /** It said that all of its slots are taken. */
   full(worker: ClusterWorker): void {
     worker.others = Math.max(0, worker.slots - worker.own);
-    this.#byModel.get(worker.model)?.updateSlots(worker);
+    this.#updateSlots(worker);
   }
 
   /** Its hive has just vouched for it. */
@@ -320,6 +320,12 @@ export class Cluster implements ClusterView {
     return this.#byModel.get(worker.model)?.update(worker, this.#isReachable(worker)) ?? false;
   }
 
+  /** Slots of it were taken or given back. */
+  #updateSlots(worker: ClusterWorker): void {
+    this.#byModel.get(worker.model)?.updateSlots(worker);
+    this.#nodes.get(worker.node)?.changed();
+  }
+
   #learnModels(node: ClusterNode): void {
     const known = new Set(node.models.keys());
     for (const { model } of node.workers) known.add(model);
@@ -360,6 +366,7 @@ export class Cluster implements ClusterView {
       left.delete(worker);
     }
     for (const worker of left) this.#drop(node, worker);
+    node.changed();
     return [...left];
   }
 

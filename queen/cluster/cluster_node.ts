@@ -2,7 +2,7 @@
 import type { Device } from "../../protocol/hive_schemas.ts";
 import type { Heartbeat } from "../../protocol/queen_schemas.ts";
 import { REPLACED_INSTANCES_MAX } from "../limits.ts";
-import type { DeviceView, NodeView, Presence, Refusal } from "../placement/view.ts";
+import { type DeviceView, type NodeView, type Presence, type Refusal, roomOf } from "../placement/view.ts";
 import { RecentSet } from "../recent_map.ts";
 import type { ClusterWorker } from "./cluster_worker.ts";
 
@@ -31,11 +31,21 @@ export class ClusterNode implements NodeView {
   /** Instances that another has taken the place of. */
   readonly replaced = new RecentSet(REPLACED_INSTANCES_MAX);
   readonly #loads = new Map<string, number>();
+  #roomMb: number | undefined;
   #devices: readonly Device[] = [];
   #memory = { total_mb: 0, free_mb: 0, reserve_mb: 0 };
 
   constructor(name: string) {
     this.name = name;
+  }
+
+  get roomMb(): number {
+    return this.#roomMb ??= roomOf(this);
+  }
+
+  /** Its workers have changed, or what they have to do. */
+  changed(): void {
+    this.#roomMb = undefined;
   }
 
   get workers(): Iterable<ClusterWorker> {

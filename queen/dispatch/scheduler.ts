@@ -7,7 +7,7 @@ import type { ClusterNode } from "../cluster/cluster_node.ts";
 import type { ClusterWorker } from "../cluster/cluster_worker.ts";
 import { LOOK_INTERVAL_MS } from "../limits.ts";
 import type { Decision } from "../placement/decision.ts";
-import { loadOption, neededMb, roomMb } from "../placement/load_placement.ts";
+import { loadOption, neededMb } from "../placement/load_placement.ts";
 import { place } from "../placement/placement.ts";
 import type { Wish } from "../placement/view.ts";
 import { growthSavesMs, type ModelPace, waitMs } from "../queue/eta.ts";
@@ -125,11 +125,12 @@ export class Scheduler {
   changed(news: Pick<ClusterNews, "gone" | "freed" | "room">): void {
     const { gone, freed, room } = news;
     const touched = new Set(gone.map(({ model }) => model));
-    // Nearly every report frees nothing: whoever needs more than that is not asked.
-    const mostMb = room === undefined ? 0 : roomMb(room);
+    // Nearly every report frees nothing: who needs more than there is room for is not asked.
     for (const model of [...this.#queue.models()]) {
       if (touched.has(model) || freed.has(model)) this.#pump(model);
-      else if (room !== undefined && neededMb(model, this.#cluster) <= mostMb && this.#fitsNow(model, room)) {
+      else if (
+        room !== undefined && neededMb(model, this.#cluster) <= room.roomMb && this.#fitsNow(model, room)
+      ) {
         this.#pump(model);
       }
     }

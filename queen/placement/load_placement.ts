@@ -12,7 +12,14 @@ import {
   noRoom,
   rankOf,
 } from "./load_problem.ts";
-import type { ClusterView, DeviceView, NodeView, Refusal, Wish, WorkerView } from "./view.ts";
+import {
+  type ClusterView,
+  type DeviceView,
+  mayLeave,
+  type NodeView,
+  type Refusal,
+  type Wish,
+} from "./view.ts";
 
 /** What a model needs above its file: the least that a hive asks for, too. */
 const SIZE_FACTOR = 1.2;
@@ -44,6 +51,11 @@ export interface LoadOption {
   evicts: string[];
 }
 
+/** As that machine knows it, or another. */
+function bytesOf(model: string, at: { node: NodeView; cluster: ClusterView }): number | undefined {
+  return at.node.models.get(model) ?? at.cluster.sizeOf(model);
+}
+
 /** Whether, where and how a machine can take a model; else why not, and what would help. */
 export function loadOption(
   wish: Wish,
@@ -73,7 +85,7 @@ export function loadOption(
       }),
     };
   }
-  const bytes = node.models.get(wish.model) ?? cluster.sizeOf(wish.model);
+  const bytes = bytesOf(wish.model, at);
   const neededMb = bytes === undefined ? undefined : mbFor(bytes);
   if (devices.length > 0 && devices.every((device) => (neededMb ?? 0) > mostMb(device))) {
     return noRoom(wish.model, { devices, neededMb });
@@ -118,22 +130,6 @@ function busyProblem(wish: Wish, at: { node: NodeView; nowMs: number }): LoadPro
   }
 }
 
-/** The most that a model may take on a machine now, with every idle worker of a device gone for it. */
-export function roomMb({ devices, workers }: NodeView): number {
-  let most = 0;
-  for (const device of devices) {
-    let room = device.freeMb;
-    for (const worker of workers) if (mayLeave(worker, device)) room += worker.memoryMb;
-    most = Math.max(most, room);
-  }
-  return most;
-}
-
-function mayLeave(worker: WorkerView, { backend, index }: DeviceView): boolean {
-  return worker.backend === backend && worker.device === index && worker.state === "ready" &&
-    worker.busy === 0 && !worker.pinned;
-}
-
 /** Idle workers that have to leave; undefined when not even that is enough. */
 function evictionsFor(
   neededMb: number,
@@ -163,7 +159,10 @@ function byGoodness(a: LoadOption, b: LoadOption): number {
     a.evicts.length - b.evicts.length || b.device.freeMb - a.device.freeMb;
 }
 
-/** Where a model is loaded that no worker serves, or that needs one more worker. Looks at each machine. */
+/**
+ * Where a model is loaded that no worker serves, or that needs one more worker. Looks at each machine, at most of them for
+ * their room alone.
+ */
 export function placeLoad(
   wish: Wish,
   at: { cluster: ClusterView; nowMs: number; served: boolean },
@@ -186,6 +185,9 @@ export function placeLoad(
     if (node.loads >= LOADS_PER_NODE_MAX) loading = true;
     const refusal = node.refusals.get(wish.model);
     if (refusal !== undefined && isFinal(refusal)) refusals.push(refusal);
+    // That it has no room is all there is to know, once a machine is found for which waiting may help.
+    const isKnown = telling !== undefined && telling.problem.lasting === undefined;
+    if (isKnown && mbFor(bytesOf(wish.model, { node, cluster }) ?? 0) > node.roomMb) continue;
     // A second worker on the machine that has the first computes on the same cores.
     if (served && (hasModel(node, wish.model) || node.isLoading(wish.model))) continue;
     const option = loadOption(wish, { node, cluster, nowMs });

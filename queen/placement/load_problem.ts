@@ -2,6 +2,8 @@
 import type { ErrorCode } from "../../protocol/errors.ts";
 import type { ClusterView, DeviceView, NodeView, Wish } from "./view.ts";
 
+const THOUSANDS = new Intl.NumberFormat("en-US");
+
 /** Why a machine can't take a model. */
 export interface LoadProblem {
   /** Waiting changes nothing about it: what it comes to as an error. */
@@ -129,5 +131,5 @@ export function neverAnywhere(
 }
 
 function mb(value: number): string {
-  return `${Math.ceil(value).toLocaleString("en-US")} MB`;
+  return `${THOUSANDS.format(Math.ceil(value))} MB`;
 }

@@ -117,6 +117,25 @@ export interface NodeView {
   isLoading(model: string): boolean;
   /** When it was last heard of, on the queen's clock. */
   readonly heardMs: number;
+  /** The same as {@linkcode roomOf} it. */
+  readonly roomMb: number;
+}
+
+/** The most that a model may take on a machine now, with every idle worker of a device gone for it. */
+export function roomOf({ devices, workers }: Pick<NodeView, "devices" | "workers">): number {
+  let most = 0;
+  for (const device of devices) {
+    let room = device.freeMb;
+    for (const worker of workers) if (mayLeave(worker, device)) room += worker.memoryMb;
+    most = Math.max(most, room);
+  }
+  return most;
+}
+
+/** Whether a worker can make room for another model on a device. */
+export function mayLeave(worker: WorkerView, { backend, index }: DeviceView): boolean {
+  return worker.backend === backend && worker.device === index && worker.state === "ready" &&
+    worker.busy === 0 && !worker.pinned;
 }
 
 /** Everything. */
