@@ -8,7 +8,7 @@ import { memoryMb } from "./simulation_figures.ts";
 import { HIVES, reportOf } from "./queen_reports.ts";
 
 const HOURS = 24;
-const AT_A_TIME = 100;
+const AT_A_TIME = 25;
 const PROMPT_BLOCKS = 64;
 
 /** Every ten seconds one leaves for good, and another one comes; all report, and each reads a prompt of its own. */
