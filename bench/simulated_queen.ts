@@ -197,12 +197,12 @@ export class SimulatedQueen {
   #arrive(key: number): void {
     const random = this.#random;
     const isLong = this.#arrived % LONG_EVERY === 0;
-    // Each key has prompts of its own, which come again and again.
+    // Each key has prompts of its own, which come again and again to the same model.
     const prompt = key + KEYS * random.integer(0, (isLong ? LONG_PROMPTS : PREFIXES) / KEYS - 1);
     const priority = random.chance(20) ? "batch" : "interactive";
     const name = random.integer(0, 999) === 0
       ? `hf:unloaded/model-${random.integer(0, UNLOADED_MODELS - 1)}`
-      : `model-${random.integer(0, MODELS - 1)}`;
+      : `model-${Math.floor(prompt / KEYS + key) % MODELS}`;
     const body = {
       model: name,
       prompt: isLong ? this.#longTexts[prompt] : textOf(prompt, SHORT_CHARS),
