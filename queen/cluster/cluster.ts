@@ -379,6 +379,7 @@ export class Cluster implements ClusterView {
 
   #drop(node: ClusterNode, worker: ClusterWorker): void {
     node.byId.delete(worker.id);
+    node.changed();
     this.#workers.delete(worker.id);
     this.#suspects.delete(worker);
     const same = this.#byModel.get(worker.model)!;
