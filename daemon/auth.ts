@@ -30,15 +30,20 @@ export function bearerOf(headers: Headers): string | undefined {
 
 /** Whether two secrets are equal, in time that depends on neither. */
 export function secretsEqual(given: string, expected: string): boolean {
-  const digest = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(given), digest(expected));
+  return timingSafeEqual(digestOf(given), digestOf(expected));
 }
 
-/** Whose a key is; undefined: nobody's. Takes the same time for any key that is somebody's and any that is not. */
-export type Clients = (key: string) => Caller | undefined;
+/** What {@linkcode requireKey} compares keys by. */
+export function digestOf(secret: string): Uint8Array {
+  return createHash("sha256").update(secret).digest();
+}
+
+/** Whose a key is, by its {@linkcode digestOf}; undefined: nobody's. */
+export type Clients = (digest: Uint8Array) => Caller | undefined;
 
 /**
- * Lets a request with the daemon's own key pass, or with that of one of `clients` who has one of `rights`.
+ * Lets a request with the daemon's own key pass, which is known by its {@linkcode digestOf}, or with that of one of
+ * `clients` who has one of `rights`.
  *
  * @returns who calls.
  * @throws {RbeeError} `MISSING_API_KEY`, `INVALID_API_KEY`, or `FORBIDDEN` for a key that has not the right: that says
@@ -46,7 +51,7 @@ export type Clients = (key: string) => Caller | undefined;
  */
 export function requireKey(
   headers: Headers,
-  wanted: { key: string; dialect?: Dialect; clients?: Clients; rights?: readonly Right[] },
+  wanted: { digest: Uint8Array; dialect?: Dialect; clients?: Clients; rights?: readonly Right[] },
 ): Caller {
   // Anthropic's clients have a header of their own.
   const given = bearerOf(headers) ?? (wanted.dialect === "anthropic" ? headers.get("X-Api-Key") : null);
@@ -56,8 +61,9 @@ export function requireKey(
       "This route needs a key: send the header Authorization: Bearer KEY.",
     );
   }
-  if (secretsEqual(given, wanted.key)) return OWNER;
-  const client = wanted.clients?.(given);
+  const digest = digestOf(given);
+  if (timingSafeEqual(digest, wanted.digest)) return OWNER;
+  const client = wanted.clients?.(digest);
   if (client === undefined) throw new RbeeError("INVALID_API_KEY", "The key is not the one of this daemon.");
   const { rights = [] } = wanted;
   if (may(client, "owner") || rights.some((right) => may(client, right))) return client;

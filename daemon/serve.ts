@@ -17,7 +17,7 @@ import { type Dialect, errorIn } from "../protocol/dialects.ts";
 import type { RouteSpec } from "../protocol/routes.ts";
 import { SSE_HEADERS } from "../protocol/sse.ts";
 import { type Caller, OWNER } from "../protocol/rights.ts";
-import { type Clients, requireKey } from "./auth.ts";
+import { type Clients, digestOf, requireKey } from "./auth.ts";
 import { readBody, readBytes } from "./body.ts";
 import { BodyBudget } from "./body_budget.ts";
 import { BODIES_MAX_BYTES, BODY_TIMEOUT_MS } from "./limits.ts";
@@ -56,7 +56,7 @@ export interface Route {
 
 /** Options of {@linkcode createApp}. */
 export interface AppOptions {
-  /** Matched in this order. */
+  /** Matched in this order, those without parameters first. */
   routes: readonly Route[];
   /** The daemon's own key. */
   apiKey: string;
@@ -93,18 +93,23 @@ export type App = (request: Request, sent?: Promise<unknown>) => Promise<Respons
 
 /** Builds the interface from its routes. */
 export function createApp(options: AppOptions): App {
+  const digest = digestOf(options.apiKey);
   const bodies = new BodyBudget(options.bodiesMaxBytes ?? BODIES_MAX_BYTES);
   const routes = options.routes.map((route) => ({
     ...route,
     pattern: new URLPattern({ pathname: route.spec.path }),
     fixed: !route.spec.path.includes(":"),
   }));
+  const fixed = new Map(
+    routes.toReversed().filter((route) => route.fixed).map((route) => [keyOf(route.spec), route]),
+  );
 
   const answer = async (
     request: Request,
     meta: {
       correlationId: string;
       log: Logger;
+      asks: (path: string) => void;
       speaks: (dialect: Dialect) => void;
       isFor: (spec: RouteSpec | undefined) => void;
       onBytes: (bytes: number) => void;
@@ -115,18 +120,23 @@ export function createApp(options: AppOptions): App {
     if (url === null) {
       throw new RbeeError("INVALID_REQUEST", "The Host header or the target is no valid address.");
     }
-    const here = routes.filter((route) =>
-      route.fixed ? route.spec.path === url.pathname : route.pattern.test({ pathname: url.pathname })
-    );
+    meta.asks(url.pathname);
+    // Patterns are slow to match, and nearly all requests name a path as it stands.
+    const named = fixed.get(keyOf({ method: request.method, path: url.pathname }));
+    const here = named !== undefined
+      ? [named]
+      : routes.filter((route) =>
+        route.fixed ? route.spec.path === url.pathname : route.pattern.test({ pathname: url.pathname })
+      );
     const route = here.find((candidate) => candidate.spec.method === request.method);
     // Who has no key learns nothing about which paths exist.
     const dialect = route?.spec.dialect ?? "rbee";
     meta.speaks(dialect);
     meta.isFor(route?.spec);
     const auth = route?.spec.auth ?? "key";
-    const { apiKey: key, clients } = options;
+    const { clients } = options;
     const caller = auth === "key"
-      ? requireKey(request.headers, { key, dialect, clients, rights: route?.spec.rights })
+      ? requireKey(request.headers, { digest, dialect, clients, rights: route?.spec.rights })
       : OWNER;
     if (route === undefined) throw noSuchRoute(request.method, { path: url.pathname, here });
     options.admit?.(caller, route.spec);
@@ -157,10 +167,12 @@ export function createApp(options: AppOptions): App {
     let response: Response;
     let dialect: Dialect = "rbee";
     let spec: RouteSpec | undefined;
+    let path: string | undefined;
     try {
       response = await answer(request, {
         correlationId,
         log,
+        asks: (asked) => void (path = asked),
         speaks: (spoken) => void (dialect = spoken),
         isFor: (found) => void (spec = found),
         onBytes: share.take,
@@ -177,7 +189,7 @@ export function createApp(options: AppOptions): App {
     response = withHeader(response, CORRELATION_HEADER, correlationId);
     log.debug("request", {
       method: request.method,
-      path: URL.parse(request.url)?.pathname,
+      path,
       status: response.status,
       duration_ms: Math.round(performance.now() - startedMs),
     });
@@ -228,6 +240,10 @@ function withHeader(response: Response, name: string, value: string): Response {
     copy.headers.set(name, value);
     return copy;
   }
+}
+
+function keyOf({ method, path }: { method: string; path: string }): string {
+  return `${method} ${path}`;
 }
 
 function noSuchRoute(method: string, where: { path: string; here: readonly Route[] }): RbeeError {

@@ -22,18 +22,18 @@ export function encodeBlocks(blocks: ArrayLike<number>): string {
 }
 
 /** From text; what is no base64 holds none. */
-export function decodeBlocks(text: string): Set<number> {
-  const blocks = new Set<number>();
+export function decodeBlocks(text: string): Float64Array {
   let bytes: Uint8Array;
   try {
     bytes = Uint8Array.fromBase64(text);
   } catch {
-    return blocks;
+    return new Float64Array();
   }
-  for (let at = 0; at + BYTES <= bytes.length; at += BYTES) {
+  const blocks = new Float64Array(Math.floor(bytes.length / BYTES));
+  for (let i = 0, at = 0; i < blocks.length; i++, at += BYTES) {
     const high = bytes[at] << 16 | bytes[at + 1] << 8 | bytes[at + 2];
     const low = bytes[at + 3] << 16 | bytes[at + 4] << 8 | bytes[at + 5];
-    blocks.add(high * HALF + low);
+    blocks[i] = high * HALF + low;
   }
   return blocks;
 }

@@ -170,7 +170,7 @@ export function createQueenApp(options: QueenAppOptions): App {
 
   return createApp({
     apiKey: options.apiKey,
-    clients: (key) => keys.identify(key),
+    clients: (digest) => keys.identify(digest),
     bodyLimitBytes: (caller) => may(caller, "owner") ? Infinity : parts.config.client_body_mb * 1e6,
     bodiesMaxBytes: BODIES_MAX_BYTES,
     onRefused: (spec, error) => {

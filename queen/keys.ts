@@ -1,5 +1,5 @@
 /** Whose keys the queen takes, and what each may do: those of its configuration, and those that were added to it. */
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import type { Logger } from "../daemon/log.ts";
 import type { QueenKey } from "../home/config_schema.ts";
 import { newKey } from "../home/keys.ts";
@@ -52,6 +52,9 @@ export class Keys {
   #stored: readonly StoredKey[] = [];
   #byName = new Map<string, Key>();
   #byId = new Map<string, Key>();
+  /** By a digest of their digests that nobody can foretell: how long a look takes tells nothing of any key. */
+  #byMark = new Map<string, Key>();
+  readonly #secret = randomBytes(32);
   /** By id: what ends the requests of a key. */
   readonly #inUse = new Map<string, Set<AbortController>>();
   /** Settles when the last change is stored: the next begins with what it left. */
@@ -90,14 +93,16 @@ export class Keys {
     }
   }
 
-  /** Whose a key is. Every digest is compared, so that time tells nothing of which ones there are. */
-  identify(key: string): Caller | undefined {
-    const digest = createHash("sha256").update(key).digest();
-    let found: Caller | undefined;
-    for (const known of this.#byName.values()) {
-      if (timingSafeEqual(known.digest, digest)) found = known.caller;
-    }
-    return found;
+  /**
+   * Whose a key is, by its SHA-256. Nobody can choose a part of that: the time of looking it up tells nothing of the keys
+   * there are.
+   */
+  identify(digest: Uint8Array): Caller | undefined {
+    return this.#byMark.get(this.#markOf(digest))?.caller;
+  }
+
+  #markOf(digest: Uint8Array): string {
+    return createHmac("sha256", this.#secret).update(digest).digest("base64");
   }
 
   /** Of what there is, beside the others. */
@@ -257,6 +262,7 @@ export class Keys {
     ];
     this.#byName = new Map(keys.map((key) => [key.name, key]));
     this.#byId = new Map([...this.#byName.values()].map((key) => [key.caller.id, key]));
+    this.#byMark = new Map([...this.#byName.values()].map((key) => [this.#markOf(key.digest), key]));
     for (const [id, { settings }] of this.#byId) this.#options.onLimits(id, settings);
     for (const [id, ends] of this.#inUse) {
       if (id === OWNER.id || this.#byId.has(id)) continue;

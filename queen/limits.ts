@@ -92,10 +92,16 @@ export const HIVE_ANSWER_TIMEOUT_MS = 8_000;
 /** The same where it has to ask a hub, remove files, or end a worker's answers first. */
 export const HIVE_WORK_TIMEOUT_MS = 120_000;
 
-/** Beginnings of prompts whose tokens are remembered. */
+/** Beginnings of prompts whose tokens are remembered … */
 export const PREFIXES_MAX = 20_000;
-/** Characters after which a raw prompt has one more beginning. */
+/** … and hashes of all of these together, of 8 bytes. */
+export const PREFIX_BLOCKS_MAX = 2_000_000;
+/** Characters after which a raw prompt has one more beginning, at least … */
 export const PREFIX_STEP_CHARS = 256;
+/** … and at least one part in so many of what comes before … */
+export const PREFIX_STEP_PART = 16;
+/** … up to this many: about 128k tokens. */
+export const PREFIX_CHARS_MAX = 512 * 1024;
 /** Beginnings of one prompt. */
 export const PREFIXES_PER_PROMPT_MAX = 256;
 

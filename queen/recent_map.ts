@@ -1,7 +1,20 @@
-/** A map of bounded size: what was used longest ago is forgotten first. */
+/** An entry, between the one that was used before it and the one that was used after it. */
+interface Entry<Key, Value> {
+  readonly key: Key;
+  value: Value;
+  older?: Entry<Key, Value>;
+  newer?: Entry<Key, Value>;
+}
+
+/**
+ * A map of bounded size: what was used longest ago is forgotten first. The order stands in the entries, since a map whose
+ * entries are deleted and set again for it is made anew again and again, and steps over its gaps to find the oldest.
+ */
 export class RecentMap<Key, Value> {
   readonly #limit: number;
-  readonly #values = new Map<Key, Value>();
+  readonly #entries = new Map<Key, Entry<Key, Value>>();
+  #oldest: Entry<Key, Value> | undefined;
+  #newest: Entry<Key, Value> | undefined;
 
   /** Empty. */
   constructor(limit: number) {
@@ -10,27 +23,66 @@ export class RecentMap<Key, Value> {
 
   /** How many there are. */
   get size(): number {
-    return this.#values.size;
+    return this.#entries.size;
   }
 
   /** Counts as a use. */
   get(key: Key): Value | undefined {
-    const value = this.#values.get(key);
-    if (value === undefined) return undefined;
-    this.#values.delete(key);
-    this.#values.set(key, value);
-    return value;
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return undefined;
+    this.#unlink(entry);
+    this.#append(entry);
+    return entry.value;
   }
 
   /** Counts as a use. */
   set(key: Key, value: Value): void {
-    this.#values.delete(key);
-    this.#values.set(key, value);
-    if (this.#values.size <= this.#limit) return;
-    for (const oldest of this.#values.keys()) {
-      this.#values.delete(oldest);
-      return;
-    }
+    const entry = this.#entries.get(key) ?? { key, value };
+    entry.value = value;
+    if (this.#entries.has(key)) this.#unlink(entry);
+    else this.#entries.set(key, entry);
+    this.#append(entry);
+    if (this.#entries.size > this.#limit) this.takeOldest();
+  }
+
+  /** Takes a value out. */
+  take(key: Key): Value | undefined {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return undefined;
+    this.#entries.delete(key);
+    this.#unlink(entry);
+    return entry.value;
+  }
+
+  /** Takes out what was used longest ago; undefined: nothing is left. */
+  takeOldest(): Value | undefined {
+    return this.#oldest === undefined ? undefined : this.take(this.#oldest.key);
+  }
+
+  /** Without counting as a use, as {@linkcode peek}. */
+  has(key: Key): boolean {
+    return this.#entries.has(key);
+  }
+
+  /** Without counting as a use. */
+  peek(key: Key): Value | undefined {
+    return this.#entries.get(key)?.value;
+  }
+
+  #append(entry: Entry<Key, Value>): void {
+    entry.older = this.#newest;
+    if (this.#newest === undefined) this.#oldest = entry;
+    else this.#newest.newer = entry;
+    this.#newest = entry;
+  }
+
+  #unlink(entry: Entry<Key, Value>): void {
+    const { older, newer } = entry;
+    if (older === undefined) this.#oldest = newer;
+    else older.newer = newer;
+    if (newer === undefined) this.#newest = older;
+    else newer.older = older;
+    entry.older = entry.newer = undefined;
   }
 }
 

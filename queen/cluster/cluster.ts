@@ -33,6 +33,7 @@ import { Paces } from "./paces.ts";
 import type { PresenceChange } from "./presence.ts";
 
 const NO_MODELS: ReadonlySet<string> = new Set();
+const NO_WORKERS = new ModelWorkers();
 
 /** What changed. */
 export interface ClusterNews {
@@ -97,7 +98,7 @@ export class Cluster implements ClusterView {
   }
 
   modelView(model: string): ModelWorkers {
-    return this.#byModel.get(model) ?? new ModelWorkers();
+    return this.#byModel.get(model) ?? NO_WORKERS;
   }
 
   /** Models that are loaded or lie on a disk, on machines that are not down. */
@@ -119,7 +120,7 @@ export class Cluster implements ClusterView {
   }
 
   sizeOf(model: string): number | undefined {
-    return this.#sizes.get(model);
+    return this.#sizes.peek(model);
   }
 
   refusalOf(model: string): Refusal | undefined {
@@ -235,7 +236,7 @@ export class Cluster implements ClusterView {
     worker.untold++;
     worker.ownPeak = Math.max(worker.ownPeak, worker.own);
     worker.lastUsedMs = nowMs;
-    this.#byModel.get(worker.model)?.updateSlots(worker);
+    this.#updateSlots(worker);
     const untilMs = nowMs + TRIAL_MS;
     if (suspect) worker.trialUntilMs = untilMs;
     let isUntold = true;
@@ -251,7 +252,7 @@ export class Cluster implements ClusterView {
     const freed = () => {
       told();
       worker.own -= slots;
-      this.#byModel.get(worker.model)?.updateSlots(worker);
+      this.#updateSlots(worker);
     };
     return { told, freed };
   }
@@ -259,7 +260,7 @@ export class Cluster implements ClusterView {
   /** It said that all of its slots are taken. */
   full(worker: ClusterWorker): void {
     worker.others = Math.max(0, worker.slots - worker.own);
-    this.#byModel.get(worker.model)?.updateSlots(worker);
+    this.#updateSlots(worker);
   }
 
   /** Its hive has just vouched for it. */
@@ -278,8 +279,8 @@ export class Cluster implements ClusterView {
   }
 
   /** A worker has read a prompt, as it will report itself with its next heartbeat. */
-  read(worker: ClusterWorker, blocks: readonly number[]): void {
-    for (const block of blocks) worker.blocks.add(block);
+  read(worker: ClusterWorker, blocks: ArrayLike<number>): void {
+    worker.blocks.addAll(blocks);
   }
 
   /** A load has begun; the returned function tells that it is over. */
@@ -327,6 +328,12 @@ export class Cluster implements ClusterView {
     return this.#byModel.get(worker.model)?.update(worker, this.#isReachable(worker)) ?? false;
   }
 
+  /** Slots of it were taken or given back. */
+  #updateSlots(worker: ClusterWorker): void {
+    this.#byModel.get(worker.model)?.updateSlots(worker);
+    this.#nodes.get(worker.node)?.changed();
+  }
+
   #learnModels(node: ClusterNode): void {
     const known = new Set(node.models.keys());
     for (const { model } of node.workers) known.add(model);
@@ -367,6 +374,7 @@ export class Cluster implements ClusterView {
       left.delete(worker);
     }
     for (const worker of left) this.#drop(node, worker);
+    node.changed();
     return [...left];
   }
 
@@ -379,6 +387,7 @@ export class Cluster implements ClusterView {
 
   #drop(node: ClusterNode, worker: ClusterWorker): void {
     node.byId.delete(worker.id);
+    node.changed();
     this.#workers.delete(worker.id);
     this.#suspects.delete(worker);
     const same = this.#byModel.get(worker.model)!;

@@ -2,7 +2,7 @@
 import type { Device } from "../../protocol/hive_schemas.ts";
 import type { Heartbeat } from "../../protocol/queen_schemas.ts";
 import { REPLACED_INSTANCES_MAX } from "../limits.ts";
-import type { DeviceView, NodeView, Presence, Refusal } from "../placement/view.ts";
+import { type DeviceView, type NodeView, type Presence, type Refusal, roomOf } from "../placement/view.ts";
 import { RecentSet } from "../recent_map.ts";
 import type { ClusterWorker } from "./cluster_worker.ts";
 
@@ -24,17 +24,28 @@ export class ClusterNode implements NodeView {
   instance = "";
   models: ReadonlyMap<string, number> = new Map();
   heardMs = 0;
-  mostMb = 0;
+  devices: readonly DeviceView[] = [];
+  loads = 0;
   /** Models whose files are there, or that a worker there has loaded. */
   known: ReadonlySet<string> = new Set();
   /** Instances that another has taken the place of. */
   readonly replaced = new RecentSet(REPLACED_INSTANCES_MAX);
   readonly #loads = new Map<string, number>();
+  #roomMb: number | undefined;
   #devices: readonly Device[] = [];
   #memory = { total_mb: 0, free_mb: 0, reserve_mb: 0 };
 
   constructor(name: string) {
     this.name = name;
+  }
+
+  get roomMb(): number {
+    return this.#roomMb ??= roomOf(this);
+  }
+
+  /** Its workers have changed, or what they have to do. */
+  changed(): void {
+    this.#roomMb = undefined;
   }
 
   get workers(): Iterable<ClusterWorker> {
@@ -45,32 +56,13 @@ export class ClusterNode implements NodeView {
     return this.#memory;
   }
 
-  get devices(): readonly DeviceView[] {
-    return this.#devices.map(({ backend, index, memory_free_mb, memory_total_mb }) =>
-      backend === "cpu"
-        ? {
-          backend,
-          index,
-          freeMb: this.#memory.free_mb - this.#memory.reserve_mb,
-          totalMb: this.#memory.total_mb,
-          reserveMb: this.#memory.reserve_mb,
-        }
-        : { backend, index, freeMb: memory_free_mb, totalMb: memory_total_mb }
-    );
-  }
-
-  get loads(): number {
-    let loads = 0;
-    for (const count of this.#loads.values()) loads += count;
-    return loads;
-  }
-
   isLoading(model: string): boolean {
     return this.#loads.has(model);
   }
 
   /** A load begins (1) or ends (-1). */
   countLoad(model: string, by: 1 | -1): void {
+    this.loads += by;
     const loads = (this.#loads.get(model) ?? 0) + by;
     if (loads === 0) this.#loads.delete(model);
     else this.#loads.set(model, loads);
@@ -90,14 +82,15 @@ export class ClusterNode implements NodeView {
     if (report.models !== undefined) {
       this.models = new Map(report.models.map(({ model_ref, size_bytes }) => [model_ref, size_bytes]));
     }
-    const evictable = new Map<string, number>();
-    for (const { backend, device, memory_mb, pinned } of report.workers) {
-      const key = `${backend}:${device}`;
-      if (!pinned) evictable.set(key, (evictable.get(key) ?? 0) + memory_mb);
-    }
-    this.mostMb = Math.max(
-      0,
-      ...this.devices.map((one) => one.freeMb + (evictable.get(`${one.backend}:${one.index}`) ?? 0)),
-    );
+    this.devices = devicesOf(this.#devices, this.#memory);
   }
+}
+
+function devicesOf(devices: readonly Device[], memory: Heartbeat["memory"]): DeviceView[] {
+  const { free_mb, reserve_mb, total_mb } = memory;
+  return devices.map(({ backend, index, memory_free_mb, memory_total_mb }) =>
+    backend === "cpu"
+      ? { backend, index, freeMb: free_mb - reserve_mb, totalMb: total_mb, reserveMb: reserve_mb }
+      : { backend, index, freeMb: memory_free_mb, totalMb: memory_total_mb }
+  );
 }

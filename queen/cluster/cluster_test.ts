@@ -2,9 +2,11 @@
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { HEARTBEAT_INTERVAL_MS } from "../../protocol/limits.ts";
+import { BLOCK_TOKENS, encodeBlocks } from "../../protocol/prefix_blocks.ts";
 import { Heartbeat, type HeartbeatInput } from "../../protocol/queen_schemas.ts";
 import { CLOCK_GAP_MS, NODE_FORGOTTEN_MS, SUSPECT_MS, VOUCHED_AFTER_MS } from "../limits.ts";
-import { modelViewOf } from "../placement/view.ts";
+import { sharedTokens } from "../placement/placement.ts";
+import { modelViewOf, roomOf } from "../placement/view.ts";
 import { Cluster } from "./cluster.ts";
 
 type ReportedInput = HeartbeatInput["workers"][number];
@@ -109,26 +111,40 @@ Deno.test("whatever happens, what is kept of a model's workers is what a look at
       }),
       context: fc.constantFrom(512, 4_096, undefined),
       taken: fc.nat(4),
+      held: fc.option(fc.nat(9), { nil: undefined }),
     }),
+    fc.record({ do: fc.constant("read" as const), pick: fc.nat(9), count: fc.nat(9) }),
     fc.record({
       do: fc.constantFrom("take" as const, "free" as const, "suspect" as const, "full" as const),
       pick: fc.nat(9),
     }),
-    fc.record({ do: fc.constant("pass" as const), ms: fc.constantFrom(500, 4_000, 16_000) }),
+    fc.record({ do: fc.constant("pass" as const), ms: fc.constantFrom(500, 4_000, 16_000, 60_000) }),
   );
   fc.assert(fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
     const cluster = new Cluster(0);
     const leases: (() => void)[] = [];
+    // One long prompt, of which each worker holds a beginning.
+    const prompt = Array.from({ length: 9 }, (_, i) => 2 ** 40 + i);
+    const held = new Map<string, Set<number>>();
     let nowMs = 0;
     for (const one of steps) {
       const workers = [...cluster.workers()];
       if (one.do === "report") {
         const { node, states, context, taken } = one;
+        const kept = one.held === undefined ? undefined : [...prompt.slice(0, one.held), node];
+        for (let i = 0; i < 3; i++) {
+          const id = `w${node}-${i}`;
+          if (states[i] === undefined) held.delete(id);
+          else if (kept !== undefined || !held.has(id)) held.set(id, new Set(kept));
+        }
+        const devices = [{ backend: "cpu" as const, index: 0, name: "c", description: "c" }]
+          .map((device) => ({ ...device, memory_total_mb: 1_000, memory_free_mb: 500 }));
         cluster.report(
           report(
-            { node_name: `n${node}`, instance: `i${node}` },
+            { node_name: `n${node}`, instance: `i${node}`, devices },
             states.map((state, i) => ({
               ...{ worker_id: `w${node}-${i}`, state, context, slots_available: 4 - taken },
+              blocks: kept && encodeBlocks(kept),
             })),
           ),
           nowMs,
@@ -140,10 +156,16 @@ Deno.test("whatever happens, what is kept of a model's workers is what a look at
         leases.splice(one.pick % Math.max(1, leases.length), 1).at(0)?.();
       } else if (workers.length > 0) {
         const worker = workers[one.pick % workers.length];
-        if (one.do === "take") leases.push(cluster.taken(worker, { slots: 2, suspect: false, nowMs }).freed);
-        else if (one.do === "suspect") cluster.suspect(worker, nowMs);
+        if (one.do === "read") {
+          const blocks = prompt.slice(0, one.count);
+          cluster.read(worker, blocks);
+          for (const block of blocks) held.get(worker.id)!.add(block);
+        } else if (one.do === "take") {
+          leases.push(cluster.taken(worker, { slots: 2, suspect: false, nowMs }).freed);
+        } else if (one.do === "suspect") cluster.suspect(worker, nowMs);
         else cluster.full(worker);
       }
+      for (const id of [...held.keys()]) if (cluster.worker(id) === undefined) held.delete(id);
       const kept = cluster.modelView("m");
       const seen = modelViewOf(cluster.workersOf("m"));
       const plain = ({ free, ready, loading, context, embeds }: typeof seen) => ({
@@ -153,6 +175,13 @@ Deno.test("whatever happens, what is kept of a model's workers is what a look at
       const names = ["n1", "n2", "n9"];
       const there = [...cluster.workersOf("m")].filter(({ node }) => names.includes(node));
       assertEquals(new Set(cluster.workersOf("m", names)), new Set(there));
+      for (const node of cluster.nodes()) assertEquals(node.roomMb, roomOf(node));
+      for (const worker of cluster.workers()) {
+        const naive = prompt.findIndex((block) => !held.get(worker.id)!.has(block));
+        const shared = (naive < 0 ? prompt.length : naive) * BLOCK_TOKENS;
+        assertEquals(sharedTokens(worker, { blocks: prompt }), shared);
+        assertEquals(worker.blocks.size, held.get(worker.id)!.size);
+      }
     }
   }));
 });

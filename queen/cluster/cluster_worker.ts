@@ -4,6 +4,7 @@ import type { ReportedWorker } from "../../protocol/queen_schemas.ts";
 import type { BackendName } from "../../protocol/spawn_request.ts";
 import { VOUCHED_AFTER_MS } from "../limits.ts";
 import type { WorkerView } from "../placement/view.ts";
+import { BlockSet } from "./block_set.ts";
 
 /** A worker as it is kept; others see {@linkcode WorkerView}. */
 export class ClusterWorker implements WorkerView {
@@ -18,7 +19,7 @@ export class ClusterWorker implements WorkerView {
   slots = 0;
   context?: number;
   embeds?: boolean;
-  blocks: Set<number> = new Set();
+  blocks = new BlockSet();
   readsPerSecond?: number;
   memoryMb = 0;
   pinned = false;
@@ -64,7 +65,7 @@ export class ClusterWorker implements WorkerView {
     this.failure = report.failure;
     const unusedMs = Math.max(0, wallMs - report.last_activity_unix * 1000);
     this.lastUsedMs = Math.max(this.lastUsedMs, nowMs - unusedMs);
-    if (report.blocks !== undefined) this.blocks = decodeBlocks(report.blocks);
+    if (report.blocks !== undefined) this.blocks = new BlockSet(decodeBlocks(report.blocks));
     // What was seen taken may have been ours at any time since the last report.
     this.others = Math.max(0, report.slots_total - report.slots_available - this.ownPeak);
     this.ownPeak = this.own;

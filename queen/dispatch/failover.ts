@@ -48,7 +48,7 @@ export interface FailoverRequest {
   /** Workers end it at its deadline by themselves; the queen gives them a moment for that. */
   readonly endsItself?: boolean;
   /** Asked before each attempt: what the prompt begins with, as far as that is known by then. */
-  blocks?(): readonly number[];
+  blocks?(): ArrayLike<number>;
   /** Tokens of its prompt, once they are counted. */
   promptTokens?(): number | undefined;
   /** Tokens told so far; absent: it has none. */

@@ -54,7 +54,10 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#cluster = options.cluster;
-    this.#queue = new FairQueue({ limit: options.queueLimit });
+    this.#queue = new FairQueue({
+      limit: options.queueLimit,
+      retryAfterSeconds: (model) => this.#retryAfterSeconds(model),
+    });
   }
 
   /** How many wait. */
@@ -78,11 +81,7 @@ export class Scheduler {
     const { id, key, share, model, priority, tokens, sinceMs, begun, accepted } = wanted;
     const item: Waiting = { id, key, share, model, priority, tokens, sinceMs, begun, accepted };
     const waiter: Waiter = { wanted, item, lease: Promise.withResolvers(), onNews };
-    try {
-      this.#queue.add(item);
-    } catch (error) {
-      throw this.#withRetryAfter(error, model);
-    }
+    this.#queue.add(item);
     this.#waiters.set(id, waiter);
     const leave = () => this.#drop(waiter, signal.reason);
     signal.addEventListener("abort", leave, { once: true });
@@ -106,11 +105,7 @@ export class Scheduler {
    */
   reserve(item: { key: string; share: number; model: string }): () => void {
     if (this.#closed) throw shuttingDown();
-    try {
-      return this.#queue.reserve(item);
-    } catch (error) {
-      throw this.#withRetryAfter(error, item.model);
-    }
+    return this.#queue.reserve(item);
   }
 
   /** A worker that can be asked what takes no slot; undefined: none is loaded, or a suspect is tried there. */
@@ -133,10 +128,16 @@ export class Scheduler {
 
   /** The cluster has changed. */
   changed(news: Pick<ClusterNews, "gone" | "freed" | "room">): void {
-    const touched = new Set(news.gone.map(({ model }) => model));
+    const { gone, freed, room } = news;
+    const touched = new Set(gone.map(({ model }) => model));
+    // Nearly every report frees nothing: who needs more than there is room for is not asked.
     for (const model of [...this.#queue.models()]) {
-      const isTouched = touched.has(model) || news.freed.has(model);
-      if (isTouched || (news.room !== undefined && this.#fitsNow(model, news.room))) this.#pump(model);
+      if (touched.has(model) || freed.has(model)) this.#pump(model);
+      else if (
+        room !== undefined && neededMb(model, this.#cluster) <= room.roomMb && this.#fitsNow(model, room)
+      ) {
+        this.#pump(model);
+      }
     }
   }
 
@@ -168,12 +169,12 @@ export class Scheduler {
 
   /** Whether a model that waits for room could be loaded on one machine. */
   #fitsNow(model: string, node: ClusterNode): boolean {
-    if (!this.#waitsForRoom(model) || node.mostMb < neededMb(model, this.#cluster)) return false;
+    if (!this.#waitsForRoom(model)) return false;
     const nowMs = this.#options.now();
     const first = this.#queue.next(model, nowMs);
     if (first === undefined) return false;
     const { wanted } = this.#waiters.get(first.id)!;
-    return !("why" in loadOption(wanted, { node, cluster: this.#cluster, nowMs }));
+    return !("told" in loadOption(wanted, { node, cluster: this.#cluster, nowMs }));
   }
 
   /** Gives out what can be given to those who wait for a model. */
@@ -377,13 +378,9 @@ export class Scheduler {
   }
 
   /** When a place of the queue will probably be free. */
-  #withRetryAfter(error: unknown, model: string): unknown {
-    if (!(error instanceof RbeeError) || error.code !== "QUEUE_FULL") return error;
+  #retryAfterSeconds(model: string): number {
     const etaMs = waitMs(0, { ...this.#paceOf(model), free: 0 }) ?? 1_000;
-    return new RbeeError(error.code, error.message, {
-      details: error.details,
-      retryAfterSeconds: Math.max(1, Math.ceil(etaMs / 1000)),
-    });
+    return Math.max(1, Math.ceil(etaMs / 1000));
   }
 }
 

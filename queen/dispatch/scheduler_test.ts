@@ -28,7 +28,7 @@ function bed(how: { queueLimit?: number; replicateAfterMs?: number } = {}) {
     },
   });
   /** Reports a machine with such workers of the model `m`. */
-  const report = (node: string, workers: { slots: number; taken?: number }[], freeMb = 100) => {
+  const report = (node: string, workers: { slots: number; taken?: number; mb?: number }[], freeMb = 100) => {
     scheduler.changed(cluster.report(
       Heartbeat.parse({
         ...{ node_name: node, instance: node, hive_url: `http://${node}:9`, api_key: "k", version: "0" },
@@ -37,11 +37,11 @@ function bed(how: { queueLimit?: number; replicateAfterMs?: number } = {}) {
           ...{ backend: "cpu", index: 0, name: "c", description: "c" },
           ...{ memory_total_mb: 1_000, memory_free_mb: freeMb },
         }],
-        models: [{ model_ref: "m", size_bytes: 300 * MB }],
-        workers: workers.map(({ slots, taken = 0 }, i) => ({
+        models: [{ model_ref: "m", size_bytes: 300 * MB }, { model_ref: "other", size_bytes: 300 * MB }],
+        workers: workers.map(({ slots, taken = 0, mb = 1 }, i) => ({
           ...{ worker_id: `${node}-${i}`, url: "http://127.0.0.1:9", api_key: "k", model_ref: "m" },
           ...{ backend: "cpu", device: 0, state: "idle", slots_total: slots, slots_available: slots - taken },
-          ...{ pinned: false, memory_mb: 1, last_activity_unix: 0 },
+          ...{ pinned: false, memory_mb: mb, last_activity_unix: 0 },
         })),
       }),
       clock.nowMs,
@@ -199,5 +199,19 @@ Deno.test("who waits for room is served by the first machine that has it, withou
   report("large", [], 900);
   await turn();
   assertEquals(loads, ["m on large"]);
+  scheduler.close();
+});
+
+Deno.test("who waits for workers to leave is served by the report that says they have nothing to do, and by none before", async () => {
+  const { report, ask, loads, scheduler } = bed();
+  report("n", [{ slots: 4, taken: 4, mb: 500 }]);
+  ask("a", { model: "other" }).lease.catch(() => {});
+  await turn();
+  for (const taken of [4, 3, 1]) report("n", [{ slots: 4, taken, mb: 500 }]);
+  await turn();
+  assertEquals(loads, []);
+  report("n", [{ slots: 4, taken: 0, mb: 500 }]);
+  await turn();
+  assertEquals(loads, ["other on n"]);
   scheduler.close();
 });

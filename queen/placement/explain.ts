@@ -63,7 +63,7 @@ function explainNode(
   }
   if (serving.length > 0) return { verdict: "loading", why: `${serving[0].id} is loading it.` };
   const option = loadOption(wish, at);
-  if ("why" in option) return { verdict: "no", ...option };
+  if ("told" in option) return { verdict: "no", ...option.told() };
   const { device, onDisk, neededMb, evicts } = option;
   const room = neededMb === undefined
     ? "its size is not known yet"

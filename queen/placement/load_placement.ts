@@ -3,11 +3,19 @@ import type { ErrorCode } from "../../protocol/errors.ts";
 import type { BackendName } from "../../protocol/spawn_request.ts";
 import { LOADS_PER_NODE_MAX, MACHINE_REFUSALS_MAX, RETURN_MS } from "../limits.ts";
 import type { Decision } from "./decision.ts";
-import { type LoadProblem, mostMb, neverAnywhere, noDevice, noRoom, rankOf } from "./load_problem.ts";
+import {
+  inWords,
+  type LoadProblem,
+  mostMb,
+  neverAnywhere,
+  noDevice,
+  noRoom,
+  rankOf,
+} from "./load_problem.ts";
 import {
   type ClusterView,
   type DeviceView,
-  mayGoTo,
+  mayLeave,
   type NodeView,
   type Refusal,
   type Wish,
@@ -43,6 +51,11 @@ export interface LoadOption {
   evicts: string[];
 }
 
+/** As that machine knows it, or another. */
+function bytesOf(model: string, at: { node: NodeView; cluster: ClusterView }): number | undefined {
+  return at.node.models.get(model) ?? at.cluster.sizeOf(model);
+}
+
 /** Whether, where and how a machine can take a model; else why not, and what would help. */
 export function loadOption(
   wish: Wish,
@@ -50,10 +63,13 @@ export function loadOption(
 ): LoadOption | LoadProblem {
   const { node, cluster, nowMs } = at;
   const all = node.devices;
-  const devices = all.filter(({ backend, index }) =>
-    (wish.backend === undefined || backend === wish.backend) &&
-    (wish.device === undefined || index === wish.device)
-  );
+  const isAny = wish.backend === undefined && wish.device === undefined;
+  const devices = isAny
+    ? all
+    : all.filter(({ backend, index }) =>
+      (wish.backend === undefined || backend === wish.backend) &&
+      (wish.device === undefined || index === wish.device)
+    );
   if (devices.length === 0 && all.length > 0) return noDevice(wish, all);
   const onDisk = node.models.has(wish.model);
   // A file that some machine has listed is a file of that machine: nobody can fetch it. Whoever asks for another machine
@@ -61,52 +77,66 @@ export function loadOption(
   const isOpen = wish.node === undefined;
   if (!onDisk && isOpen && wish.model.startsWith("file:") && cluster.sizeOf(wish.model) !== undefined) {
     return {
-      why: "The file is on another machine.",
-      remedy:
-        `Copy it to the same path there and ask for ${node.name} by name, or use a model that the hub has.`,
       lasting: "MODEL_NOT_FOUND",
+      told: () => ({
+        why: "The file is on another machine.",
+        remedy:
+          `Copy it to the same path there and ask for ${node.name} by name, or use a model that the hub has.`,
+      }),
     };
   }
   if (!onDisk && wish.downloads === false && wish.model.startsWith("hf:")) {
     return {
-      why: "Its files are not there, and nothing is downloaded for this key.",
-      remedy: `Have it fetched: rbee-keeper models pull ${wish.model} --node ${node.name}`,
       lasting: "MODEL_NOT_FOUND",
+      told: () => ({
+        why: "Its files are not there, and nothing is downloaded for this key.",
+        remedy: `Have it fetched: rbee-keeper models pull ${wish.model} --node ${node.name}`,
+      }),
     };
   }
-  const bytes = node.models.get(wish.model) ?? cluster.sizeOf(wish.model);
+  const bytes = bytesOf(wish.model, at);
   const neededMb = bytes === undefined ? undefined : mbFor(bytes);
   if (devices.length > 0 && devices.every((device) => (neededMb ?? 0) > mostMb(device))) {
     return noRoom(wish.model, { devices, neededMb });
   }
+  const busy = busyProblem(wish, { node, nowMs });
+  if (busy !== undefined) return busy;
+  let best: LoadOption | undefined;
+  for (const device of devices) {
+    const evicts = evictionsFor(neededMb ?? 0, { node, device });
+    if (evicts === undefined) continue;
+    const option = { node, device, neededMb, onDisk, evicts };
+    if (best === undefined || byGoodness(option, best) < 0) best = option;
+  }
+  return best ?? noRoom(wish.model, { devices, neededMb });
+}
+
+/** Why a machine takes no model, or not this one, whatever room it has. */
+function busyProblem(wish: Wish, at: { node: NodeView; nowMs: number }): LoadProblem | undefined {
+  const { node, nowMs } = at;
+  const told = (why: string, remedy: string): LoadProblem => ({ told: () => ({ why, remedy }) });
   if (node.presence !== "up") {
-    return { why: `It is ${node.presence}.`, remedy: "See to it that its hive runs and reaches the queen." };
+    return told(`It is ${node.presence}.`, "See to it that its hive runs and reaches the queen.");
   }
   if (node.cordoned) {
-    return {
-      why: "It is cordoned: nothing new goes there.",
-      remedy: `Give it work again: rbee-keeper nodes uncordon ${node.name}`,
-    };
+    return told(
+      "It is cordoned: nothing new goes there.",
+      `Give it work again: rbee-keeper nodes uncordon ${node.name}`,
+    );
   }
   const refusal = node.refusals.get(wish.model);
   if (refusal !== undefined && refusal.untilMs > nowMs) {
-    return {
-      why: `Its hive refused a moment ago: ${refusal.message}`,
-      remedy: `It will be asked again in ${Math.ceil((refusal.untilMs - nowMs) / 1000)} s.`,
-    };
+    return told(
+      `Its hive refused a moment ago: ${refusal.message}`,
+      `It will be asked again in ${Math.ceil((refusal.untilMs - nowMs) / 1000)} s.`,
+    );
   }
   if (node.loads >= LOADS_PER_NODE_MAX) {
-    return { why: `It is loading ${node.loads} models.`, remedy: "Wait until one of them is loaded." };
+    return told(`It is loading ${node.loads} models.`, "Wait until one of them is loaded.");
   }
-  if (devices.length === 0) {
-    return { why: "It has not said yet what it has to compute on.", remedy: "Wait for its next report." };
+  if (node.devices.length === 0) {
+    return told("It has not said yet what it has to compute on.", "Wait for its next report.");
   }
-  const options = devices.flatMap((device): LoadOption[] => {
-    const evicts = evictionsFor(neededMb ?? 0, { node, device });
-    return evicts === undefined ? [] : [{ node, device, neededMb, onDisk, evicts }];
-  }).sort((a, b) => byGoodness(a, b));
-  if (options.length > 0) return options[0];
-  return noRoom(wish.model, { devices, neededMb });
 }
 
 /** Idle workers that have to leave; undefined when not even that is enough. */
@@ -117,12 +147,12 @@ function evictionsFor(
   const { node, device } = at;
   let missingMb = neededMb - device.freeMb;
   if (missingMb <= 0) return [];
-  const idle = [...node.workers].filter((worker) =>
-    worker.backend === device.backend && worker.device === device.index && worker.state === "ready" &&
-    worker.busy === 0 && !worker.pinned
-  ).sort((a, b) => a.lastUsedMs - b.lastUsedMs);
+  let idleMb = 0;
+  for (const worker of node.workers) if (mayLeave(worker, device)) idleMb += worker.memoryMb;
+  if (idleMb < missingMb) return undefined;
+  const idle = [...node.workers].filter((worker) => mayLeave(worker, device));
   const evicts: string[] = [];
-  for (const worker of idle) {
+  for (const worker of idle.sort((a, b) => a.lastUsedMs - b.lastUsedMs)) {
     evicts.push(worker.id);
     missingMb -= worker.memoryMb;
     if (missingMb <= 0) return evicts;
@@ -138,7 +168,10 @@ function byGoodness(a: LoadOption, b: LoadOption): number {
     a.evicts.length - b.evicts.length || b.device.freeMb - a.device.freeMb;
 }
 
-/** Where a model is loaded that no worker serves, or that needs one more worker. Looks at each machine. */
+/**
+ * Where a model is loaded that no worker serves, or that needs one more worker. Looks at each machine, at most of them for
+ * their room alone.
+ */
 export function placeLoad(
   wish: Wish,
   at: { cluster: ClusterView; nowMs: number; served: boolean },
@@ -153,21 +186,25 @@ export function placeLoad(
   let loading = false;
   const refusals: Refusal[] = [];
   let lasting = 0;
-  let problem: { node: NodeView; told: LoadProblem } | undefined;
-  for (const node of cluster.nodes()) {
-    if (!mayGoTo(wish, node.name)) continue;
+  let telling: { node: NodeView; problem: LoadProblem } | undefined;
+  for (const node of askedOf(wish, cluster)) {
     nodes++;
     if (node.presence === "up") up++;
     else returning ||= mayReturn(node, nowMs);
     if (node.loads >= LOADS_PER_NODE_MAX) loading = true;
     const refusal = node.refusals.get(wish.model);
     if (refusal !== undefined && isFinal(refusal)) refusals.push(refusal);
+    // That it has no room is all there is to know, once a machine is found for which waiting may help.
+    const isKnown = telling !== undefined && telling.problem.lasting === undefined;
+    if (isKnown && mbFor(bytesOf(wish.model, { node, cluster }) ?? 0) > node.roomMb) continue;
     // A second worker on the machine that has the first computes on the same cores.
     if (served && (hasModel(node, wish.model) || node.isLoading(wish.model))) continue;
     const option = loadOption(wish, { node, cluster, nowMs });
-    if ("why" in option) {
+    if ("told" in option) {
       if (option.lasting !== undefined) lasting++;
-      if (problem === undefined || rankOf(option) < rankOf(problem.told)) problem = { node, told: option };
+      if (telling === undefined || rankOf(option) < rankOf(telling.problem)) {
+        telling = { node, problem: option };
+      }
       continue;
     }
     // One more worker is worth no other's place.
@@ -203,16 +240,23 @@ export function placeLoad(
   }
   if (lasting === nodes) {
     if (cluster.settling) return { kind: "wait", why: "Not every hive may have reported yet." };
-    return { kind: "never", ...neverAnywhere(wish, { cluster, ...problem! }) };
+    return { kind: "never", ...neverAnywhere(wish, { cluster, ...telling! }) };
   }
   if (loading) return { kind: "wait", why: "Other models are being loaded." };
   if (standing.length > 0) return never(standing[0]);
   return {
     kind: "wait",
     why: `No node can load ${wish.model} at present${
-      problem === undefined ? "" : `; ${problem.node.name}: ${problem.told.why} ${problem.told.remedy}`
+      telling === undefined ? "" : `; ${inWords(telling.node, telling.problem)}`
     }`,
   };
+}
+
+/** The machines that a wish leaves open. */
+function askedOf({ node, nodes }: Wish, cluster: ClusterView): Iterable<NodeView> {
+  const names = node === undefined ? nodes : nodes === undefined || nodes.has(node) ? [node] : [];
+  if (names === undefined) return cluster.nodes();
+  return [...names].flatMap((name) => cluster.node(name) ?? []);
 }
 
 function never({ code, message }: Refusal): Decision {

@@ -2,12 +2,20 @@
 import type { ErrorCode } from "../../protocol/errors.ts";
 import { type ClusterView, type DeviceView, mayGoTo, type NodeView, type Wish } from "./view.ts";
 
-/** Why a machine can't take a model, and what would help. */
+const THOUSANDS = new Intl.NumberFormat("en-US");
+
+/** Why a machine can't take a model. */
 export interface LoadProblem {
-  why: string;
-  remedy: string;
   /** Waiting changes nothing about it: what it comes to as an error. */
   lasting?: ErrorCode;
+  /** The same in words. Of a thousand machines those of one are shown, so they are made for that one alone. */
+  told: () => ProblemText;
+}
+
+/** What is wrong, and what would help. */
+export interface ProblemText {
+  why: string;
+  remedy: string;
 }
 
 /** The most that workers can ever have of a device. */
@@ -17,12 +25,13 @@ export function mostMb({ totalMb, reserveMb = 0 }: DeviceView): number {
 
 /** It has not the device that is asked for. */
 export function noDevice(wish: Wish, devices: readonly DeviceView[]): LoadProblem {
-  const there = devices.map(({ backend, index }) => `${backend}:${index}`).join(", ");
   const hasBackend = devices.some(({ backend }) => backend === wish.backend);
   return {
-    why: `It has ${there} to compute on.`,
-    remedy: `Ask for one of these, or leave it open.`,
     lasting: wish.backend === undefined || hasBackend ? "DEVICE_NOT_FOUND" : "BACKEND_UNAVAILABLE",
+    told: () => ({
+      why: `It has ${devices.map(({ backend, index }) => `${backend}:${index}`).join(", ")} to compute on.`,
+      remedy: `Ask for one of these, or leave it open.`,
+    }),
   };
 }
 
@@ -32,26 +41,41 @@ export function noRoom(
   at: { devices: readonly DeviceView[]; neededMb: number | undefined },
 ): LoadProblem {
   const { devices, neededMb = 0 } = at;
-  const able = devices.filter((device) => neededMb <= mostMb(device));
-  const most = (able.length > 0 ? able : devices).reduce((a, b) => a.freeMb > b.freeMb ? a : b);
-  const { totalMb, reserveMb = 0 } = most;
+  const most = roomiest(devices, neededMb);
+  const told = () => {
+    const needs = at.neededMb === undefined ? "needs memory" : `needs ${mb(neededMb)}`;
+    return roomText(`${model} ${needs}`, { device: most, neededMb });
+  };
+  if (neededMb <= mostMb(most)) return { told };
+  return { lasting: most.backend === "cpu" ? "INSUFFICIENT_RAM" : "VRAM_EXHAUSTED", told };
+}
+
+/** Of those that could ever hold it the one with the most room now, or else of all. */
+function roomiest(devices: readonly DeviceView[], neededMb: number): DeviceView {
+  const isAble = (device: DeviceView) => neededMb <= mostMb(device);
+  return devices.reduce((a, b) => {
+    if (isAble(a) !== isAble(b)) return isAble(a) ? a : b;
+    return a.freeMb > b.freeMb ? a : b;
+  });
+}
+
+function roomText(needs: string, of: { device: DeviceView; neededMb: number }): ProblemText {
+  const { device, neededMb } = of;
+  const { totalMb, reserveMb = 0 } = device;
   const reserve = reserveMb > 0
     ? `, after the ${mb(reserveMb)} that are kept for other programs (hive.reserve_mb)`
     : "";
-  const needs = at.neededMb === undefined ? "needs memory" : `needs ${mb(neededMb)}`;
-  const why = `${model} ${needs}, ${most.backend}:${most.index} has ${
-    mb(Math.max(0, most.freeMb))
-  } free${reserve}.`;
-  if (neededMb > mostMb(most)) {
+  const free = mb(Math.max(0, device.freeMb));
+  const why = `${needs}, ${device.backend}:${device.index} has ${free} free${reserve}.`;
+  if (neededMb > mostMb(device)) {
     return {
       why,
       remedy: neededMb > totalMb
         ? `Use a smaller quantisation: the whole device has ${mb(totalMb)}.`
         : `Lower hive.reserve_mb there: the whole device has ${mb(totalMb)}.`,
-      lasting: most.backend === "cpu" ? "INSUFFICIENT_RAM" : "VRAM_EXHAUSTED",
     };
   }
-  const missingMb = neededMb - most.freeMb;
+  const missingMb = neededMb - device.freeMb;
   return {
     why,
     remedy: missingMb <= reserveMb
@@ -75,15 +99,21 @@ export function rankOf({ lasting }: LoadProblem): number {
   return REASONS.indexOf(lasting);
 }
 
+/** A machine's problem for who is shown no other. */
+export function inWords({ name }: NodeView, problem: LoadProblem): string {
+  const { why, remedy } = problem.told();
+  return `${name}: ${why} ${remedy}`;
+}
+
 /** Every machine has a problem that waiting does not change: the refusal, made from the one that says most. */
 export function neverAnywhere(
   wish: Wish,
-  of: { cluster: ClusterView; node: NodeView; told: LoadProblem },
+  of: { cluster: ClusterView; node: NodeView; problem: LoadProblem },
 ): { code: ErrorCode; why: string } {
-  const { cluster, node, told } = of;
-  const code = told.lasting!;
+  const { cluster, node, problem } = of;
+  const code = problem.lasting!;
   if (code !== "BACKEND_UNAVAILABLE" && code !== "DEVICE_NOT_FOUND") {
-    return { code, why: `${node.name}: ${told.why} ${told.remedy}` };
+    return { code, why: inWords(node, problem) };
   }
   const asked = `${wish.backend ?? "device "}${wish.device === undefined ? "" : `:${wish.device}`}`;
   const there = new Set<string>();
@@ -101,5 +131,5 @@ export function neverAnywhere(
 }
 
 function mb(value: number): string {
-  return `${Math.ceil(value).toLocaleString("en-US")} MB`;
+  return `${THOUSANDS.format(Math.ceil(value))} MB`;
 }

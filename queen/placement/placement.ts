@@ -7,6 +7,7 @@ import { BLOCK_TOKENS } from "../../protocol/prefix_blocks.ts";
 import { DEFAULT_READS_PER_SECOND } from "../limits.ts";
 import type { Decision } from "./decision.ts";
 import { mayReturn, placeLoad } from "./load_placement.ts";
+import { longestOf } from "./longest.ts";
 import {
   type ClusterView,
   mayGoTo,
@@ -86,16 +87,13 @@ function hasMoreFree(a: WorkerView, b: WorkerView): boolean {
 
 /**
  * How many tokens of a wish's prompt a worker still holds. A hash stands for all tokens before it: who holds one holds
- * those of all shorter beginnings, so that the longest is found by halving.
+ * those of all shorter beginnings. Most workers hold nothing of a prompt, and are asked once, however long it is.
  */
-export function sharedTokens(worker: WorkerView, { blocks = [] }: Wish): number {
-  let held = 0;
-  for (let above = blocks.length; held < above;) {
-    const middle = (held + above + 1) >> 1;
-    if (worker.blocks.has(blocks[middle - 1])) held = middle;
-    else above = middle - 1;
-  }
-  return held * BLOCK_TOKENS;
+export function sharedTokens(
+  { blocks: held }: Pick<WorkerView, "blocks">,
+  { blocks = [] }: Pick<Wish, "blocks">,
+): number {
+  return longestOf(blocks.length, (count) => held.has(blocks[count - 1])) * BLOCK_TOKENS;
 }
 
 /** What a worker probably still holds of a session of which no hashes are known. */

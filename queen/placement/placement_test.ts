@@ -4,7 +4,7 @@ import { BLOCK_TOKENS } from "../../protocol/prefix_blocks.ts";
 import { explain } from "./explain.ts";
 import { liesInModel } from "./load_placement.ts";
 import { place, sharedTokens } from "./placement.ts";
-import { type ClusterView, modelViewOf, type NodeView, type Wish, type WorkerView } from "./view.ts";
+import { type ClusterView, modelViewOf, type NodeView, roomOf, type Wish, type WorkerView } from "./view.ts";
 import { RETURN_MS } from "../limits.ts";
 
 function worker(over: Partial<WorkerView> = {}): WorkerView {
@@ -17,20 +17,13 @@ function worker(over: Partial<WorkerView> = {}): WorkerView {
 }
 
 function node(over: Partial<NodeView> = {}): NodeView {
-  return {
-    ...{
-      name: "n",
-      presence: "up",
-      cordoned: false,
-      models: new Map(),
-      workers: [],
-      refusals: new Map(),
-      loads: 0,
-    },
-    ...{ isLoading: () => false, heardMs: 0, mostMb: Infinity },
-    devices: [{ backend: "cpu", index: 0, freeMb: 8_000, totalMb: 16_000 }],
+  const made = {
+    ...{ name: "n", presence: "up" as const, cordoned: false, loads: 0, heardMs: 0 },
+    ...{ models: new Map(), workers: [], refusals: new Map(), isLoading: () => false },
+    devices: [{ backend: "cpu" as const, index: 0, freeMb: 8_000, totalMb: 16_000 }],
     ...over,
   };
+  return { roomMb: roomOf(made), ...made };
 }
 
 function cluster(nodes: readonly NodeView[], over: Partial<ClusterView> = {}): ClusterView {
@@ -200,9 +193,9 @@ Deno.test("what a worker holds of a prompt is the longest beginning, found witho
     const blocks = Array.from({ length: asked }, (_, i) => i);
     let looks = 0;
     const has = (block: number) => (looks++, block < held);
-    const holder = worker({ blocks: { has } as unknown as ReadonlySet<number> });
-    assertEquals(sharedTokens(holder, { ...WISH, blocks }), Math.min(held, asked) * BLOCK_TOKENS);
-    assert(looks <= 13, `${looks} looks`);
+    const shared = Math.min(held, asked);
+    assertEquals(sharedTokens({ blocks: { has, size: held } }, { blocks }), shared * BLOCK_TOKENS);
+    assert(looks <= 1 + 2 * Math.ceil(Math.log2(shared + 1)), `${looks} looks`);
   }));
 });
 
@@ -357,4 +350,48 @@ Deno.test("whatever the cluster, work only goes to a ready worker of its model w
     if (decision.kind === "run") assert(fitting.includes(decision.worker));
     assert(decision.why.length > 0);
   }));
+});
+
+Deno.test("a machine that is passed over for its room alone would not have taken the model, nor is more told of it", () => {
+  const anyWorker = fc.record({
+    state: fc.constantFrom("ready" as const, "loading" as const),
+    busy: fc.integer({ min: 0, max: 1 }),
+    pinned: fc.boolean(),
+    memoryMb: fc.constantFrom(500, 2_000, 5_000),
+    backend: fc.constantFrom("cpu" as const, "cuda" as const),
+  });
+  const anyDevice = fc.record({
+    backend: fc.constantFrom("cpu" as const, "cuda" as const),
+    index: fc.constant(0),
+    freeMb: fc.constantFrom(-100, 0, 1_000, 8_000),
+    totalMb: fc.constantFrom(2_000, 9_000, 20_000),
+  });
+  const anyNode = fc.record({
+    presence: fc.constantFrom("up" as const, "up" as const, "stale" as const),
+    cordoned: fc.constantFrom(false, false, true),
+    loads: fc.constantFrom(0, 0, 2),
+    workers: fc.array(anyWorker, { maxLength: 3 }),
+    devices: fc.array(anyDevice, { maxLength: 2 }),
+    ownBytes: fc.option(fc.constantFrom(1e9, 6e9, 3e10), { nil: undefined }),
+  });
+  const anyWish = fc.record({
+    backend: fc.option(fc.constantFrom("cpu" as const, "cuda" as const), { nil: undefined }),
+    grow: fc.boolean(),
+    model: fc.constantFrom("hf:a/b", "file:/a"),
+  });
+  const bytes = fc.option(fc.constantFrom(1e9, 6e9, 3e10), { nil: undefined });
+  fc.assert(
+    fc.property(fc.array(anyNode, { maxLength: 5 }), anyWish, bytes, (drawn, wish, bytes) => {
+      const nodes = drawn.map(({ workers, ownBytes, ...over }, i) =>
+        node({
+          ...{ name: `n${i}`, ...over },
+          models: new Map(ownBytes === undefined ? [] : [[wish.model, ownBytes]]),
+          workers: workers.map((one, j) => worker({ ...one, id: `w${i}-${j}`, node: `n${i}` })),
+        })
+      );
+      const decide = (nodes: readonly NodeView[]) => place(wish, cluster(nodes, { sizeOf: () => bytes }), 0);
+      assertEquals(decide(nodes), decide(nodes.map((one) => ({ ...one, roomMb: Infinity }))));
+    }),
+    { numRuns: 1_000 },
+  );
 });

@@ -25,7 +25,7 @@ export interface WorkerView {
   /** Only embeddings come from it; undefined until it is known. */
   readonly embeds?: boolean;
   /** Hashes of the prompt prefixes that its slots still hold, see `prefixes.ts`. */
-  readonly blocks: ReadonlySet<number>;
+  readonly blocks: { readonly size: number; has(block: number): boolean };
   /** Prompt tokens that it reads in a second; undefined until it was measured. */
   readonly readsPerSecond?: number;
   /** What it takes of its device's memory. */
@@ -117,8 +117,25 @@ export interface NodeView {
   isLoading(model: string): boolean;
   /** When it was last heard of, on the queen's clock. */
   readonly heardMs: number;
-  /** The most that any model may take there, whoever had to leave for it. */
-  readonly mostMb: number;
+  /** The same as {@linkcode roomOf} it. */
+  readonly roomMb: number;
+}
+
+/** The most that a model may take on a machine now, with every idle worker of a device gone for it. */
+export function roomOf({ devices, workers }: Pick<NodeView, "devices" | "workers">): number {
+  let most = 0;
+  for (const device of devices) {
+    let room = device.freeMb;
+    for (const worker of workers) if (mayLeave(worker, device)) room += worker.memoryMb;
+    most = Math.max(most, room);
+  }
+  return most;
+}
+
+/** Whether a worker can make room for another model on a device. */
+export function mayLeave(worker: WorkerView, { backend, index }: DeviceView): boolean {
+  return worker.backend === backend && worker.device === index && worker.state === "ready" &&
+    worker.busy === 0 && !worker.pinned;
 }
 
 /** Everything. */
@@ -157,7 +174,7 @@ export interface Wish {
   /** Probable prompt tokens. */
   readonly promptTokens?: number;
   /** Hashes of its prompt's prefixes, the shortest first. */
-  readonly blocks?: readonly number[];
+  readonly blocks?: ArrayLike<number>;
   /** The worker that had the last request of its session. */
   readonly preferred?: string;
   /** It lost a worker and has told nothing since: it is tried apart from others, see `suspicion.ts`. */

@@ -83,6 +83,7 @@ interface ModelState {
 /** Everything that waits. */
 export class FairQueue {
   readonly #limit: number;
+  readonly #retryAfterSeconds: (model: string) => number | undefined;
   readonly #items = new Map<string, Waiting>();
   readonly #models = new Map<string, ModelState>();
   readonly #keys = new Map<string, KeyState>();
@@ -90,9 +91,10 @@ export class FairQueue {
   /** That of the work which was given out last: who comes back from idleness begins here. */
   #virtualTime = 0;
 
-  /** At most `limit` wait, apart from what was begun. */
-  constructor(options: { limit: number }) {
+  /** At most `limit` wait, apart from what was begun. Who finds no place is told when to come back. */
+  constructor(options: { limit: number; retryAfterSeconds?: (model: string) => number }) {
     this.#limit = options.limit;
+    this.#retryAfterSeconds = options.retryAfterSeconds ?? (() => undefined);
   }
 
   /** How many wait. */
@@ -134,7 +136,7 @@ export class FairQueue {
    *
    * @throws {RbeeError} `QUEUE_FULL`.
    */
-  reserve(item: Pick<Waiting, "key" | "share">): () => void {
+  reserve(item: Pick<Waiting, "key" | "share" | "model">): () => void {
     this.#requirePlace(item);
     const key = this.#keyOf(item);
     key.share = item.share;
@@ -231,10 +233,11 @@ export class FairQueue {
     }
   }
 
-  #requirePlace(item: Pick<Waiting, "key" | "share">): void {
+  #requirePlace(item: Pick<Waiting, "key" | "share" | "model">): void {
     if (this.#items.size + this.#reserved >= this.#limit) {
       throw new RbeeError("QUEUE_FULL", `All ${this.#limit} places of the queue are taken.`, {
         details: { queue_limit: this.#limit },
+        retryAfterSeconds: this.#retryAfterSeconds(item.model),
       });
     }
     const own = this.#keys.get(item.key)?.waiting ?? 0;
@@ -243,7 +246,10 @@ export class FairQueue {
     throw new RbeeError(
       "QUEUE_FULL",
       `${own} requests of this key are waiting, its share of the queue beside those of others.`,
-      { details: { queue_limit: this.#limit, queue_share: places } },
+      {
+        details: { queue_limit: this.#limit, queue_share: places },
+        retryAfterSeconds: this.#retryAfterSeconds(item.model),
+      },
     );
   }
 
