@@ -18,43 +18,47 @@ const { values } = parseArgs({
 const seconds = Number(values.seconds);
 const wanted = Number(values.waiting);
 
-await using cluster = await startCluster({ nodes: ["mac", "attic"] });
-const { queen } = cluster;
-await spawned(cluster, "mac", { model_ref: MODEL, slots: 1 });
-const ways = waysOf(queen);
-const asked = (seed: number) => ({ model: MODEL, prompt: "Once", maxTokens: TOKENS, seed, temperature: 1 });
-const ask = (i: number) => ways[i % ways.length].ask(asked(i));
-// Some will have been answered before the queen stands still.
-const count = wanted + 10;
-const undisturbed: string[] = [];
-for (let i = 0; i < count; i++) undisturbed.push(await ask(i));
+Deno.exit(await soak());
 
-const answers = Array.from({ length: count }, (_, i) => ask(i));
-// What fails while the queen stands still is told below.
-for (const answer of answers) answer.catch(() => {});
-const waiting = async () => {
-  const headers = { Authorization: `Bearer ${CLUSTER_KEY}` };
-  const samples = await (await fetch(`${queen.url}${QUEEN_ROUTES.metrics.path}`, { headers })).text();
-  return [...samples.matchAll(/^rbee_queen_waiting(?:\{.*\})? (\d+)$/gm)].reduce(
-    (sum, [, n]) => sum + Number(n),
-    0,
-  );
-};
-const waited = await eventually("them to wait", async () => {
-  const now = await waiting();
-  return now >= wanted ? now : undefined;
-});
-Deno.kill(queen.pid, "SIGSTOP");
-console.log(`${waited} requests wait; the queen stands still for ${seconds} s`);
-await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-Deno.kill(queen.pid, "SIGCONT");
+async function soak(): Promise<number> {
+  await using cluster = await startCluster({ nodes: ["mac", "attic"] });
+  const { queen } = cluster;
+  await spawned(cluster, "mac", { model_ref: MODEL, slots: 1 });
+  const ways = waysOf(queen);
+  const asked = (seed: number) => ({ model: MODEL, prompt: "Once", maxTokens: TOKENS, seed, temperature: 1 });
+  const ask = (i: number) => ways[i % ways.length].ask(asked(i));
+  // Some will have been answered before the queen stands still.
+  const count = wanted + 10;
+  const undisturbed: string[] = [];
+  for (let i = 0; i < count; i++) undisturbed.push(await ask(i));
 
-const results = await Promise.allSettled(answers);
-let same = 0;
-for (const [i, result] of results.entries()) {
-  const text = result.status === "fulfilled" ? result.value : String(result.reason);
-  if (text === undisturbed[i]) same++;
-  else console.log(`${ways[i % ways.length].name} ${i}:\n  ${undisturbed[i]}\n  ${text}`);
+  const answers = Array.from({ length: count }, (_, i) => ask(i));
+  // What fails while the queen stands still is told below.
+  for (const answer of answers) answer.catch(() => {});
+  const waiting = async () => {
+    const headers = { Authorization: `Bearer ${CLUSTER_KEY}` };
+    const samples = await (await fetch(`${queen.url}${QUEEN_ROUTES.metrics.path}`, { headers })).text();
+    return [...samples.matchAll(/^rbee_queen_waiting(?:\{.*\})? (\d+)$/gm)].reduce(
+      (sum, [, n]) => sum + Number(n),
+      0,
+    );
+  };
+  const waited = await eventually("them to wait", async () => {
+    const now = await waiting();
+    return now >= wanted ? now : undefined;
+  });
+  Deno.kill(queen.pid, "SIGSTOP");
+  console.log(`${waited} requests wait; the queen stands still for ${seconds} s`);
+  await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+  Deno.kill(queen.pid, "SIGCONT");
+
+  const results = await Promise.allSettled(answers);
+  let same = 0;
+  for (const [i, result] of results.entries()) {
+    const text = result.status === "fulfilled" ? result.value : String(result.reason);
+    if (text === undisturbed[i]) same++;
+    else console.log(`${ways[i % ways.length].name} ${i}:\n  ${undisturbed[i]}\n  ${text}`);
+  }
+  console.log(`${same} passed, ${count - same} failed`);
+  return same === count ? 0 : 1;
 }
-console.log(`${same} passed, ${count - same} failed`);
-Deno.exit(same === count ? 0 : 1);
