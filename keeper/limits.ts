@@ -45,6 +45,10 @@ export const LOG_TAIL_BYTES = 16 * 1024;
 export const SPAWN_TIMEOUT_MS = 60_000;
 /** How often a loading worker is asked whether it is ready, at most; its progress stream usually knows first. */
 export const READY_POLL_INTERVAL_MS = 2_000;
+/** How long a hive may take to learn that a worker has ended, which its connections tell at once … */
+export const END_TOLD_MS = 2_000;
+/** … and the pause between two questions for that. */
+export const END_POLL_INTERVAL_MS = 100;
 /** How much longer than its hive the keeper waits for a model to load, so that the hive's own error is heard. */
 export const LOAD_GRACE_MS = 5_000;
 /** Longest wait for the answer to a download request: the hive asks the hub first, and may have to ask again. */

@@ -141,7 +141,7 @@ Deno.test("a worker that dies leaves the chat alive", async () => {
   await using at = await withChat({ mode: "dies-mid-answer" });
   const { code, stdout, stderr } = await at.say("one\ntwo\n", "--max-tokens", "20");
   assertEquals(code, 1);
-  assertEquals(stdout, "Once upon a time there \n".repeat(2));
+  assertEquals(stdout, "Once upon a time there \n".repeat(2), stderr);
   assertEquals(stderr.match(/Tokens generated: 5 \/ 20/g)?.length, 2);
 });
 

@@ -49,7 +49,7 @@ Deno.test("a model is pulled, listed, verified and removed", () =>
     assertEquals(await Deno.readFile(path), await Deno.readFile(STORIES));
     assertStringIncludes(pulled.stderr, `${REF} is there now.\n`);
     const again = await models("pull", "--model", REF, "--json");
-    assertEquals(JSON.parse(again.stdout), { model_ref: REF, local_path: path, cached: true });
+    assertEquals(JSON.parse(again.stdout), { model_ref: REF, local_path: path, cached: true, node: "mac" });
     assertEquals(hub.requestsFor({ origin: "cdn", method: "GET" }).length > 0, true);
 
     const listed = await models("list");

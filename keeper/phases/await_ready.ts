@@ -6,7 +6,7 @@ import type { HiveClient } from "../../protocol/hive_client.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
 import type { ReadyResponse } from "../../protocol/worker_schemas.ts";
 import type { PhaseContext } from "../context.ts";
-import { READY_POLL_INTERVAL_MS } from "../limits.ts";
+import { END_POLL_INTERVAL_MS, END_TOLD_MS, READY_POLL_INTERVAL_MS } from "../limits.ts";
 import { type LoadingFigures, loadingLine, STAGES } from "../progress.ts";
 import { WorkerGone } from "./worker_gone.ts";
 
@@ -102,15 +102,25 @@ async function poll(
   } catch (error) {
     if (!isSilence(error)) throw error;
   }
-  // Slow is not gone, the machine may be busy reading the model: the hive knows which it is.
-  const info = await hive.worker(id, { signal }).catch(endedIfUnknown);
-  if (info?.error !== undefined) throw errorFromBody(info.error);
+  // Slow is not gone, the machine may be busy reading the model: the hive knows which it is, an end after a moment.
+  let info = await hive.worker(id, { signal }).catch(endedIfUnknown);
+  for (const untilMs = performance.now() + END_TOLD_MS; runs(info) && performance.now() < untilMs;) {
+    await delay(END_POLL_INTERVAL_MS, { signal });
+    info = await hive.worker(id, { signal }).catch(endedIfUnknown);
+  }
   if (info?.state === "starting" || info?.state === "loading") return undefined;
-  if (info?.state === "idle" || info?.state === "busy") throw unreachableWorker(info);
-  const ended = new RbeeError("WORKER_CRASHED", `Worker ${id} ended while it was loading its model`, {
-    details: { worker_id: id },
-  });
-  throw from.reused ? new WorkerGone(ended) : ended;
+  if (info !== undefined && runs(info)) throw unreachableWorker(info);
+  const ended = info?.error !== undefined
+    ? errorFromBody(info.error)
+    : new RbeeError("WORKER_CRASHED", `Worker ${id} ended while it was loading its model`, {
+      details: { worker_id: id },
+    });
+  // What was there before has died of something else.
+  throw from.reused && ended.code === "WORKER_CRASHED" ? new WorkerGone(ended) : ended;
+}
+
+function runs(info: WorkerInfo | undefined): boolean {
+  return info?.state === "idle" || info?.state === "busy";
 }
 
 function endedIfUnknown(error: unknown): undefined {
