@@ -20,7 +20,7 @@ import { canMount, fill, inNamespace } from "./helpers/mounts.ts";
 
 const SECOND = 1_000;
 const STORY = { model_ref: "builtin:stories", slots: 2 };
-const TOKENS = 1_000;
+const TOKENS = 500;
 /** Takes a second or two for its tokens. */
 const CHAIN: LlamaShape = {
   ...{ layers: 4, embd: 512, heads: 8, ff: 1_024, type: "Q8_0", vocab: 6_000, ctx: 2_000, chain: true },

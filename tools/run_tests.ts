@@ -108,8 +108,6 @@ async function runGroup(
     const report = `${temp}/report.xml`;
     const mode = parallel ? ["--parallel"] : [];
     const { code } = await new Deno.Command(Deno.execPath(), {
-      // Most of them wait for daemons most of the time.
-      env: parallel ? { DENO_JOBS: String(2 * navigator.hardwareConcurrency) } : {},
       args: ["test", "-A", "-q", ...mode, `--junit-path=${report}`, ...files],
       cwd: root,
       stdin: "null",
