@@ -9,8 +9,19 @@ import { buildTarget } from "./compile.ts";
 import { projectFiles, projectRoot } from "./project_files.ts";
 import { closingLine, countTests, failuresIn, type TestCounts } from "./test_report.ts";
 
-/** Tests of these folders share nothing, and load the engine in processes of their own; they run side by side. */
-const PARALLEL_FOLDERS = ["std", "protocol", "home", "daemon", "keeper", "hive", "queen", "tools", "tests"];
+/** Tests of these folders share nothing and load no engine; they run side by side. */
+const PARALLEL_FOLDERS = [
+  "std",
+  "protocol",
+  "home",
+  "daemon",
+  "keeper",
+  "hive",
+  "queen",
+  "tools",
+  "tests/clients",
+  "tests/conformance",
+];
 
 /** The stress is made for the sanitizers (`deno task test:native`); here it shows that it still works. */
 const STRESS_SECONDS = "3";
