@@ -1,5 +1,6 @@
 /** Ranges, conditions, and files that change, end or are given up on their way; none may stay open. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { eventually } from "../../tests/helpers/eventually.ts";
 import { serveBlob } from "./blob_server.ts";
 
 /** Two pieces and a bit. */
@@ -33,6 +34,16 @@ function blobTest(
     }
   };
   Deno.test({ name, fn, sanitizeResources: true });
+}
+
+/** Whether this process has a file open no more, where that can be seen. */
+async function isClosed(path: string): Promise<boolean> {
+  if (Deno.build.os !== "linux") return true;
+  for await (const { name } of Deno.readDir("/proc/self/fd")) {
+    const target = await Deno.readLink(`/proc/self/fd/${name}`).catch(() => undefined);
+    if (target === path) return false;
+  }
+  return true;
 }
 
 async function answered(response: Response) {
@@ -188,5 +199,7 @@ blobTest(
     });
     assertEquals((await answered(await get())).bytes.length, 0);
     await Promise.allSettled(answers);
+    // That a client has hung up is known to the connection before it is to the stream.
+    await eventually("all that was open to be closed", () => isClosed(served.path));
   },
 );
