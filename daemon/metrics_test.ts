@@ -87,7 +87,7 @@ Deno.test("what was written is read again, whatever labels hold", () =>
     },
   )));
 
-Deno.test("what nobody announced, and what is no number, is left out", () => {
+Deno.test("samples of undeclared metrics, and values that are not numbers, are skipped", () => {
   const told = readMetrics(
     "rbee_a 1\n# HELP rbee_b B.\n# TYPE rbee_b counter\nrbee_b 1\nrbee_b no\nrbee_bc 2\nrbee_b_bucket 3\n" +
       "nonsense\n# TYPE rbee_c summary\nrbee_c 1\n# TYPE rbee_d gauge\nrbee_d +Inf\nrbee_d NaN\n",

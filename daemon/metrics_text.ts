@@ -9,7 +9,7 @@ const SERIES = /^([a-zA-Z_]\w*)(?:\{(.*)\})? (\S+)$/;
 const LABEL = /\b((?!__)[a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"(?:,|$)/g;
 const HISTOGRAM_PARTS = ["_bucket", "_sum", "_count"];
 
-/** The metrics in a text. What is no number of a metric that was announced there is left out. */
+/** Parses the metrics in a text. Lines that are not a sample of the metric declared above them are skipped. */
 export function readMetrics(text: string): ToldMetric[] {
   const metrics: ToldMetric[] = [];
   let help = "";

@@ -79,7 +79,7 @@ Deno.test("EC9: authentication names node, configuration and where the key came 
   ]);
 });
 
-Deno.test("a key that lacks a right is no wrong key: what it lacks is said, and where it came from", () => {
+Deno.test("a key without a right is not reported as a wrong key: the message names the right and where the key came from", () => {
   const message = "This route takes a key with the right operator, which this key lacks.";
   assertEquals(shown(new RbeeError("FORBIDDEN", message), PLACE), [
     message,

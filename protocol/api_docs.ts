@@ -267,7 +267,7 @@ const QUEEN: Docs<typeof QUEEN_ROUTES> = {
     answer: RequestsResponse,
   },
   cancelRequest: {
-    summary: "Ends a request that waits or runs; its caller is told that it was canceled.",
+    summary: "Cancels a waiting or running request. Its client gets REQUEST_CANCELED.",
     status: 204,
   },
   clusterModels: {

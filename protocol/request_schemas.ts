@@ -22,7 +22,7 @@ export const RequestsQuery = z.strictObject({
 /** A checked query. */
 export type RequestsQuery = z.infer<typeof RequestsQuery>;
 
-/** A request that waits or runs. Nothing of what it asks is told. */
+/** A waiting or running request, without its prompt. */
 export const RequestInfo = z.object({
   /** A task's `job_id`; of other requests, the `X-Request-Id` of their answers. */
   id: z.string(),

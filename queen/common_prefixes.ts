@@ -27,7 +27,7 @@ export class CommonPrefixes {
     })).sort((a, b) => b.chars - a.chars);
   }
 
-  /** What a worker is told of a request that begins with one; undefined: it begins with none. */
+  /** The header for a request that starts with a common prefix; undefined if it does not. */
   headerFor(model: string, request: Readonly<Record<string, unknown>>): string | undefined {
     if (this.#longestFirst.length === 0) return undefined;
     const first = firstTextOf(request);

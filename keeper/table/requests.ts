@@ -40,7 +40,7 @@ export const REQUESTS_COMMANDS: readonly Command[] = [
   }),
   defineCommand({
     path: ["requests", "cancel"],
-    summary: "end a request; whoever waits for its answer is told so",
+    summary: "cancel a request; its client gets REQUEST_CANCELED",
     flags: REQUESTS_CANCEL_FLAGS,
     bare: "id",
     examples: ["requests cancel 3f9a"],

@@ -85,7 +85,7 @@ export class Prefixes {
   readonly #blocksMax: number;
   #blocks = 0;
 
-  /** Nothing is told yet. */
+  /** Empty. */
   constructor(limits: { beginnings?: number; blocks?: number } = {}) {
     this.#beginningsMax = limits.beginnings ?? PREFIXES_MAX;
     this.#blocksMax = limits.blocks ?? PREFIX_BLOCKS_MAX;

@@ -27,7 +27,7 @@ Deno.test("other models and scopes have no beginning in common, nor do other tur
   assertEquals(of("m", "s", [...messages, messages[0]]).slice(0, 2), of("m", "s"));
 });
 
-Deno.test("whatever is told and forgotten, the longest beginning that is known stands for its part of what was told", () => {
+Deno.test("after any sequence of learning and eviction, a prompt gets the blocks of its longest known prefix", () => {
   const turns = fc.array(fc.constantFrom("a", "bb", "ccc"), { minLength: 1, maxLength: 6 });
   const told = fc.record({ turns, count: fc.nat(9) });
   const limits = { beginnings: 8, blocks: 20 };
