@@ -6,8 +6,10 @@
  *     deno run -A bench/choices_beside_singles.ts [--rounds N]
  */
 import { parseArgs } from "node:util";
-import { spawned, startCluster } from "../tests/helpers/cluster.ts";
+import { digestOf } from "../daemon/auth.ts";
 import { readEvents } from "../protocol/sse.ts";
+import { spawned, startCluster } from "../tests/helpers/cluster.ts";
+import { percentile } from "./measure.ts";
 
 const MODEL = "builtin:stories";
 const SLOTS = 4;
@@ -18,7 +20,7 @@ const KEYS = ["streams", "choices"] as const;
 type Key = typeof KEYS[number];
 
 const { values } = parseArgs({ args: Deno.args, options: { rounds: { type: "string", default: "40" } } });
-const keys = await Promise.all(KEYS.map(async (name) => ({ name, hash: await sha256(secretOf(name)) })));
+const keys = KEYS.map((name) => ({ name, hash: digestOf(secretOf(name)).toHex() }));
 await using cluster = await startCluster({ nodes: ["mac"], queenConfig: { keys, replicate_after: 3_600 } });
 await spawned(cluster, "mac", { model_ref: MODEL, slots: SLOTS });
 
@@ -74,9 +76,9 @@ for (let round = 0; round < Number(values.rounds); round++) {
 }
 for (const { name, told } of measured) {
   const of = (field: "firstMs" | "lastMs" | "endMs") => {
-    const sorted = told.map((one) => one[field]).sort((a, b) => a - b);
-    const at = (part: number) => sorted[Math.floor(part * (sorted.length - 1))].toFixed(0);
-    return `${at(0.5)} ms (${at(0.25)} to ${at(0.75)})`;
+    const samples = told.map((one) => one[field]);
+    const at = (percent: number) => percentile(samples, percent).toFixed(0);
+    return `${at(50)} ms (${at(25)} to ${at(75)})`;
   };
   console.log(`${name}: first token ${of("firstMs")}, all begun ${of("lastMs")}, all over ${of("endMs")}`);
 }
@@ -99,8 +101,4 @@ await Promise.all(streams);
 
 function secretOf(key: Key): string {
   return `the-key-of-${key}`;
-}
-
-async function sha256(text: string): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))).toHex();
 }

@@ -9,6 +9,7 @@ import { QUEEN_ROUTES, routePath } from "../protocol/routes.ts";
 import { CLUSTER_KEY, startQueen } from "../tests/helpers/cluster.ts";
 import { FakeFleet, FLEET_MODEL } from "../tests/helpers/fake_fleet.ts";
 import { tempHome } from "../tests/helpers/temp_home.ts";
+import { median } from "./measure.ts";
 
 const ROUNDS = 5;
 
@@ -35,19 +36,20 @@ const costs = { short: [] as Cost[], long: [] as Cost[] };
 for (let round = 0; round < ROUNDS; round++) {
   for (const name of ["short", "long"] as const) costs[name].push(await costOf(prompts[name]));
 }
-const median = (all: Cost[], of: keyof Cost) =>
-  all.map((cost) => cost[of]).sort((a, b) => a - b)[all.length >> 1];
+const medianOf = (all: Cost[], of: keyof Cost) => median(all.map((cost) => cost[of]));
 for (const [name, all] of Object.entries(costs)) {
   console.log(
     `${name} prompt (${(prompts[name as keyof typeof prompts].length / 1e6).toFixed(1)} MB): ` +
-      `${median(all, "acceptMs").toFixed(0)} ms of CPU until the task is accepted, ${
-        (median(all, "answerMs") / pieces).toFixed(3)
-      } ms for each of ${pieces} pieces; ${(median(all, "writtenBytes") / 1e6).toFixed(2)} MB written in all`,
+      `${medianOf(all, "acceptMs").toFixed(0)} ms of CPU until the task is accepted, ${
+        (medianOf(all, "answerMs") / pieces).toFixed(3)
+      } ms for each of ${pieces} pieces; ${
+        (medianOf(all, "writtenBytes") / 1e6).toFixed(2)
+      } MB written in all`,
   );
 }
 console.log(
   `written for a long prompt: ${
-    ((median(costs.long, "writtenBytes") - median(costs.short, "writtenBytes")) /
+    ((medianOf(costs.long, "writtenBytes") - medianOf(costs.short, "writtenBytes")) /
       prompts.long.length).toFixed(2)
   } times its size`,
 );

@@ -56,18 +56,9 @@ async function withMachine(
       ...{ home, listen, args, env: { PATH: `${machine.bin}:${path}` }, archive: archive.folder },
     });
   await using queen = await startNext();
-  const [to, port] = machine.destination.split(":");
   const hivePid = async () => JSON.parse(await Deno.readTextFile(join(there.rbeeHome, "hive.json"))).pid;
-  const onMachine = async (...args: string[]) => {
-    const command = `cd && .local/share/rbee/rbee-keeper ${args.join(" ")}`;
-    const { success, stdout, stderr } = await new Deno.Command(join(machine.bin, "ssh"), {
-      args: ["-p", port, to, command],
-      stdin: "null",
-    }).output();
-    const text = new TextDecoder();
-    assertEquals(success, true, text.decode(stderr));
-    return text.decode(stdout);
-  };
+  const onMachine = (...args: string[]) =>
+    machine.run(`cd && .local/share/rbee/rbee-keeper ${args.join(" ")}`);
   try {
     await run({
       ...{ machine, there, queen, startNext, hivePid, onMachine },

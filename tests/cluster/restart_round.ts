@@ -1,4 +1,5 @@
 /** A queen that is killed with work running and waiting, and what its successor makes of that. */
+import { digestOf } from "../../daemon/auth.ts";
 import { QUEEN_ROUTES, routePath } from "../../protocol/routes.ts";
 import { CLUSTER_KEY, startQueen } from "../helpers/cluster.ts";
 import { eventually } from "../helpers/eventually.ts";
@@ -13,7 +14,7 @@ const REPORT_INTERVAL_MS = 1_000;
 /** How many tasks came to which end. */
 export async function restartRound(): Promise<Map<string, number>> {
   await using home = await tempHome();
-  const keys = await Promise.all(KEYS.map(async (name) => ({ name, hash: await sha256(keyOf(name)) })));
+  const keys = KEYS.map((name) => ({ name, hash: digestOf(keyOf(name)).toHex() }));
   await Deno.writeTextFile(`${home.rbeeHome}/config.yaml`, JSON.stringify({ queen: { keys } }));
   await using first = await startQueen({ home });
   await using fleet = new FakeFleet({ call: caller(first.url) }, { slots: SLOTS });
@@ -64,8 +65,4 @@ function caller(url: string) {
       headers: { Authorization: `Bearer ${CLUSTER_KEY}`, "Content-Type": "application/json", ...headers },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
-}
-
-async function sha256(text: string): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))).toHex();
 }

@@ -1,7 +1,7 @@
 /** A queen whose machines can't load what they are asked for: how many try, and when the client is told. */
 import { CLUSTER_KEY, startCluster, type StartClusterOptions } from "../helpers/cluster.ts";
 import { hostileGgufs } from "../helpers/gguf_hostile.ts";
-import { type HubFileSpec } from "../helpers/hub_repo.ts";
+import type { HubFileSpec } from "../helpers/hub_repo.ts";
 import { startHub } from "../helpers/hub.ts";
 import { STORIES } from "../helpers/test_models.ts";
 

@@ -15,6 +15,8 @@ export interface SshMachine extends AsyncDisposable {
   readonly bin: string;
   /** What ssh needs to reach it, for {@linkcode sshTo}. */
   readonly identity: { key: string; knownHosts: string };
+  /** Runs a command in its shell. @throws {Error} with what it wrote, when it fails. */
+  run(command: string): Promise<string>;
   /** From now on the key is refused. */
   refuseKeys(): Promise<void>;
   /** The power fails for a moment: all that runs there is killed, and sshd alone comes back. */
@@ -89,6 +91,7 @@ export async function startSshd(env: Readonly<Record<string, string>>): Promise<
     home,
     bin: path("bin"),
     identity,
+    run: (command) => run(path("bin/ssh"), ["-p", String(port), `${user}@127.0.0.1`, command]),
     async powerCut() {
       child.kill("SIGKILL");
       await child.status;

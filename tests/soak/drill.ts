@@ -146,17 +146,10 @@ async function startMachine(name: string): Promise<Machine> {
       RBEE_HIVE_WORKER_PORTS: "0-0",
     }),
   );
-  const [to, port] = ssh.destination.split(":");
-  return {
-    ...{ name, home, ssh },
-    async run(...args) {
-      const { success, stderr } = await new Deno.Command(join(ssh.bin, "ssh"), {
-        args: ["-p", port, to, `cd && .local/share/rbee/rbee-keeper ${args.join(" ")}`],
-        stdin: "null",
-      }).output();
-      assertEquals(success, true, new TextDecoder().decode(stderr));
-    },
+  const run = async (...args: string[]) => {
+    await ssh.run(`cd && .local/share/rbee/rbee-keeper ${args.join(" ")}`);
   };
+  return { name, home, ssh, run };
 }
 
 async function copy(from: string, to: string): Promise<void> {

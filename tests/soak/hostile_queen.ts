@@ -5,6 +5,7 @@
  */
 import { delay } from "@std/async";
 import { fromFileUrl } from "@std/path";
+import { digestOf } from "../../daemon/auth.ts";
 import { type FlagTable, readFlags } from "../../home/flags.ts";
 import { FOREIGN_ROUTES } from "../../protocol/routes.ts";
 import { entryAt, foundCount } from "../hostile/corpus.ts";
@@ -88,9 +89,7 @@ async function soak(
   await using cluster = await startCluster({
     nodes: NODES,
     queenConfig: {
-      keys: await Promise.all(
-        Object.entries(keys).map(async ([name, key]) => ({ name, hash: await sha256(key) })),
-      ),
+      keys: Object.entries(keys).map(([name, key]) => ({ name, hash: digestOf(key).toHex() })),
     },
     hive: { env: { RBEE_WORKER_COMMAND: JSON.stringify(command) } },
   });
@@ -195,8 +194,4 @@ function isAlive(pid: number): boolean {
 function named(body: string | Uint8Array<ArrayBuffer>): string | Uint8Array<ArrayBuffer> {
   if (typeof body !== "string" || !body.startsWith("{") || body.startsWith('{"model"')) return body;
   return `{"model":"${MODEL}",${body.slice(1)}`;
-}
-
-async function sha256(text: string): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))).toHex();
 }

@@ -3,6 +3,7 @@
  * slot of a cluster. Each has to say afterwards what it says undisturbed. Exit status 1 otherwise.
  */
 import { parseArgs } from "node:util";
+import { readMetrics } from "../../daemon/metrics_text.ts";
 import { QUEEN_ROUTES } from "../../protocol/routes.ts";
 import { CLUSTER_KEY, spawned, startCluster } from "../helpers/cluster.ts";
 import { waysOf } from "../helpers/cluster_answers.ts";
@@ -38,10 +39,7 @@ async function soak(): Promise<number> {
   const waiting = async () => {
     const headers = { Authorization: `Bearer ${CLUSTER_KEY}` };
     const samples = await (await fetch(`${queen.url}${QUEEN_ROUTES.metrics.path}`, { headers })).text();
-    return [...samples.matchAll(/^rbee_queen_waiting(?:\{.*\})? (\d+)$/gm)].reduce(
-      (sum, [, n]) => sum + Number(n),
-      0,
-    );
+    return readMetrics(samples).find(({ name }) => name === "rbee_queen_waiting")!.samples[0].value;
   };
   const waited = await eventually("them to wait", async () => {
     const now = await waiting();
