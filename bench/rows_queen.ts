@@ -1,4 +1,4 @@
-/** Rows about what a queen costs: the same requests to a worker, through her and straight. */
+/** Rows about what a queen costs: the same requests to a worker, through it and straight. */
 import { WORKER_COMMAND_VARIABLE, workerCommand } from "../hive/workers/command.ts";
 import { readEvents } from "../protocol/sse.ts";
 import { type Cluster, CLUSTER_KEY, startCluster } from "../tests/helpers/cluster.ts";

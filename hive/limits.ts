@@ -141,9 +141,9 @@ export const DOWNLOADS_CLOSE_TIMEOUT_MS = 5_000;
 
 /** Time for the queen to take a report. */
 export const HEARTBEAT_TIMEOUT_MS = 5_000;
-/** Time for her to hear that this hive leaves. */
+/** Time for the queen to hear that this hive leaves. */
 export const LEAVING_TIMEOUT_MS = 2_000;
-/** How long changes are gathered before she is told. */
+/** How long changes are gathered before the queen is told. */
 export const REPORT_GATHER_MS = 20;
 
 /** Pause between two looks at the memory of the workers. */

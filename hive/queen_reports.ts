@@ -79,7 +79,7 @@ export class QueenReports {
     await this.#options.queen.heartbeat(report, { timeoutMs: LEAVING_TIMEOUT_MS }).catch(() => {});
   }
 
-  /** Whether she has all there is to know now. */
+  /** Whether it has all there is to know now. */
   async #report(signal: AbortSignal): Promise<boolean> {
     const { queen } = this.#options;
     const [workers, devices] = await Promise.all([this.#options.workers(), this.#options.devices()]);

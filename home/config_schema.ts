@@ -153,7 +153,7 @@ export const ConfigSchema = z.strictObject({
     token_timeout: Seconds.pipe(z.number().min(1)).default(TOKEN_GAP_TIMEOUT_MS / 1000),
     /** The queen that `infer` and `chat` go through; absent: straight to hives. */
     queen: HttpUrl.optional(),
-    /** The queen's key, or one that she gives to clients; absent: this machine's. */
+    /** The queen's key, or one that it gives to clients; absent: this machine's. */
     queen_key_file: z.string().min(1).optional(),
   }).prefault({}),
   queen: z.strictObject({

@@ -20,7 +20,7 @@ const NOT_THROUGH_QUEENS = ["slots", "ctx-size", "idle-timeout", "pin"] as const
 /**
  * The queen that flags or configuration name.
  *
- * @throws {UsageError} for an address that is none, and for flags that she has no use for.
+ * @throws {UsageError} for an address that is none, and for flags that it has no use for.
  */
 export async function queenOf(
   flags: Partial<WorkerFlags> & { queen?: string; node?: string },

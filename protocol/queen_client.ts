@@ -52,7 +52,7 @@ export type SpawnedThere = z.infer<typeof SpawnedThere>;
 export class QueenClient {
   readonly #client: ClientOptions;
 
-  /** `apiKey` is the queen's, or one that she gives to clients. */
+  /** `apiKey` is the queen's, or one that it gives to clients. */
   constructor(client: ClientOptions) {
     this.#client = client;
   }

@@ -4,7 +4,7 @@
 export const STALE_AFTER_HEARTBEATS = 3;
 /** … and after which it counts as gone. */
 export const DOWN_AFTER_HEARTBEATS = 10;
-/** How long after her start the queen waits for hives to report before she says that there are none. */
+/** How long after its start the queen waits for hives to report before it says that there are none. */
 export const SETTLING_MS = 10_000;
 /** A tick that comes so late means that this process was stopped, or the machine slept. */
 export const CLOCK_GAP_MS = 5_000;
@@ -166,7 +166,7 @@ export const ADDED_KEYS_MAX = 10_000;
 
 /** Time for all answers to come to their end when the queen leaves. */
 export const DRAIN_TIMEOUT_MS = 25_000;
-/** Time for that step of her shutdown. */
+/** Time for that step of its shutdown. */
 export const CLOSE_TIMEOUT_MS = 30_000;
 /** Time for the store. */
 export const STORE_TIMEOUT_MS = 5_000;

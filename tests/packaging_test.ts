@@ -85,7 +85,7 @@ Deno.test("workflows use tasks that there are, and the Deno that the README name
   }
 });
 
-Deno.test("the queen's launcher and her task give V8 the same bounds", async () => {
+Deno.test("the queen's launcher and its task give V8 the same bounds", async () => {
   const flagsIn = (text: string) => /--v8-flags=(\S+)/.exec(text)?.[1];
   const { tasks } = JSON.parse(await Deno.readTextFile(join(ROOT, "deno.json")));
   const launcher = await Deno.readTextFile(join(ROOT, "packaging", "queen-rbee"));

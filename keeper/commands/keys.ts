@@ -1,6 +1,4 @@
 /** `keys …` and `config reload`: calls to a queen with its owner's key. */
-import { loadConfig } from "../../home/config.ts";
-import { newCorrelationId } from "../../protocol/correlation.ts";
 import {
   boundToNode,
   type ChangeKeyRequest,
@@ -9,12 +7,9 @@ import {
   KeyName,
   type NewKeyResponse,
 } from "../../protocol/key_schemas.ts";
-import { QueenClient } from "../../protocol/queen_client.ts";
 import * as z from "zod";
 import type { LoadedCommand } from "../cli.ts";
 import type { CommandContext } from "../context.ts";
-import { withPlace } from "../failure.ts";
-import { placeOfQueen, queenOf } from "../queen.ts";
 import {
   type ConfigReloadFlags,
   type KeysAddFlags,
@@ -26,6 +21,7 @@ import {
   type OneKeyFlags,
 } from "../table/keys.ts";
 import { textTable } from "../text_table.ts";
+import { askMeant } from "./queen_calls.ts";
 
 /** `keys list`. */
 export const KEYS_LIST: LoadedCommand<KeysListFlags> = { run: runList };
@@ -42,25 +38,8 @@ export const KEYS_USAGE: LoadedCommand<KeysUsageFlags> = { run: runUsage };
 /** `config reload`. */
 export const CONFIG_RELOAD: LoadedCommand<ConfigReloadFlags> = { run: runReload };
 
-/** Calls the queen that is meant: the one that is named, else the one that runs on this machine. */
-export async function asked<T>(
-  flags: { queen?: string },
-  signal: AbortSignal,
-  work: (client: QueenClient, options: { signal: AbortSignal }) => Promise<T>,
-): Promise<T> {
-  const place = await loadConfig();
-  const { hostname, port } = place.config.queen.listen;
-  const own = `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
-  const queen = (await queenOf({ queen: flags.queen ?? place.config.keeper.queen ?? own }, place))!;
-  const correlationId = newCorrelationId();
-  return await withPlace(
-    { node: placeOfQueen(queen), configPath: place.path },
-    () => work(new QueenClient({ baseUrl: queen.url, apiKey: queen.apiKey, correlationId }), { signal }),
-  );
-}
-
 async function runList({ output, signal }: CommandContext, flags: KeysListFlags): Promise<number> {
-  const keys = await asked(flags, signal, (queen, options) => queen.keys(options));
+  const keys = await askMeant(flags, signal, (queen, options) => queen.keys(options));
   if (output.json) await output.document({ keys });
   else if (keys.length === 0) output.say("There are no keys beside the queen's own. Make one: keys add NAME");
   else await output.text(textTable(keys.map(rowOf)));
@@ -106,7 +85,7 @@ function checkAdd({ name, rights, node }: Partial<KeysAddFlags>): string[] {
 }
 
 async function runAdd({ output, signal }: CommandContext, flags: KeysAddFlags): Promise<number> {
-  const key = await asked(flags, signal, (queen, options) =>
+  const key = await askMeant(flags, signal, (queen, options) =>
     queen.addKey({
       name: flags.name,
       rights: flags.rights?.length ? flags.rights as KeyInfo["rights"] : undefined,
@@ -150,14 +129,14 @@ function checkChange(flags: Partial<KeysChangeFlags>): string[] {
 
 async function runChange({ output, signal }: CommandContext, flags: KeysChangeFlags): Promise<number> {
   const change = changeIn(flags);
-  const key = await asked(flags, signal, (queen, options) => queen.changeKey(flags.name, change, options));
+  const key = await askMeant(flags, signal, (queen, options) => queen.changeKey(flags.name, change, options));
   if (output.json) await output.document(key);
   else await output.text(textTable([rowOf(key)]));
   return 0;
 }
 
 async function runRotate({ output, signal }: CommandContext, flags: OneKeyFlags): Promise<number> {
-  const key = await asked(flags, signal, (queen, options) => queen.rotateKey(flags.name, options));
+  const key = await askMeant(flags, signal, (queen, options) => queen.rotateKey(flags.name, options));
   await tell(output, key, "has a new secret; the old one is void");
   return 0;
 }
@@ -170,7 +149,7 @@ async function tell(output: CommandContext["output"], key: NewKeyResponse, what:
 }
 
 async function runRemove({ output, signal }: CommandContext, flags: OneKeyFlags): Promise<number> {
-  await asked(flags, signal, (queen, options) => queen.removeKey(flags.name, options));
+  await askMeant(flags, signal, (queen, options) => queen.removeKey(flags.name, options));
   if (output.json) await output.document({ removed: flags.name });
   else output.say(`The key ${flags.name} is removed.`);
   return 0;
@@ -178,7 +157,7 @@ async function runRemove({ output, signal }: CommandContext, flags: OneKeyFlags)
 
 async function runUsage({ output, signal }: CommandContext, flags: KeysUsageFlags): Promise<number> {
   const { name: key, from, to } = flags;
-  const usage = await asked(flags, signal, (queen, options) => queen.usage({ key, from, to }, options));
+  const usage = await askMeant(flags, signal, (queen, options) => queen.usage({ key, from, to }, options));
   if (output.json) await output.document({ usage });
   else if (usage.length === 0) output.say("Nothing was used in that time.");
   else {
@@ -197,7 +176,7 @@ async function runUsage({ output, signal }: CommandContext, flags: KeysUsageFlag
 }
 
 async function runReload({ output, signal }: CommandContext, flags: ConfigReloadFlags): Promise<number> {
-  const { reloaded, restart_needed: later } = await asked(
+  const { reloaded, restart_needed: later } = await askMeant(
     flags,
     signal,
     (queen, options) => queen.reloadConfig(options),

@@ -10,7 +10,8 @@ import { bytes } from "../progress.ts";
 import { nowUnix } from "../registry.ts";
 import { textTable } from "../text_table.ts";
 import type { QueenAddress } from "../queen.ts";
-import { ask, type QueenContext, throughQueen } from "./nodes_of_queen.ts";
+import { type QueenContext, throughQueen } from "./nodes_of_queen.ts";
+import { ask } from "./queen_calls.ts";
 
 /** The command. */
 export const MODELS_LIST: LoadedCommand<ModelsListFlags> = { run: runModelsList };

@@ -8,7 +8,8 @@ import type { CommandContext } from "../context.ts";
 import { DRAIN_GRACE_MS } from "../limits.ts";
 import { queenOf } from "../queen.ts";
 import type { NodesDrainFlags, NodesLabelFlags, QueenNodeFlags } from "../table/nodes.ts";
-import { ask, asShown, type QueensNode } from "./nodes_of_queen.ts";
+import { asShown, type QueensNode } from "./nodes_of_queen.ts";
+import { ask } from "./queen_calls.ts";
 
 /** `nodes cordon`. */
 export const NODES_CORDON: LoadedCommand<QueenNodeFlags> = {

@@ -6,10 +6,10 @@ import { QueenClient } from "../../protocol/queen_client.ts";
 import type { NodeInfo } from "../../protocol/queen_schemas.ts";
 import { ago } from "../ago.ts";
 import type { CommandContext, PhaseContext } from "../context.ts";
-import { withPlace } from "../failure.ts";
 import { QUEEN_INSTALL_TIMEOUT_MS, QUEEN_START_TIMEOUT_MS } from "../limits.ts";
-import { placeOfQueen, type QueenAddress, queenOf } from "../queen.ts";
+import { type QueenAddress, queenOf } from "../queen.ts";
 import type { NodesAddFlags } from "../table/nodes.ts";
+import { ask } from "./queen_calls.ts";
 
 /** A machine as the queen lists it, with its state in a few words. */
 export interface QueensNode extends Pick<NodeInfo, "presence" | "version" | "memory" | "cpu" | "cordoned"> {
@@ -38,18 +38,6 @@ export async function throughQueen(
   const place = await loadConfig();
   const queen = await queenOf({ queen: flags.queen }, place);
   return await act(queen!, { place, output, signal, correlationId: newCorrelationId() });
-}
-
-/** Calls a queen. Errors name it as the place where they happened. */
-export async function ask<T>(
-  queen: QueenAddress,
-  place: LoadedConfig,
-  { correlationId, work }: { correlationId: string; work: (client: QueenClient) => Promise<T> },
-): Promise<T> {
-  return await withPlace(
-    { node: placeOfQueen(queen), configPath: place.path },
-    () => work(new QueenClient({ baseUrl: queen.url, apiKey: queen.apiKey, correlationId })),
-  );
 }
 
 /** All of them. */

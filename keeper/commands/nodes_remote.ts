@@ -149,7 +149,7 @@ async function runInstall(command: CommandContext, flags: NodesInstallFlags): Pr
   const { output, signal } = command;
   if (flags.queen !== undefined && (flags.archive !== undefined || flags["no-start"])) {
     throw new UsageError([
-      "With --queen it is her own archive, and nothing is started: leave --archive and --no-start out.",
+      "With --queen it is the queen's own archive, and nothing is started: leave --archive and --no-start out.",
     ], [
       "nodes",
       "install",

@@ -8,7 +8,7 @@ import { MAX_NAMES_SHOWN, REQUEST_ID_CHARS_SHOWN } from "../limits.ts";
 import { nowUnix } from "../registry.ts";
 import type { RequestsCancelFlags, RequestsListFlags } from "../table/requests.ts";
 import { textTable } from "../text_table.ts";
-import { asked } from "./keys.ts";
+import { askMeant } from "./queen_calls.ts";
 
 /** `requests list`. */
 export const REQUESTS_LIST: LoadedCommand<RequestsListFlags> = { run: runList };
@@ -17,7 +17,7 @@ export const REQUESTS_CANCEL: LoadedCommand<RequestsCancelFlags> = { run: runCan
 
 async function runList({ output, signal }: CommandContext, flags: RequestsListFlags): Promise<number> {
   const { limit } = flags;
-  const { requests, total } = await asked(
+  const { requests, total } = await askMeant(
     flags,
     signal,
     (queen, options) => queen.requests({ limit }, options),
@@ -60,7 +60,7 @@ function seconds(count: number): string {
 }
 
 async function runCancel({ output, signal }: CommandContext, flags: RequestsCancelFlags): Promise<number> {
-  const { id, model } = await asked(flags, signal, async (queen, options) => {
+  const { id, model } = await askMeant(flags, signal, async (queen, options) => {
     const { requests, total } = await queen.requests({ id: flags.id, limit: MAX_NAMES_SHOWN }, options);
     if (total !== 1) throw notOne(flags.id, requests);
     await queen.cancelRequest(requests[0].id, options);

@@ -1,4 +1,4 @@
-/** The way through a queen: one task, and the same screens as without her. */
+/** The way through a queen: one task, and the same screens as without it. */
 import { delay } from "@std/async";
 import { errorFromBody, isSilence, RbeeError } from "../../protocol/errors.ts";
 import { CANCEL_TIMEOUT_MS } from "../../protocol/limits.ts";

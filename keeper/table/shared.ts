@@ -43,7 +43,7 @@ export const QUEEN = {
   value: "URL",
   environment: "RBEE_QUEEN",
   otherwise: "keeper.queen of config.yaml, else straight to the node",
-  help: "go through this queen: she knows where the model is, or where it fits",
+  help: "go through this queen: it knows where the model is, or where it fits",
 } as const;
 
 /** The same where a machine is always meant: only when it is asked for. */

@@ -1,6 +1,6 @@
 /**
- * What the queen knows of machines and workers, and the one owner of it. It is told by heartbeats, and by herself what she
- * sends where: between two heartbeats her own count of taken slots is the better one.
+ * What the queen knows of machines and workers, and the one owner of it. It is told by heartbeats, and by itself what it
+ * sends where: between two heartbeats its own count of taken slots is the better one.
  *
  * | presence | from | to | when |
  * | --- | --- | --- | --- |

@@ -6,7 +6,7 @@ import { eventually } from "../helpers/eventually.ts";
 const MODEL = "builtin:stories";
 const LONG = { model: MODEL, prompt: "Once", max_tokens: 100, grammar: "root ::= [a-z ]{600}" };
 const CALLERS = 24;
-/** The queen waits for hives to report before she loads anything unasked. */
+/** The queen waits for hives to report before it loads anything unasked. */
 const PATIENCE_MS = 40_000;
 
 Deno.test("a model that is kept loaded has as many workers as are wanted, on as many machines, also after one is lost", async () => {

@@ -1,4 +1,4 @@
-/** A queen and hives that report to her, as real daemons on loopback, each in a home of its own. */
+/** A queen and hives that report to it, as real daemons on loopback, each in a home of its own. */
 import config from "../../deno.json" with { type: "json" };
 import { QueenClient } from "../../protocol/queen_client.ts";
 import type { SpawnResponse } from "../../protocol/hive_schemas.ts";
@@ -18,7 +18,7 @@ import { type TempHome, tempHome } from "./temp_home.ts";
 /** The key of all daemons of a cluster. */
 export const CLUSTER_KEY = "key-of-the-whole-cluster";
 
-/** As she runs in earnest: two hundred streams fit into 150 MB. */
+/** As it runs in earnest: two hundred streams fit into 150 MB. */
 const QUEEN_V8_FLAGS = /--v8-flags=(\S+)/.exec(config.tasks.queen.command)![1];
 
 /** A running queen. */
@@ -42,7 +42,7 @@ export interface StartQueenOptions {
   within?: StartDaemonOptions["within"];
 }
 
-/** Starts a queen and waits until she is ready. */
+/** Starts a queen and waits until it is ready. */
 export async function startQueen(options: StartQueenOptions): Promise<RunningQueen> {
   const { home, listen = "127.0.0.1:0", env = {}, args = [], archive, within } = options;
   const daemon = startDaemon({
@@ -75,7 +75,7 @@ export interface Cluster extends AsyncDisposable {
 export interface StartClusterOptions {
   /** Names of its machines. */
   nodes: readonly string[];
-  /** The section of the queen in her `config.yaml`. */
+  /** The section of the queen in its `config.yaml`. */
   queenConfig?: Readonly<Record<string, unknown>>;
   /** Where the queen listens; default: a free port. */
   listen?: string;
@@ -85,7 +85,7 @@ export interface StartClusterOptions {
   envOf?: (node: string) => Readonly<Record<string, string>>;
 }
 
-/** Starts a queen, then hives that report to her, and waits until she knows them all. */
+/** Starts a queen, then hives that report to it, and waits until it knows them all. */
 export async function startCluster(options: StartClusterOptions): Promise<Cluster> {
   const { nodes, queenConfig, listen, hive = {}, envOf } = options;
   const all = new AsyncDisposableStack();
