@@ -60,6 +60,10 @@ export const OVERDUE_GAPS = 10;
 export const OVERDUE_MIN_MS = 2_000;
 /** Time for a worker to answer that. */
 export const PROBE_TIMEOUT_MS = 1_000;
+/** A worker that reads a prompt is asked so often whether it goes on … */
+export const READING_PROBE_INTERVAL_MS = 5_000;
+/** … and has so long to answer: nobody sees a gap yet, and it may have much to do. */
+export const READING_PROBE_TIMEOUT_MS = 5_000;
 /** How long a stream that waits says nothing, so that a refusal can have a status of its own. */
 export const QUIET_WAIT_MS = 2_000;
 /** Time for a worker to take a request. */

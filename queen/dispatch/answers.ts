@@ -127,6 +127,7 @@ export class Answers {
     using tokens = tokenWatch((signal) => isWorking(worker, signal));
     const all = AbortSignal.any([signal, silence.signal, tokens.signal, stop.signal]);
     const pieces = await this.#open(job, { at, progress, signal: all, alive: silence.alive });
+    tokens.begin();
     await sink.started?.(worker, progress);
     const toldBefore = progress.told;
     let over = false;

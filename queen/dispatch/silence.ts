@@ -6,6 +6,8 @@ import {
   OVERDUE_GAPS,
   OVERDUE_MIN_MS,
   PROBE_TIMEOUT_MS,
+  READING_PROBE_INTERVAL_MS,
+  READING_PROBE_TIMEOUT_MS,
   WORKER_SILENCE_MS,
 } from "../limits.ts";
 import { MovingMean } from "../queue/eta.ts";
@@ -44,31 +46,60 @@ export function silenceWatch(ms: number): SilenceWatch {
 
 /** How long the next token may take by what the last ones took, before somebody asks why. */
 export function overdueMs(meanGapMs: number | undefined): number {
-  if (meanGapMs === undefined) return WORKER_SILENCE_MS;
+  if (meanGapMs === undefined) return OVERDUE_MIN_MS;
   return Math.min(WORKER_SILENCE_MS, Math.max(OVERDUE_MIN_MS, OVERDUE_GAPS * meanGapMs));
 }
 
+/** The time, in ms that only ever grow, and what happens after some of them, unless that is taken back. */
+interface Timing {
+  now(): number;
+  after(ms: number, task: () => void): () => void;
+}
+
+const REAL_TIME: Timing = {
+  now: () => performance.now(),
+  after(ms, task) {
+    const timer = setTimeout(task, ms);
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Watches the tokens of one answer. */
+export interface TokenWatch extends SilenceWatch {
+  /** The worker has taken the request: from now on it is asked. */
+  begin(): void;
+}
+
 /**
- * Watches the tokens of one answer. When the next is overdue by what this answer's usually take, `isWorking` asks the
- * worker whether it goes on; it aborts when that says no, or nothing in time. {@linkcode SilenceWatch.alive} tells of
- * tokens; before the second one nothing is expected.
+ * When the next token is overdue by what this answer's usually take, `isWorking` asks the worker whether it goes on; the
+ * watch aborts when that says no, or nothing in time. {@linkcode SilenceWatch.alive} tells of tokens. The first one may
+ * take as long as the worker reads: until then it is asked at intervals, and has longer to answer.
  */
-export function tokenWatch(isWorking: (signal: AbortSignal) => Promise<boolean>): SilenceWatch {
+export function tokenWatch(
+  isWorking: (signal: AbortSignal) => Promise<boolean>,
+  { now, after }: Timing = REAL_TIME,
+): TokenWatch {
   const overdue = new AbortController();
   const over = new AbortController();
   const gaps = new MovingMean(MEAN_WEIGHT);
-  let lastMs: number | undefined;
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let limitMs = WORKER_SILENCE_MS;
+  let lastMs = 0;
+  let isReading = true;
+  let limitMs = READING_PROBE_INTERVAL_MS;
+  let unset = () => {};
+  const lookIn = (ms: number) => {
+    unset();
+    unset = after(ms, look);
+  };
   const arm = () => {
-    limitMs = overdueMs(gaps.value);
-    timer = setTimeout(look, limitMs);
+    limitMs = isReading ? READING_PROBE_INTERVAL_MS : overdueMs(gaps.value);
+    lookIn(limitMs);
   };
   const look = async () => {
-    const leftMs = lastMs! + limitMs - performance.now();
-    if (leftMs > 0) return void (timer = setTimeout(look, leftMs));
+    const leftMs = lastMs + limitMs - now();
+    if (leftMs > 0) return lookIn(leftMs);
     const askedMs = lastMs;
-    const isHeard = await isWorking(AbortSignal.any([over.signal, AbortSignal.timeout(PROBE_TIMEOUT_MS)]))
+    const answerMs = isReading ? READING_PROBE_TIMEOUT_MS : PROBE_TIMEOUT_MS;
+    const isHeard = await isWorking(AbortSignal.any([over.signal, AbortSignal.timeout(answerMs)]))
       .catch(() => false);
     if (over.signal.aborted) return;
     if (isHeard || lastMs !== askedMs) arm();
@@ -76,20 +107,22 @@ export function tokenWatch(isWorking: (signal: AbortSignal) => Promise<boolean>)
   };
   return {
     signal: overdue.signal,
+    begin() {
+      lastMs = now();
+      arm();
+    },
     alive() {
-      const nowMs = performance.now();
-      if (lastMs !== undefined) gaps.add(nowMs - lastMs);
+      const nowMs = now();
+      if (!isReading) gaps.add(nowMs - lastMs);
       lastMs = nowMs;
-      if (timer === undefined) arm();
       // Tokens have become fast: what is usual now must not wait for a limit that was set before.
-      else if (overdueMs(gaps.value) < limitMs / 2) {
-        clearTimeout(timer);
-        arm();
-      }
+      const isSooner = isReading || overdueMs(gaps.value) < limitMs / 2;
+      isReading = false;
+      if (isSooner) arm();
     },
     [Symbol.dispose]() {
       over.abort();
-      clearTimeout(timer);
+      unset();
     },
   };
 }
