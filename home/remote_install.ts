@@ -102,7 +102,8 @@ async function openArchive(
   const name = bundleName(platform);
   const isOwn = platform.os === Deno.build.os && platform.arch === Deno.build.arch;
   if (archive === undefined && IS_BUNDLED && isOwn) {
-    const args = ["-C", dirname(home), "-czf", "-", basename(home)];
+    // Level 1: between machines of a house packing takes longer than sending, and level 6 saves a twelfth of the bytes.
+    const args = ["-C", dirname(home), "--use-compress-program", "gzip -1", "-cf", "-", basename(home)];
     return new Deno.Command("tar", { args, stdin: "null", stdout: "piped", stderr: "null", signal }).spawn()
       .stdout;
   }
