@@ -146,7 +146,7 @@ function sanitizerOptions(root: string): Record<string, string> {
     ASAN_OPTIONS: "detect_leaks=1:detect_stack_use_after_return=1:alloc_dealloc_mismatch=0",
     LSAN_OPTIONS: `${suppressions("lsan")}:print_suppressions=0`,
     UBSAN_OPTIONS: "print_stacktrace=1",
-    TSAN_OPTIONS: `${suppressions("tsan")}:print_suppressions=0:second_deadlock_stack=1`,
+    TSAN_OPTIONS: `${suppressions("tsan")}:print_suppressions=0:second_deadlock_stack=1:memory_limit_mb=6144`,
   };
 }
 
