@@ -3,9 +3,10 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { dirname, join } from "@std/path";
 import { PROGRAM_NAMES } from "../home/installation.ts";
 import { VERSION } from "../protocol/version.ts";
-import { corePath, runBare, type Said, SLOW, SLOW_TOKENS, testArchive } from "./helpers/archive.ts";
+import { corePath, runBare, type Said, testArchive } from "./helpers/archive.ts";
 import { eventually } from "./helpers/eventually.ts";
 import { writeLlamaGguf } from "./helpers/gguf_writer.ts";
+import { SLOW, SLOW_TOKENS } from "./helpers/slow_model.ts";
 
 /** Those of all workers. */
 function pidsOf({ workers }: { workers: { pid: number }[] }): number[] {
@@ -43,7 +44,7 @@ async function isThere(path: string): Promise<boolean> {
 
 Deno.test("two archives of the same sources are the same, byte for byte, and their checksums are true", async () => {
   await using one = await testArchive({ packed: true });
-  await using two = await testArchive({ packed: true });
+  await using two = await testArchive({ packed: true, fresh: true });
   const digests = await Promise.all([one, two].map(async ({ packed }) => {
     const bytes = await Deno.readFile(packed!);
     return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();

@@ -12,19 +12,17 @@ import { WorkerClient } from "../protocol/worker_client.ts";
 import { type RunningHive, startDaemon, startHive } from "./helpers/daemons.ts";
 import { eventually } from "./helpers/eventually.ts";
 import { FakeClock } from "./helpers/fake_clock.ts";
-import { type LlamaShape, writeLlamaGguf } from "./helpers/gguf_writer.ts";
+import { writeLlamaGguf } from "./helpers/gguf_writer.ts";
 import { assertGone, assertNextRequestWorks, assertRegistryTrue, tracedWorkers } from "./helpers/recovery.ts";
+import { SLOW } from "./helpers/slow_model.ts";
 import { type TempHome, tempHome } from "./helpers/temp_home.ts";
 import { type TestHive, testHive } from "./helpers/test_hive.ts";
 import { canMount, fill, inNamespace } from "./helpers/mounts.ts";
 
 const SECOND = 1_000;
 const STORY = { model_ref: "builtin:stories", slots: 2 };
+/** They take a second or two. */
 const TOKENS = 500;
-/** Takes a second or two for its tokens. */
-const CHAIN: LlamaShape = {
-  ...{ layers: 4, embd: 512, heads: 8, ff: 1_024, type: "Q8_0", vocab: 6_000, ctx: 2_000, chain: true },
-};
 
 async function loaded(
   hive: Pick<RunningHive, "client">,
@@ -40,8 +38,8 @@ async function loaded(
 /** A worker in the middle of an answer. */
 async function generating(hive: Pick<RunningHive, "client">, home: TempHome) {
   const path = join(home.path, "chain.gguf");
-  await writeLlamaGguf(path, CHAIN);
-  const worker = await loaded(hive, { model_ref: `file:${path}`, slots: 1, ctx_size: CHAIN.ctx });
+  await writeLlamaGguf(path, SLOW);
+  const worker = await loaded(hive, { model_ref: `file:${path}`, slots: 1, ctx_size: SLOW.ctx });
   const { events } = await worker.client.infer({ prompt: "a", max_tokens: TOKENS, temperature: 0 });
   await events.next();
   return { ...worker, rest: Array.fromAsync(events) };

@@ -4,16 +4,12 @@ import { join } from "@std/path";
 import { readMetrics, type ToldMetric } from "../daemon/metrics_text.ts";
 import { WorkerClient } from "../protocol/worker_client.ts";
 import { CLUSTER_KEY, startCluster } from "./helpers/cluster.ts";
-import { type LlamaShape, writeLlamaGguf } from "./helpers/gguf_writer.ts";
+import { writeLlamaGguf } from "./helpers/gguf_writer.ts";
 import { type ListedMetric, listedMetrics, listedOfHive } from "./helpers/listed_metrics.ts";
+import { SLOW, SLOW_TOKENS } from "./helpers/slow_model.ts";
 import { tempHome } from "./helpers/temp_home.ts";
 import { testHive } from "./helpers/test_hive.ts";
 import { workerCommand } from "../hive/workers/command.ts";
-
-/** Never ends an answer by itself, and takes seconds for a long one: time for a cancel. */
-const CHAIN: LlamaShape = {
-  ...{ layers: 4, embd: 512, heads: 8, ff: 1_024, type: "Q8_0", vocab: 6_000, ctx: 2_500, chain: true },
-};
 
 /** What a daemon shows. */
 async function shown(url: string, key: string): Promise<{ text: string; metrics: ToldMetric[] }> {
@@ -46,12 +42,12 @@ Deno.test("the list of metrics is what hive and worker show, and their labels ha
   await using home = await tempHome();
   await using hive = await testHive({ home: home.rbeeHome, command: workerCommand(new Map()) });
   const path = join(home.path, "chain.gguf");
-  await writeLlamaGguf(path, CHAIN);
+  await writeLlamaGguf(path, SLOW);
   const { worker_id, url, api_key } = await hive.spawn({ model_ref: `file:${path}`, slots: 2 });
   await hive.until(worker_id, "idle");
   const client = new WorkerClient({ baseUrl: url, apiKey: api_key });
   await Array.fromAsync((await client.infer({ prompt: "a", max_tokens: 50 })).events);
-  const { events } = await client.infer({ prompt: "a", request_id: "a", max_tokens: 2_000 });
+  const { events } = await client.infer({ prompt: "a", request_id: "a", max_tokens: SLOW_TOKENS });
   await events.next();
   await client.cancel("a");
   await Array.fromAsync(events);

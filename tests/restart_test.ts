@@ -9,21 +9,18 @@ import type { InferenceEvent } from "../protocol/worker_schemas.ts";
 import type { SpawnInput } from "../protocol/spawn_request.ts";
 import { type RunningHive, startDaemon, startHive } from "./helpers/daemons.ts";
 import { eventually } from "./helpers/eventually.ts";
-import { type LlamaShape, writeLlamaGguf } from "./helpers/gguf_writer.ts";
+import { writeLlamaGguf } from "./helpers/gguf_writer.ts";
+import { SLOW } from "./helpers/slow_model.ts";
 import { type TempHome, tempHome } from "./helpers/temp_home.ts";
 import { STORIES } from "./helpers/test_models.ts";
 
-/** Tokens that take a few seconds: enough for a hive to end and another to start meanwhile. */
-const TOKENS = 2_000;
-/** Slow enough, and each of its tokens follows from the one before. */
-const CHAIN: LlamaShape = {
-  ...{ layers: 4, embd: 512, heads: 8, ff: 1_024, type: "Q8_0", vocab: 6_000, ctx: 2_500, chain: true },
-};
+/** They take a few seconds: enough for a hive to end and another to start meanwhile. */
+const TOKENS = 1_500;
 
 async function busyWorker(home: TempHome, hive: RunningHive) {
   const path = join(home.path, "chain.gguf");
-  await writeLlamaGguf(path, CHAIN);
-  const wish: SpawnInput = { model_ref: `file:${path}`, slots: 2, ctx_size: CHAIN.ctx };
+  await writeLlamaGguf(path, SLOW);
+  const wish: SpawnInput = { model_ref: `file:${path}`, slots: 2, ctx_size: SLOW.ctx };
   const spawned = await hive.client.spawn(wish);
   const worker = new WorkerClient({ baseUrl: spawned.url, apiKey: spawned.api_key });
   await eventually("a loaded model", async () => (await worker.ready()).ready);

@@ -9,19 +9,11 @@ import { buildTarget } from "./compile.ts";
 import { projectFiles, projectRoot } from "./project_files.ts";
 import { closingLine, countTests, failuresIn, type TestCounts } from "./test_report.ts";
 
-/** Tests of these folders share nothing and load no engine; they run side by side. */
-const PARALLEL_FOLDERS = [
-  "std",
-  "protocol",
-  "home",
-  "daemon",
-  "keeper",
-  "hive",
-  "queen",
-  "tools",
-  "tests/clients",
-  "tests/conformance",
-];
+/** Tests of these folders hold an engine in their own process, or watch its memory: they run one after the other. */
+const ALONE_FOLDERS = ["worker"];
+
+/** Names, in the environment of a run, the folder in which its tests share what takes long to make. */
+export const SHARED_FOLDER = "RBEE_TEST_SHARED";
 
 /** The stress is made for the sanitizers (`deno task test:native`); here it shows that it still works. */
 const STRESS_SECONDS = "3";
@@ -72,10 +64,10 @@ export function filesBelow(files: string[], paths: string[]): string[] {
 /** The tests among `files`, in the runs they need. */
 export function testGroups(files: string[]): TestGroup[] {
   const tests = files.filter((file) => file.endsWith("_test.ts"));
-  const isParallel = (file: string) => PARALLEL_FOLDERS.some((folder) => file.startsWith(`${folder}/`));
+  const isAlone = (file: string) => ALONE_FOLDERS.some((folder) => file.startsWith(`${folder}/`));
   return [
-    { files: tests.filter(isParallel), parallel: true },
-    { files: tests.filter((file) => !isParallel(file)), parallel: false },
+    { files: tests.filter((file) => !isAlone(file)), parallel: true },
+    { files: tests.filter(isAlone), parallel: false },
   ].filter((group) => group.files.length > 0);
 }
 
@@ -121,6 +113,7 @@ async function runGroup(
     const { code } = await new Deno.Command(Deno.execPath(), {
       args: ["test", "-A", "-q", ...mode, `--junit-path=${report}`, ...files],
       cwd: root,
+      env: { [SHARED_FOLDER]: temp },
       stdin: "null",
       stdout: "inherit",
       stderr: "inherit",

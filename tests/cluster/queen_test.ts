@@ -7,6 +7,8 @@ import { CLUSTER_KEY, killBusyWorkers, spawned, startCluster, startQueen } from 
 import { freePort } from "../helpers/free_port.ts";
 
 const MODEL = "builtin:stories";
+/** Takes long enough, also for one who reads late, to be cut in its middle. */
+const LONG = { model: MODEL, max_tokens: 300, grammar: "root ::= [a-z ]{1500}" };
 
 /** Only what the text is made of. */
 function textOf(events: readonly TaskEvent[]): string {
@@ -59,7 +61,7 @@ Deno.test("openai's client finds every model of the cluster behind one address",
 Deno.test("a worker that is killed in the middle of a seeded answer is not to be seen in it", async () => {
   await using cluster = await startCluster({ nodes: ["mac", "workstation"] });
   const { client, url } = cluster.queen;
-  const ask = { model: MODEL, prompt: "Once upon a time", max_tokens: 200, seed: 11, temperature: 0.9 };
+  const ask = { ...LONG, prompt: "Once upon a time", max_tokens: 200, seed: 11, temperature: 0.9 };
   const uncut = textOf(await Array.fromAsync((await client.run(ask)).events));
   const { events } = await client.run(ask);
   const told: TaskEvent[] = [];
@@ -74,38 +76,22 @@ Deno.test("a worker that is killed in the middle of a seeded answer is not to be
   assertEquals(indices, indices.map((_, i) => i));
 
   const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: CLUSTER_KEY, maxRetries: 0 });
-  const { model, prompt, max_tokens, seed, temperature } = ask;
   let text = "";
   let killed = 0;
-  for await (
-    const chunk of await openai.completions.create({
-      model,
-      prompt,
-      max_tokens,
-      seed,
-      temperature,
-      stream: true,
-    })
-  ) {
+  for await (const chunk of await openai.completions.create({ ...ask, stream: true as const })) {
     text += chunk.choices[0].text;
     if (killed === 0 && text.length > 100) killed = await killBusyWorkers(cluster);
   }
   assertEquals([text, killed], [uncut, 1]);
 });
 
-Deno.test("a queen who is killed leaves her tasks to the next: none ends twice, no token is told twice or never", async () => {
+Deno.test("a queen that is killed leaves its tasks to the next: none ends twice, no token is told twice or never", async () => {
   const listen = `127.0.0.1:${freePort()}`;
   await using cluster = await startCluster({ nodes: ["mac"], listen, queenConfig: { replicate_after: 0 } });
   const { client } = cluster.queen;
   await spawned(cluster, "mac", { model_ref: MODEL, slots: 1 });
   const secret = "Once upon a time there was a walrus called Philip";
-  const ask = {
-    model: MODEL,
-    prompt: secret,
-    max_tokens: 300,
-    temperature: 0.9,
-    grammar: "root ::= [a-z ]{1500}",
-  };
+  const ask = { ...LONG, prompt: secret, temperature: 0.9 };
   const running = await client.submit({ ...ask, seed: 8 });
   const waiting = await client.submit({ ...ask, seed: 9, max_tokens: 20 });
   const told: TaskEvent[] = [];
@@ -138,13 +124,13 @@ Deno.test("a queen who is killed leaves her tasks to the next: none ends twice, 
   assertEquals((await next.client.task(waiting.job_id)).status, "done");
 });
 
-Deno.test("a queen who is told to leave breaks off what is followed, and the next goes on with it", async () => {
+Deno.test("a queen that is told to leave breaks off what is followed, and the next goes on with it", async () => {
   const listen = `127.0.0.1:${freePort()}`;
   await using cluster = await startCluster({ nodes: ["mac"], listen });
   const { client } = cluster.queen;
   await spawned(cluster, "mac", { model_ref: MODEL, slots: 1 });
   const { job_id } = await client.submit({
-    ...{ model: MODEL, prompt: "Once", max_tokens: 300, seed: 3, grammar: "root ::= [a-z ]{1500}" },
+    ...{ ...LONG, prompt: "Once", seed: 3 },
   });
   const { events } = await client.taskEvents(job_id);
   let seq = 0;

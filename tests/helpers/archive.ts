@@ -1,17 +1,9 @@
 /** The archive of this checkout, with its own engine: made in seconds, and for this machine alone. */
 import { join } from "@std/path";
 import { bundleName } from "../../home/installation.ts";
-import { bundle } from "../../tools/bundle.ts";
+import { bundle, must } from "../../tools/bundle.ts";
+import { SHARED_FOLDER } from "../../tools/run_tests.ts";
 import { ROOT } from "./daemons.ts";
-import type { LlamaShape } from "./gguf_writer.ts";
-
-/** Generates for seconds, and never ends by itself: what is replaced under an answer that runs. */
-export const SLOW: LlamaShape = {
-  ...{ layers: 2, embd: 1024, heads: 16, kvHeads: 4, ff: 4096, vocab: 32_000, ctx: 8192, type: "Q8_0" },
-  chain: true,
-};
-/** So many tokens of it take longer than an upgrade. */
-export const SLOW_TOKENS = 2000;
 
 /** An archive in a folder of its own, gone with the test. */
 export interface TestArchive extends AsyncDisposable {
@@ -21,15 +13,38 @@ export interface TestArchive extends AsyncDisposable {
   readonly packed?: string;
 }
 
-/** Makes one. */
-export async function testArchive(options: { packed?: boolean } = {}): Promise<TestArchive> {
+/** A copy of this run's archive; of a new one where there is no run, or with `fresh`. */
+export async function testArchive(options: { packed?: boolean; fresh?: boolean } = {}): Promise<TestArchive> {
   const to = await Deno.makeTempDir({ prefix: "rbee-archive-" });
-  const made = await bundle(ROOT, { native: true, backends: ["cpu"], to, archive: options.packed ?? false });
+  const shared = options.fresh ? undefined : Deno.env.get(SHARED_FOLDER);
+  if (shared === undefined) {
+    await makeArchive(to, options.packed ?? false);
+  } else {
+    const name = join(await sharedArchive(shared), bundleName());
+    await must(["cp", "-r", name, ...options.packed ? [`${name}.tar.gz`, `${name}.tar.gz.sha256`] : [], to]);
+  }
   return {
     folder: join(to, bundleName()),
-    packed: options.packed ? made : undefined,
+    packed: options.packed ? join(to, `${bundleName()}.tar.gz`) : undefined,
     [Symbol.asyncDispose]: () => Deno.remove(to, { recursive: true }),
   };
+}
+
+/** The folder of the archive that tests share, made by the first that asks. */
+async function sharedArchive(shared: string): Promise<string> {
+  const made = join(shared, "archive");
+  using lock = await Deno.open(join(shared, "archive.lock"), { create: true, write: true });
+  await lock.lock(true);
+  if (!await Deno.stat(made).then(() => true, () => false)) {
+    const aside = `${made}.new`;
+    await makeArchive(aside, true);
+    await Deno.rename(aside, made);
+  }
+  return made;
+}
+
+async function makeArchive(to: string, archive: boolean): Promise<string> {
+  return await bundle(ROOT, { native: true, backends: ["cpu"], to, archive });
 }
 
 /** What a command of the archive left. */

@@ -19,9 +19,13 @@ export interface StalledAnswer {
   readonly pauseMs: number;
 }
 
-/** What is asked. */
+/** What is asked: it takes long enough, also for one who reads late, to be stalled in its middle. */
 export function stallableRequest(seed: number) {
-  return { model: "builtin:stories", prompt: "Once upon a time", max_tokens: 400, seed, temperature: 0.9 };
+  const grammar = "root ::= [a-z ]{1500}";
+  return {
+    ...{ model: "builtin:stories", prompt: "Once upon a time", max_tokens: 300, grammar },
+    ...{ seed, temperature: 0.9 },
+  };
 }
 
 /** Starts a worker on each machine. */

@@ -10,7 +10,7 @@ import { WorkerClient } from "../../protocol/worker_client.ts";
 import { bundle, must } from "../../tools/bundle.ts";
 import { hasProgram, runCommand } from "../../tools/command.ts";
 import { debianPackage } from "../../tools/debian.ts";
-import { SLOW, SLOW_TOKENS } from "../helpers/archive.ts";
+import { SLOW, SLOW_TOKENS } from "../helpers/slow_model.ts";
 import { ROOT } from "../helpers/daemons.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { writeLlamaGguf } from "../helpers/gguf_writer.ts";
