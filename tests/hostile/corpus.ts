@@ -128,25 +128,25 @@ const CORPUS: Readonly<Record<Kind, KindOfInput>> = {
   },
   A11: { found: () => [], draw: drawClosing },
   A12: {
-    found: () => [longAnswer("required_tool", 32_000), longAnswer("chat_with_tools", 32_000)],
+    found: (draw) => ["required_tool", "chat_with_tools"].map((way) => longAnswer(way, draw.scaled(32_000))),
     draw: drawLongAnswer,
   },
 };
 
 /** How many entries of a kind were found, and stand before those that are made. */
 export function foundCount(kind: Kind): number {
-  return found(kind, 1).length;
+  return found(kind, { seed: 1 }).length;
 }
 
 /** Entry `index` of a kind. */
 export function entryAt(kind: Kind, at: { seed: number; index: number; scale?: number }): Entry {
-  const known = found(kind, at.seed);
+  const known = found(kind, at);
   if (at.index < known.length) return known[at.index];
   return CORPUS[kind].draw(new Draw({ ...at, stream: streamOf(kind) }));
 }
 
-function found(kind: Kind, seed: number): readonly Entry[] {
-  return CORPUS[kind].found(new Draw({ seed, stream: STREAM_OF_FOUND + streamOf(kind), index: 0 }));
+function found(kind: Kind, { seed, scale }: { seed: number; scale?: number }): readonly Entry[] {
+  return CORPUS[kind].found(new Draw({ seed, scale, stream: STREAM_OF_FOUND + streamOf(kind), index: 0 }));
 }
 
 function streamOf(kind: Kind): number {

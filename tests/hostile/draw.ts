@@ -22,8 +22,12 @@ export class Draw extends Random {
 
   /** How large something is: small sizes are as likely as large ones. */
   size(least: number, most: number): number {
-    const drawn = least * (most / least) ** this.next();
-    return Math.max(1, Math.round(drawn * this.#scale));
+    return this.scaled(least * (most / least) ** this.next());
+  }
+
+  /** The share of a size that is asked for. */
+  scaled(size: number): number {
+    return Math.max(1, Math.round(size * this.#scale));
   }
 
   /** So many, each made on its own. */
