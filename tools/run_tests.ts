@@ -113,7 +113,8 @@ async function runGroup(
     const { code } = await new Deno.Command(Deno.execPath(), {
       args: ["test", "-A", "-q", ...mode, `--junit-path=${report}`, ...files],
       cwd: root,
-      env: { [SHARED_FOLDER]: temp },
+      // One more than there are cores: many tests wait for a while.
+      env: { [SHARED_FOLDER]: temp, DENO_JOBS: String(navigator.hardwareConcurrency + 1) },
       stdin: "null",
       stdout: "inherit",
       stderr: "inherit",
