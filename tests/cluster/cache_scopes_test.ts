@@ -55,6 +55,26 @@ async function cachedOf(
   return (usage.prompt_tokens_details ?? usage.input_tokens_details).cached_tokens;
 }
 
+/**
+ * What bob finds computed of ada's question, and of another one: more than 50 tokens. They ask again where the first
+ * self-test of the new worker came between them and took its only slot.
+ */
+async function guessedAndWrong(
+  ask: (key: string, question: string) => Promise<number>,
+  [secret, other]: readonly [string, string],
+): Promise<[guessed: number, wrong: number]> {
+  const found = async (question: string) => {
+    await ask("ada", secret);
+    const tokens = await ask("bob", question);
+    if (tokens > 50) return tokens;
+    await ask("ada", secret);
+    return await ask("bob", question);
+  };
+  const [guessed, wrong] = [await found(secret), await found(other)];
+  assert(wrong > 50, `${wrong} of the common text`);
+  return [guessed, wrong];
+}
+
 Deno.test("what the owner declared as common is found by all keys, and not a token behind it", async () => {
   await using cluster = await startCluster({
     nodes: ["mac"],
@@ -69,10 +89,10 @@ Deno.test("what the owner declared as common is found by all keys, and not a tok
   const completion = (key: string, prompt: string) =>
     cachedOf(cluster, { key, path: "/v1/completions", body: { prompt } });
   assertEquals(await completion("ada", RULES + SECRET_TEXT), 0);
-  const guessed = await completion("bob", RULES + SECRET_TEXT);
-  await completion("ada", RULES + SECRET_TEXT);
-  const wrong = await completion("bob", `${RULES}Anything else that nobody asks but he.`);
-  assert(guessed > 50, `${guessed} of the common text`);
+  const [guessed, wrong] = await guessedAndWrong(
+    completion,
+    [RULES + SECRET_TEXT, `${RULES}Anything else that nobody asks but he.`],
+  );
   assertEquals(wrong, guessed);
   const own = await completion("bob", `${RULES}Anything else that nobody asks but he.`);
   assert(own > guessed, `${own} of his own`);
@@ -95,11 +115,7 @@ Deno.test("a common text is found in every interface's words, and where the temp
     ["/v1/responses", (question) => ({ instructions: RULES, input: question })],
   ];
   for (const [path, body] of asks) {
-    await cachedOf(cluster, { key: "ada", path, body: body(SECRET_TEXT) });
-    const guessed = await cachedOf(cluster, { key: "bob", path, body: body(SECRET_TEXT) });
-    await cachedOf(cluster, { key: "ada", path, body: body(SECRET_TEXT) });
-    const wrong = await cachedOf(cluster, { key: "bob", path, body: body("Another question.") });
-    assert(wrong > 50, `${path}: ${wrong}`);
-    assertEquals(guessed, wrong, path);
+    const ask = (key: string, question: string) => cachedOf(cluster, { key, path, body: body(question) });
+    assertEquals(...await guessedAndWrong(ask, [SECRET_TEXT, "Another question."]));
   }
 });
