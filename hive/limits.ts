@@ -143,7 +143,7 @@ export const DOWNLOADS_CLOSE_TIMEOUT_MS = 5_000;
 export const HEARTBEAT_TIMEOUT_MS = 5_000;
 /** Time for the queen to hear that this hive leaves. */
 export const LEAVING_TIMEOUT_MS = 2_000;
-/** How long changes are gathered before the queen is told. */
+/** How long the hive collects changes before it reports them to the queen. */
 export const REPORT_GATHER_MS = 20;
 
 /** Pause between two looks at the memory of the workers. */

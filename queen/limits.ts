@@ -60,9 +60,9 @@ export const OVERDUE_GAPS = 10;
 export const OVERDUE_MIN_MS = 2_000;
 /** Time for a worker to answer that. */
 export const PROBE_TIMEOUT_MS = 1_000;
-/** A worker that reads a prompt is asked so often whether it goes on … */
+/** How often a worker in prefill is asked whether it is still working … */
 export const READING_PROBE_INTERVAL_MS = 5_000;
-/** … and has so long to answer: nobody sees a gap yet, and it may have much to do. */
+/** … and how long it may take to reply: no client sees a gap yet, and the machine may be busy. */
 export const READING_PROBE_TIMEOUT_MS = 5_000;
 /** How long a stream that waits says nothing, so that a refusal can have a status of its own. */
 export const QUIET_WAIT_MS = 2_000;

@@ -1,6 +1,6 @@
 /**
- * What the queen knows of machines and workers, and the one owner of it. It is told by heartbeats, and by itself what it
- * sends where: between two heartbeats its own count of taken slots is the better one.
+ * The queen's only record of machines and workers. Heartbeats update it, and so does the queen itself when it sends a
+ * request: between two heartbeats its own count of busy slots is the more accurate one.
  *
  * | presence | from | to | when |
  * | --- | --- | --- | --- |

@@ -1,4 +1,5 @@
 /** Notices that nobody says anything any more. */
+import { type Clock, systemClock } from "../../daemon/clock.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import {
   CLOCK_GAP_MS,
@@ -50,19 +51,12 @@ export function overdueMs(meanGapMs: number | undefined): number {
   return Math.min(WORKER_SILENCE_MS, Math.max(OVERDUE_MIN_MS, OVERDUE_GAPS * meanGapMs));
 }
 
-/** The time, in ms that only ever grow, and what happens after some of them, unless that is taken back. */
-interface Timing {
+/** Timers, and a monotonic clock in ms. */
+interface Timing extends Pick<Clock, "after"> {
   now(): number;
-  after(ms: number, task: () => void): () => void;
 }
 
-const REAL_TIME: Timing = {
-  now: () => performance.now(),
-  after(ms, task) {
-    const timer = setTimeout(task, ms);
-    return () => clearTimeout(timer);
-  },
-};
+const REAL_TIME: Timing = { now: () => performance.now(), after: systemClock.after };
 
 /** Watches the tokens of one answer. */
 export interface TokenWatch extends SilenceWatch {

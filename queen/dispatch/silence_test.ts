@@ -2,6 +2,10 @@ import { assertEquals } from "@std/assert";
 import { FakeClock } from "../../tests/helpers/fake_clock.ts";
 import { overdueMs, tokenWatch } from "./silence.ts";
 
+function timingOf(clock: FakeClock) {
+  return { now: () => clock.elapsedMs, after: (ms: number, task: () => void) => clock.after(ms, task) };
+}
+
 /** A watch in a time that is moved by hand, over a worker that goes on for as long as `works` says. */
 function watched() {
   const clock = new FakeClock();
@@ -10,11 +14,7 @@ function watched() {
     state.asked++;
     return Promise.resolve(state.works);
   };
-  const timing = {
-    now: () => clock.elapsedMs,
-    after: (ms: number, task: () => void) => clock.after(ms, task),
-  };
-  return { clock, state, watch: tokenWatch(isWorking, timing) };
+  return { clock, state, watch: tokenWatch(isWorking, timingOf(clock)) };
 }
 
 /** How long it takes until the watch gives up, to 100 ms; undefined when that is not within a minute. */
@@ -58,10 +58,7 @@ Deno.test("a worker that says it goes on is waited for, and asked no more often 
 Deno.test("a token that comes while the worker is asked counts, whatever it would have said", async () => {
   const clock = new FakeClock();
   const answer = Promise.withResolvers<boolean>();
-  using watch = tokenWatch(() => answer.promise, {
-    now: () => clock.elapsedMs,
-    after: (ms, task) => clock.after(ms, task),
-  });
+  using watch = tokenWatch(() => answer.promise, timingOf(clock));
   watch.begin();
   await clock.run(5_000);
   watch.alive();

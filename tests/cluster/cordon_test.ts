@@ -5,14 +5,14 @@ import { emptyHome, runKeeper } from "../../keeper/testing/keeper_process.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { QueenClient } from "../../protocol/queen_client.ts";
 import type { TaskEvent, TaskInput } from "../../protocol/queen_schemas.ts";
-import { CLUSTER_KEY, known, spawned, startCluster, startQueen } from "../helpers/cluster.ts";
+import { CLUSTER_KEY, known, LONG_TEXT, spawned, startCluster, startQueen } from "../helpers/cluster.ts";
 import { freePort } from "../helpers/free_port.ts";
 
 const DRAIN_TIMEOUT_MS = 60_000;
 const MODEL = "builtin:stories";
 const NODES = ["gpu", "mac"];
 const SHORT: TaskInput = { model: MODEL, prompt: "Once", max_tokens: 5, seed: 1 };
-const LONG: TaskInput = { ...SHORT, max_tokens: 300, grammar: "root ::= [a-z ]{1500}" };
+const LONG: TaskInput = { ...SHORT, max_tokens: 300, grammar: LONG_TEXT };
 
 /** Where an answer ran, in order, and how it ended. */
 function wayOf(events: readonly TaskEvent[]): string[] {

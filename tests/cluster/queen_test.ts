@@ -3,12 +3,18 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import OpenAI from "openai";
 import { StreamCutError } from "../../protocol/sse.ts";
 import type { TaskEvent } from "../../protocol/queen_schemas.ts";
-import { CLUSTER_KEY, killBusyWorkers, spawned, startCluster, startQueen } from "../helpers/cluster.ts";
+import {
+  CLUSTER_KEY,
+  killBusyWorkers,
+  LONG_TEXT,
+  spawned,
+  startCluster,
+  startQueen,
+} from "../helpers/cluster.ts";
 import { freePort } from "../helpers/free_port.ts";
 
 const MODEL = "builtin:stories";
-/** Takes long enough, also for one who reads late, to be cut in its middle. */
-const LONG = { model: MODEL, max_tokens: 300, grammar: "root ::= [a-z ]{1500}" };
+const LONG = { model: MODEL, max_tokens: 300, grammar: LONG_TEXT };
 const LONGEST = { ...LONG, max_tokens: 450, grammar: "root ::= part part\npart ::= [a-z ]{1500}" };
 
 /** Only what the text is made of. */
@@ -86,7 +92,7 @@ Deno.test("a worker that is killed in the middle of a seeded answer is not to be
   assertEquals([text, killed], [uncut, 1]);
 });
 
-Deno.test("a queen that is killed leaves its tasks to the next: none ends twice, no token is told twice or never", async () => {
+Deno.test("after a queen is killed its successor finishes its tasks: none ends twice, no token is lost or repeated", async () => {
   const listen = `127.0.0.1:${freePort()}`;
   await using cluster = await startCluster({ nodes: ["mac"], listen, queenConfig: { replicate_after: 0 } });
   const { client } = cluster.queen;
@@ -125,7 +131,7 @@ Deno.test("a queen that is killed leaves its tasks to the next: none ends twice,
   assertEquals((await next.client.task(waiting.job_id)).status, "done");
 });
 
-Deno.test("a queen that is told to leave breaks off what is followed, and the next goes on with it", async () => {
+Deno.test("a queen that shuts down cuts the streams of its tasks, and its successor continues them", async () => {
   const listen = `127.0.0.1:${freePort()}`;
   await using cluster = await startCluster({ nodes: ["mac"], listen });
   const { client } = cluster.queen;

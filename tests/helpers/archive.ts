@@ -13,7 +13,7 @@ export interface TestArchive extends AsyncDisposable {
   readonly packed?: string;
 }
 
-/** A copy of this run's archive; of a new one where there is no run, or with `fresh`. */
+/** A copy of the archive that the test run shares; a new archive with `fresh`, or outside a run. */
 export async function testArchive(options: { packed?: boolean; fresh?: boolean } = {}): Promise<TestArchive> {
   const to = await Deno.makeTempDir({ prefix: "rbee-archive-" });
   const shared = options.fresh ? undefined : Deno.env.get(SHARED_FOLDER);

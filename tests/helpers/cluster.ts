@@ -42,6 +42,9 @@ export interface StartQueenOptions {
   within?: StartDaemonOptions["within"];
 }
 
+/** A grammar that keeps an answer going long enough, also for a slow reader, to be cut in its middle. */
+export const LONG_TEXT = "root ::= [a-z ]{1500}";
+
 /** Starts a queen and waits until it is ready. */
 export async function startQueen(options: StartQueenOptions): Promise<RunningQueen> {
   const { home, listen = "127.0.0.1:0", env = {}, args = [], archive, within } = options;

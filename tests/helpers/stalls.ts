@@ -1,6 +1,6 @@
 /** Workers that stand still in the middle of an answer of a cluster. */
 import type { TaskEvent } from "../../protocol/queen_schemas.ts";
-import { type Cluster, spawned } from "./cluster.ts";
+import { type Cluster, LONG_TEXT, spawned } from "./cluster.ts";
 
 /** Where an answer runs. */
 export interface Place {
@@ -21,9 +21,8 @@ export interface StalledAnswer {
 
 /** What is asked: it takes long enough, also for one who reads late, to be stalled in its middle. */
 export function stallableRequest(seed: number) {
-  const grammar = "root ::= [a-z ]{1500}";
   return {
-    ...{ model: "builtin:stories", prompt: "Once upon a time", max_tokens: 300, grammar },
+    ...{ model: "builtin:stories", prompt: "Once upon a time", max_tokens: 300, grammar: LONG_TEXT },
     ...{ seed, temperature: 0.9 },
   };
 }
