@@ -8,7 +8,14 @@ import { WorkerClient } from "../../protocol/worker_client.ts";
 import { StreamCutError } from "../../protocol/sse.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import type { ClusterNode } from "../cluster/cluster_node.ts";
-import { DEATH_POLL_MS, DEATH_TOLD_MS, LOAD_SILENCE_MS, REFUSAL_MS, SPAWN_TIMEOUT_MS } from "../limits.ts";
+import {
+  DEATH_POLL_MS,
+  DEATH_TOLD_MS,
+  LOAD_SILENCE_MS,
+  PROBE_TIMEOUT_MS,
+  REFUSAL_MS,
+  SPAWN_TIMEOUT_MS,
+} from "../limits.ts";
 import type { StartLoad } from "./lease.ts";
 import { silenceWatch } from "./silence.ts";
 
@@ -87,10 +94,13 @@ export class Loads {
         { signal: limit, timeoutMs: SPAWN_TIMEOUT_MS },
       );
       try {
-        await followLoad(new WorkerClient({ baseUrl: url, apiKey }), { signal: limit, tell });
+        const worker = new WorkerClient({ baseUrl: url, apiKey });
+        await followLoad(worker, { signal: limit, tell });
+        if (reused) await requireWorking(worker, limit);
       } catch (error) {
         const cause = await causeOf(error, { hive, workerId, signal: limit });
-        // One that was there before has died of something else. Its hive knows by now, and starts another one.
+        // One that was there before has died of something else, or stands still. Its hive knows by now, or is about to,
+        // and starts another one.
         if (reused && !isAgain && cause !== error) continue;
         throw cause;
       }
@@ -114,6 +124,12 @@ export class Loads {
       this.reported();
     });
   }
+}
+
+/** A worker that has been there for longer may stand still: a request that was lost with it must not go there again. */
+async function requireWorking(worker: WorkerClient, signal: AbortSignal): Promise<void> {
+  const { status } = await worker.health({ signal, timeoutMs: PROBE_TIMEOUT_MS });
+  if (status !== "alive") throw new RbeeError("NODE_UNREACHABLE", "The worker stands still.");
 }
 
 async function followLoad(

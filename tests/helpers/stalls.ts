@@ -1,4 +1,5 @@
 /** Workers that stand still in the middle of an answer of a cluster. */
+import { errorFromBody } from "../../protocol/errors.ts";
 import type { TaskEvent } from "../../protocol/queen_schemas.ts";
 import { type Cluster, LONG_TEXT, spawned } from "./cluster.ts";
 
@@ -50,6 +51,7 @@ export async function askAndStall(
   let pauseMs = 0;
   for await (const event of (await queen.client.run(stallableRequest(how.seed))).events) {
     told.push(event);
+    if (event.type === "error") throw errorFromBody(event.error);
     if (event.type === "started") places.push({ node: event.node, workerId: event.worker_id });
     if (event.type !== "token") continue;
     // Some more may be on their way when the worker stalls.

@@ -5,8 +5,8 @@
  */
 import { join } from "@std/path";
 import { type FlagTable, readFlags } from "../../home/flags.ts";
-import { startCluster } from "../helpers/cluster.ts";
-import { askAndStall, oneWorkerEach, uncutAnswer } from "../helpers/stalls.ts";
+import { type Cluster, startCluster } from "../helpers/cluster.ts";
+import { askAndStall, oneWorkerEach, type Place, uncutAnswer } from "../helpers/stalls.ts";
 
 const FLAGS = {
   stalls: { type: "integer", value: "N", min: 1, max: 10_000, default: 10, help: "How many engines stall." },
@@ -54,13 +54,17 @@ async function soak(
         },
       });
       if (freeze) { for (const pid of frozen) Deno.kill(pid, "SIGCONT"); }
-      else await Deno.remove(fileOf(at.node));
+      else {
+        if (workers > 1) found.push(await givenUpAt(cluster, at) - stalledAt);
+        await Deno.remove(fileOf(at.node));
+        // The whole answer was there already: nothing stood still in its middle.
+        if (workers === 1) {
+          round--;
+          continue;
+        }
+      }
       if (text === uncut && workers === 2) same++;
       else console.log(`seed ${seed + round}, ${workers} workers:\n  ${uncut}\n  ${text}`);
-      const line = cluster.hives[at.node].logLines().find(({ message, worker_id }) =>
-        message === "worker failed" && worker_id === at.workerId
-      );
-      if (!freeze) found.push(Date.parse(String(line?.time)) - stalledAt);
       pauses.push(pauseMs);
     }
   } finally {
@@ -76,4 +80,13 @@ async function soak(
       } s`,
   );
   return same === stalls ? 0 : 1;
+}
+
+/** When the hive gave its worker up, in ms since 1970. Until then it is to stand still. */
+async function givenUpAt({ hives }: Cluster, { node, workerId }: Place): Promise<number> {
+  const line = await hives[node].logged(
+    "a worker given up",
+    ({ message, worker_id }) => message === "worker failed" && worker_id === workerId,
+  );
+  return Date.parse(String(line.time));
 }
