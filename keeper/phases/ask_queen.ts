@@ -13,6 +13,7 @@ import { QUEEN_REJOIN_DELAYS_MS } from "../limits.ts";
 import type { Output } from "../output.ts";
 import { downloadLine, loadingLine, STAGES } from "../progress.ts";
 import type { QueenAddress } from "../queen.ts";
+import { readAhead } from "../read_ahead.ts";
 import type { AnswerJob } from "./answer.ts";
 import { type Progress, withPartial } from "./generate.ts";
 
@@ -97,7 +98,7 @@ async function follow(
     ? await client.run(task, wait)
     : await client.taskEvents(followed.jobId, { ...wait, lastEventId: followed.seq });
   followed.jobId ??= opened.headers.get("X-Job-Id") ?? undefined;
-  for await (const event of opened.events) {
+  for await (const event of readAhead(opened.events)) {
     // Nothing is shown after Ctrl+C, while the queen is being told.
     context.signal.throwIfAborted();
     const done = await take(event, { followed, job, output: context.output });

@@ -12,6 +12,7 @@ import { Interrupted } from "../interrupt.ts";
 import { BUSY_FIRST_DELAY_MS, BUSY_MAX_DELAY_MS } from "../limits.ts";
 import { savePartialAnswer } from "../partial_answer.ts";
 import { pauseTimer } from "../pause_timer.ts";
+import { readAhead } from "../read_ahead.ts";
 import type { LiveWorker } from "./find_worker.ts";
 import { WorkerGone } from "./worker_gone.ts";
 
@@ -98,7 +99,9 @@ async function receive(
       timeoutMs: 2 * firstTokenMs,
     });
   });
-  for await (const event of events) {
+  // A pager or Ctrl+S stops the showing, not the coming.
+  const restart = () => silence.restart(tokenGapMs);
+  for await (const event of readAhead(events, restart)) {
     // Nothing is shown after Ctrl+C, while the worker is being told.
     options.signal.throwIfAborted();
     if ("error" in event) throw errorFromBody(event.error);
@@ -109,7 +112,6 @@ async function receive(
     progress.tokens++;
     progress.text += event.token;
     await onEvent(event);
-    silence.restart(tokenGapMs);
   }
   throw new StreamCutError();
 }

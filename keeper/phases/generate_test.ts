@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes } from "@std/assert";
+import { delay } from "@std/async";
 import { RbeeError } from "../../protocol/errors.ts";
 import { TOKEN_GAP_TIMEOUT_MS } from "../../protocol/limits.ts";
 import { WORKER_ROUTES } from "../../protocol/routes.ts";
@@ -9,6 +10,7 @@ import { Output } from "../output.ts";
 import {
   type Answer,
   answerOf,
+  doneEvent,
   events,
   idle,
   on,
@@ -65,6 +67,35 @@ Deno.test("a finished answer gives its figures", async () => {
   const { outcome, received } = await ask(() => answerOf(["a", "b"]));
   assertEquals(received, ["a", "b"]);
   assertEquals((outcome as { total_tokens: number }).total_tokens, 2);
+});
+
+Deno.test("a reader who pauses for longer than the limit between tokens gets the whole answer", async () => {
+  const paused = Promise.withResolvers<void>();
+  const over = Promise.withResolvers<void>();
+  const answer = () =>
+    events((writer) => {
+      sendTokens(writer, ["a", "b"]);
+      const going = setInterval(() => sendTokens(writer, ["c"]), 10);
+      void over.promise.then(() => {
+        clearInterval(going);
+        writer.send(doneEvent(2));
+        writer.end();
+      });
+      void paused.promise.then(() => delay(600)).then(over.resolve);
+    });
+  const received: string[] = [];
+  const { outcome } = await ask(answer, {
+    limits: { firstTokenMs: 60_000, tokenGapMs: 200 },
+    onEvent: async (event) => {
+      if (!("token" in event)) return;
+      received.push(event.token);
+      if (event.token !== "b") return;
+      paused.resolve();
+      await over.promise;
+    },
+  });
+  assertEquals(received.slice(0, 3), ["a", "b", "c"]);
+  assertEquals((outcome as { stop_reason: string }).stop_reason, "eos");
 });
 
 Deno.test("no further token in time: the worker is told, and what came is kept", async () => {
