@@ -18,6 +18,7 @@ import { systemClock, unixSeconds } from "../daemon/clock.ts";
 import { createHive, type HiveOptions } from "./hive.ts";
 import { CLOSE_TIMEOUT_MS, DOWNLOADS_CLOSE_TIMEOUT_MS, START_TIMEOUT_MS } from "./limits.ts";
 import { removeHiveFile, writeHiveFile } from "../home/hive_file.ts";
+import { processIdentity } from "../home/process_identity.ts";
 import { HiveLogs } from "./logs/hive_logs.ts";
 import { lockHome } from "../daemon/home_lock.ts";
 import { workerCommand, workerEnvironment, type WorkerPlace } from "./workers/command.ts";
@@ -71,7 +72,14 @@ export async function runDaemon(loaded: LoadedConfig, options: DaemonOptions): P
     bound = server.address;
     const url = `http://${localHost(listen.hostname)}:${bound.port}`;
     const { pid } = Deno;
-    await writeHiveFile(home, { pid, url, version: VERSION, started_unix: unixSeconds(systemClock) });
+    const identity = await processIdentity(pid);
+    await writeHiveFile(home, {
+      pid,
+      url,
+      version: VERSION,
+      started_unix: unixSeconds(systemClock),
+      identity,
+    });
     log.info("hive ready", { url, version: VERSION, pid, home, key_fp6: await fingerprint(apiKey) });
     service.ready(`Serving at ${url}`);
     hive.startWork();

@@ -7,7 +7,7 @@ import { fakeWorkerEnv, startDaemon, startHive } from "../tests/helpers/daemons.
 import { eventually } from "../tests/helpers/eventually.ts";
 import { isPortFree } from "../tests/helpers/recovery.ts";
 import { type TempHome, tempHome } from "../tests/helpers/temp_home.ts";
-import { processIdentity } from "./workers/process.ts";
+import { processIdentity } from "../home/process_identity.ts";
 
 const FAKE = { mode: "normal" } as const;
 

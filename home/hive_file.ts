@@ -9,6 +9,8 @@ const HiveFile = z.object({
   url: z.url({ protocol: /^https?$/ }),
   version: z.string(),
   started_unix: z.int(),
+  /** Of its process, see `processIdentity`: the pid may be another program's by now. Older hives do not say. */
+  identity: z.string().optional(),
 });
 /** What a running hive writes; the file may outlive a hive that was killed. */
 export type HiveFile = z.infer<typeof HiveFile>;

@@ -46,12 +46,20 @@ export async function askNodes<T>(
   );
 }
 
+/** Whether something is wrong with a machine that did not answer: nothing is with one that has not been used yet. */
+export function isWrong({ node, error }: { node: string; error: RbeeError }): boolean {
+  return node !== LOCALHOST || error.code !== "NODE_UNREACHABLE";
+}
+
 /** Why there is no answer, for a person. */
 export function silenceOf({ node, error }: { node: string; error: RbeeError }): string {
-  // Nothing is wrong with a machine that has not been used yet.
-  if (node === LOCALHOST && error.code === "NODE_UNREACHABLE") return "No hive runs on this machine.";
+  if (!isWrong({ node, error })) return "No hive runs on this machine.";
   if (error.code === "MISSING_API_KEY") {
     return `${node} was not asked: no key is configured for it (nodes.${node}.api_key_file).`;
   }
-  return `${node} did not answer: ${error.message}`;
+  const { code, message } = error;
+  const advice = node === LOCALHOST && code === "INVALID_API_KEY"
+    ? " If its key was changed while it ran: rbee-keeper daemon restart"
+    : "";
+  return `${node} did not answer: ${message}${advice}`;
 }

@@ -106,7 +106,7 @@ function unreachable(error: RbeeError, { node, hiveLog, configPath }: Place): st
 function wrongKey(_: RbeeError, { node, configPath }: Place): string[] {
   if (node === undefined) return [];
   const where = node.local
-    ? "Another home's hive may be listening there (RBEE_HOME), or the key was changed while the hive ran: restart it."
+    ? "Another home's hive may be listening there (RBEE_HOME), or the key was changed while the hive ran: rbee-keeper daemon restart"
     : node.keySetting === undefined
     ? `Put its key into a file (mode 0600): rbee-keeper nodes add NAME --url ${node.url} --api-key-file FILE`
     : `Put its key into a file (mode 0600) and name it as ${node.keySetting} in the config.`;

@@ -1,5 +1,6 @@
 /** The commands beside `infer`, from the command line to a real hive. Workers are fake: what they generate is not the point. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals, assertStringIncludes } from "@std/assert";
+import { localKeyPath } from "../home/keys.ts";
 import { type Finished, runKeeper, startKeeper, type TestHome } from "../keeper/testing/keeper_process.ts";
 import { VERSION } from "../protocol/version.ts";
 import { fakeWorkerEnv, type RunningHive, startHive } from "./helpers/daemons.ts";
@@ -162,6 +163,41 @@ Deno.test("this machine's hive is started, shown and stopped by hand, however of
         }
       });
     }
+  } finally {
+    await keeper("daemon", "stop");
+  }
+});
+
+Deno.test("a hive whose key was changed while it ran can be told apart, restarted and stopped", async () => {
+  await using temp = await tempHome();
+  const home: TestHome = { path: temp.rbeeHome, [Symbol.asyncDispose]: () => Promise.resolve() };
+  const env = {
+    ...temp.env,
+    ...fakeWorkerEnv(FAKE),
+    RBEE_HIVE_LISTEN: "127.0.0.1:0",
+    RBEE_HIVE_WORKER_PORTS: "0-0",
+  };
+  const keeper = (...args: string[]) => runKeeper(args, { home, env });
+  const changeKey = (key: string) => Deno.writeTextFile(localKeyPath(temp.rbeeHome), key);
+  const pid = async () => JSON.parse(succeeded(await keeper("daemon", "status", "--json"))).pid;
+  succeeded(await keeper("daemon", "start"));
+  try {
+    const before = await pid();
+    await changeKey("a-key-of-later-0123456789");
+    const hint = /Its key was changed while it ran: rbee-keeper daemon restart makes it use the new one\./;
+    assertMatch(succeeded(await keeper("daemon", "status")), hint);
+    assertMatch((await keeper("daemon", "start")).stderr, hint);
+    const refused = await keeper("workers", "list");
+    assertEquals(refused.code, 1);
+    assertStringIncludes(refused.stderr, "rbee-keeper daemon restart");
+    succeeded(await keeper("daemon", "restart"));
+    assertEquals((await keeper("workers", "list")).code, 0);
+    assertNotEquals(await pid(), before);
+    await changeKey("a-key-of-still-later-0123456789");
+    assertEquals(
+      (await keeper("daemon", "stop")).stderr,
+      "Stopping the hive and its workers ...\nThe hive is stopped.\n",
+    );
   } finally {
     await keeper("daemon", "stop");
   }

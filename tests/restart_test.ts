@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { HAND_OVER_EXIT_CODE, HAND_OVER_SIGNAL } from "../daemon/lifecycle.ts";
-import { processIdentity } from "../hive/workers/process.ts";
+import { processIdentity } from "../home/process_identity.ts";
 import type { SpawnResponse } from "../protocol/hive_schemas.ts";
 import { WorkerClient } from "../protocol/worker_client.ts";
 import type { InferenceEvent } from "../protocol/worker_schemas.ts";

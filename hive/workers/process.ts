@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import process from "node:process";
 import { PRIVATE_FILE_MODE } from "../../home/paths.ts";
+import { outputOf, processIdentity } from "../../home/process_identity.ts";
 import type { Clock } from "../../daemon/clock.ts";
 import { rotatedPath } from "../logs/log_file.ts";
 import { privateMemory } from "./process_memory.ts";
@@ -162,31 +163,6 @@ export async function attachProcess(
   };
 }
 
-/**
- * What tells a process from every other one that ever had its pid: boot and start time. Undefined when there is no
- * such process or it is a zombie. Starts a small program to look, because Deno opens `/proc` to nobody but a program
- * with all permissions.
- *
- * @throws {Error} when that program can't be started.
- */
-export async function processIdentity(pid: number): Promise<string | undefined> {
-  if (Deno.build.os !== "linux") {
-    const [state, ...started] = (await outputOf(["ps", "-o", "stat=,lstart=", "-p", String(pid)])).split(
-      /\s+/,
-    );
-    return state === "" || state.startsWith("Z") ? undefined : started.join(" ");
-  }
-  const [boot, stat = ""] = (await outputOf([
-    "cat",
-    "/proc/sys/kernel/random/boot_id",
-    `/proc/${pid}/stat`,
-  ])).split("\n");
-  // The second field is the program's name in brackets and may hold anything; proc_pid_stat(5) counts from there.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  const [state, started] = [fields[0], fields[19]];
-  return started === undefined || state === "Z" || state === "X" ? undefined : `${boot}/${started}`;
-}
-
 /** The machine's processes. */
 export const SYSTEM_PROCESSES: Processes = {
   launch: launchProcess,
@@ -252,14 +228,4 @@ function processExists(pid: number): boolean {
   } catch (error) {
     return (error as { code?: string }).code !== "ESRCH";
   }
-}
-
-async function outputOf([program, ...args]: string[]): Promise<string> {
-  const output = await new Deno.Command(program, {
-    args,
-    env: { LC_ALL: "C" },
-    stdin: "null",
-    stderr: "null",
-  }).output();
-  return new TextDecoder().decode(output.stdout).trim();
 }

@@ -4,7 +4,8 @@ import { eventually } from "../../tests/helpers/eventually.ts";
 import { tempHome } from "../../tests/helpers/temp_home.ts";
 import { systemClock } from "../../daemon/clock.ts";
 import { cutLog } from "../logs/log_file.ts";
-import { attachProcess, launchProcess, processIdentity, tailLog } from "./process.ts";
+import { processIdentity } from "../../home/process_identity.ts";
+import { attachProcess, launchProcess, tailLog } from "./process.ts";
 
 const PATH = { PATH: "/usr/bin:/bin" };
 

@@ -4,6 +4,7 @@ import { delay } from "@std/async";
 import type { LoadedConfig } from "../../home/config.ts";
 import { type HiveFile, readHiveFile } from "../../home/hive_file.ts";
 import { hiveLogPath } from "../../home/paths.ts";
+import { processIdentity } from "../../home/process_identity.ts";
 import { newCorrelationId } from "../../protocol/correlation.ts";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { WorkerInfo } from "../../protocol/hive_schemas.ts";
@@ -29,7 +30,8 @@ export const DAEMON_STATUS: LoadedCommand<DaemonFlags> = { run: here(status) };
 
 /** What a running hive is like. */
 interface Running extends HiveFile {
-  workers: WorkerInfo[];
+  /** Undefined where it does not take this home's key: that was changed while the hive ran. */
+  workers?: WorkerInfo[];
 }
 
 function here(work: (config: LoadedConfig, context: PhaseContext) => Promise<number>) {
@@ -45,7 +47,7 @@ async function start(config: LoadedConfig, context: PhaseContext): Promise<numbe
   const { output } = context;
   const before = await running(config, context);
   if (before === undefined) await reachHive(await resolveNode(LOCALHOST, config), config, context);
-  else output.say(`The hive runs already, at ${before.url} (pid ${before.pid}).`);
+  else output.say(`The hive runs already, at ${before.url} (pid ${before.pid}).${keyHint(before)}`);
   if (output.json) await output.document(shown(before ?? await running(config, context)));
   return 0;
 }
@@ -54,12 +56,9 @@ async function stop(config: LoadedConfig, context: PhaseContext): Promise<number
   const { output, signal } = context;
   const hive = await running(config, context);
   if (hive !== undefined) {
-    const { length } = hive.workers;
-    output.say(
-      `Stopping the hive${
-        length === 0 ? "" : ` and its ${length === 1 ? "worker" : `${length} workers`}`
-      } ...`,
-    );
+    const count = hive.workers?.length;
+    const workers = count === undefined ? "workers" : count === 1 ? "worker" : `${count} workers`;
+    output.say(`Stopping the hive${count === 0 ? "" : ` and its ${workers}`} ...`);
     await end(hive, "SIGTERM", { config, signal });
   }
   if (output.json) await output.document({ running: false, stopped: hive !== undefined });
@@ -99,7 +98,7 @@ async function untilRunning(config: LoadedConfig, context: PhaseContext): Promis
   }
 }
 
-/** Tells a hive to go, and waits until it has. It has just answered to this home's key: the pid in its file is its own. */
+/** Tells a hive to go, and waits until it has. {@linkcode running} has just found the pid in its file to be its own. */
 async function end(
   { pid }: HiveFile,
   by: Deno.Signal,
@@ -127,10 +126,18 @@ async function status(config: LoadedConfig, context: PhaseContext): Promise<numb
   if (output.json) await output.document(shown(hive));
   else if (hive === undefined) output.say("No hive runs on this machine.");
   else {
-    await output.line(`The hive runs at ${hive.url} (pid ${hive.pid}, version ${hive.version}).`);
-    if (hive.workers.length > 0) await output.text(`\n${textTable(hive.workers.map(workerColumns))}`);
+    await output.line(
+      `The hive runs at ${hive.url} (pid ${hive.pid}, version ${hive.version}).${keyHint(hive)}`,
+    );
+    if (hive.workers?.length) await output.text(`\n${textTable(hive.workers.map(workerColumns))}`);
   }
   return hive === undefined ? 1 : 0;
+}
+
+function keyHint({ workers }: Running): string {
+  return workers === undefined
+    ? " Its key was changed while it ran: rbee-keeper daemon restart makes it use the new one."
+    : "";
 }
 
 function shown(hive: Running | undefined) {
@@ -139,7 +146,7 @@ function shown(hive: Running | undefined) {
   return { running: true, pid, url, version, workers };
 }
 
-/** This home's hive, if it answers to this home's key. */
+/** This home's hive: it answers to this home's key, or its process is the one that wrote this home's file. */
 async function running(config: LoadedConfig, context: PhaseContext): Promise<Running | undefined> {
   const file = await readHiveFile(config.home);
   if (file === undefined) return undefined;
@@ -151,6 +158,8 @@ async function running(config: LoadedConfig, context: PhaseContext): Promise<Run
     context.signal.throwIfAborted();
     // What a hive that was killed left behind.
     if (error instanceof RbeeError && error.code === "NODE_UNREACHABLE") return undefined;
+    const ours = file.identity !== undefined && await processIdentity(file.pid) === file.identity;
+    if (ours && error instanceof RbeeError && error.code === "INVALID_API_KEY") return file;
     throw error;
   }
 }

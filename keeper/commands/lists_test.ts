@@ -69,7 +69,7 @@ Deno.test("pool health of a machine that is off fails as every other command doe
   assertMatch(stderr, /Attempt 3\/3: .+\nError: Cannot connect to .+ after 3 attempts\n/);
 });
 
-Deno.test("workers list asks every known node; one that is off is named and spoils nothing", async () => {
+Deno.test("workers list asks every known node; one that is off is named, and the exit code says so", async () => {
   await using test = await setup();
   const { hive, home } = test;
   const address = await closedAddress();
@@ -82,7 +82,7 @@ Deno.test("workers list asks every known node; one that is off is named and spoi
     }),
   );
   const { code, stdout, stderr } = await runKeeper(["workers", "list"], { home });
-  assertEquals(code, 0);
+  assertEquals(code, 1);
   assertEquals(stdout.split("\n"), [
     "NODE      WORKER  MODEL            BACKEND  STATE  FREE SLOTS  URL",
     "stand-in  w-1     builtin:stories  cpu:0    idle   3/4         http://127.0.0.1:8001",

@@ -5,7 +5,7 @@ import { QueenClient } from "../../protocol/queen_client.ts";
 import { ago } from "../ago.ts";
 import type { LoadedCommand } from "../cli.ts";
 import type { CommandContext } from "../context.ts";
-import { askNodes, silenceOf } from "../every_node.ts";
+import { askNodes, isWrong, silenceOf } from "../every_node.ts";
 import { nowUnix } from "../registry.ts";
 import { placeOfQueen, queenOf } from "../queen.ts";
 import type { WorkersListFlags, WorkersOfAllFlags } from "../table/workers.ts";
@@ -77,20 +77,21 @@ async function runList(
       "answer" in each ? each.answer.map((worker) => ({ node: each.node, ...worker })) : []
     );
     const silent = answers.filter((each) => "error" in each);
+    const isPartial = silent.some(isWrong);
+    const exitCode = isPartial ? 1 : as.exitCode(workers);
     if (output.json) {
       const unreachable = silent.map(({ node, error }) => ({
         node,
         error: error.toBody(context.correlationId),
       }));
       await output.document({ workers, unreachable });
-      return as.exitCode(workers);
+      return exitCode;
     }
     for (const each of silent) output.say(silenceOf(each));
-    if (workers.length === 0) output.say("No workers run.");
-    else {await output.text(
-        textTable(workers.map((worker) => ({ NODE: worker.node, ...as.columns(worker) }))),
-      );}
-    return as.exitCode(workers);
+    if (workers.length > 0) {
+      await output.text(textTable(workers.map((worker) => ({ NODE: worker.node, ...as.columns(worker) }))));
+    } else output.say(isPartial ? "No workers run on the machines that answered." : "No workers run.");
+    return exitCode;
   });
 }
 

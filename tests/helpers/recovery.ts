@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { join } from "@std/path";
-import { processIdentity } from "../../hive/workers/process.ts";
+import { processIdentity } from "../../home/process_identity.ts";
 import type { HiveClient } from "../../protocol/hive_client.ts";
 import type { SpawnInput } from "../../protocol/spawn_request.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";

@@ -17,7 +17,7 @@ import { createHive, type Hive } from "../../hive/hive.ts";
 import { HiveLogs } from "../../hive/logs/hive_logs.ts";
 import { workerEnvironment } from "../../hive/workers/command.ts";
 import type { MemoryGroups } from "../../hive/workers/memory_groups.ts";
-import { processIdentity } from "../../hive/workers/process.ts";
+import { processIdentity } from "../../home/process_identity.ts";
 import type { WorkerRegistry } from "../../hive/workers/registry.ts";
 import type { Workers } from "../../hive/workers/workers.ts";
 

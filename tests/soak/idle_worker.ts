@@ -5,7 +5,7 @@
  */
 import { delay } from "@std/async";
 import { join } from "@std/path";
-import { processIdentity } from "../../hive/workers/process.ts";
+import { processIdentity } from "../../home/process_identity.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
 import { startHive } from "../helpers/daemons.ts";
 import { eventually } from "../helpers/eventually.ts";
