@@ -8,8 +8,8 @@ import { type App, createApp, eventResponse, type Handler, type Route } from "..
 import type { Config } from "../home/config_schema.ts";
 import { RbeeError, toRbeeError } from "../protocol/errors.ts";
 import {
+  type CancelDownloadResponse,
   type CapabilitiesResponse,
-  type CatalogModel,
   DownloadRequest,
   type HiveEvent,
   type ListedModel,
@@ -31,6 +31,7 @@ import type { HiveMetrics } from "./metrics.ts";
 import { serveBlob } from "./models/blob_server.ts";
 import { isTerminal } from "./models/download_job.ts";
 import type { Models } from "./models/models.ts";
+import type { InUse } from "./models/models_options.ts";
 import { queryOf } from "../daemon/query.ts";
 import { workerMetrics } from "./worker_metrics.ts";
 import type { Workers } from "./workers/workers.ts";
@@ -125,10 +126,13 @@ export function createHiveApp(options: HiveAppOptions): App {
     return await serveBlob(request, { path, digestHex: params.digest });
   };
 
-  const inUse = (model: CatalogModel) => workers.uses(model.local_path);
+  const inUse: InUse = (model) => workers.filesInUse.has(model);
 
-  const listModels: Handler = () => {
-    const listed = models.list().map((model): ListedModel => ({ ...model, in_use: inUse(model) }));
+  const listModels: Handler = async () => {
+    const listed = (await models.list()).map(({ files, ...model }): ListedModel => ({
+      ...model,
+      in_use: inUse({ ...model, files }),
+    }));
     return Response.json({ models: listed });
   };
 
@@ -221,8 +225,8 @@ export function createHiveApp(options: HiveAppOptions): App {
     {
       spec: HIVE_ROUTES.cancelDownload,
       handle: async ({ params }) => {
-        await models.cancel(params.id);
-        return new Response(null, { status: 204 });
+        const answer: CancelDownloadResponse = { canceled: await models.cancel(params.id) };
+        return Response.json(answer);
       },
     },
     { spec: HIVE_ROUTES.models, handle: listModels },

@@ -59,7 +59,10 @@ Deno.test("a model is in use as soon as a spawn has chosen it, before there is a
   withModel(async (hive) => {
     const { local_path } = await rowOf(hive);
     const spawning = hive.spawn({ model_ref: REF });
-    await eventually("the spawn has found the model", () => hive.workers.uses(local_path));
+    await eventually(
+      "the spawn has found the model",
+      () => hive.workers.filesInUse.has({ local_path, files: "" }),
+    );
     assertEquals(await codeOf(hive.client.removeModel(REF)), "MODEL_IN_USE");
     await hive.client.shutdownWorker((await spawning).worker_id);
     await hive.client.removeModel(REF);

@@ -18,7 +18,7 @@ export interface QueenReportsOptions {
   /** Where the queen reaches this hive, and with which key; asked at each report. */
   place: () => { url: string; apiKey: string };
   workers: () => Promise<ReportedWorker[]>;
-  models: () => CatalogModel[];
+  models: () => Promise<Pick<CatalogModel, "reference" | "size_bytes">[]>;
   devices: () => Promise<Device[]>;
   memory: () => MachineMemory & { reserve_mb: number };
   cpu: () => { cores: number; load_average: [number, number, number] };
@@ -82,11 +82,12 @@ export class QueenReports {
   /** Whether it has all there is to know now. */
   async #report(signal: AbortSignal): Promise<boolean> {
     const { queen } = this.#options;
-    const [workers, devices] = await Promise.all([this.#options.workers(), this.#options.devices()]);
-    const models = this.#options.models().map(({ reference, size_bytes }) => ({
-      model_ref: reference,
-      size_bytes,
-    }));
+    const [workers, devices, listed] = await Promise.all([
+      this.#options.workers(),
+      this.#options.devices(),
+      this.#options.models(),
+    ]);
+    const models = listed.map(({ reference, size_bytes }) => ({ model_ref: reference, size_bytes }));
     const told = {
       devices: JSON.stringify(devices),
       models: JSON.stringify(models),

@@ -69,7 +69,7 @@ Deno.test("Ctrl+C during a download stops it at the hive", async () => {
       events((writer) =>
         writer.send({ stage: "downloading", bytes_downloaded: 1, bytes_total: 9, speed_mbps: 1 })
       ),
-    [on(HIVE_ROUTES.cancelDownload)]: () => new Response(null, { status: 204 }),
+    [on(HIVE_ROUTES.cancelDownload)]: () => Response.json({ canceled: true }),
   });
   await using home = await testHome(hive);
   const keeper = startKeeper(INFER, { home });

@@ -173,7 +173,10 @@ const HIVE: Docs<typeof HIVE_ROUTES> = {
     query: z.object({ id: z.string() }),
     events: hive.DownloadEvent,
   },
-  cancelDownload: { summary: "Stops a download; what was fetched is kept.", status: 204 },
+  cancelDownload: {
+    summary: "Stops a download that nobody else follows; what was fetched is kept.",
+    answer: hive.CancelDownloadResponse,
+  },
   models: { summary: "The catalog.", answer: hive.ModelsResponse },
   offer: {
     summary: "What another hive may take of a model.",

@@ -42,6 +42,8 @@ export const ERROR_STATUS = {
   REQUEST_POISONED: 502,
   INVALID_MODEL: 502,
   ALL_SLOTS_BUSY: 503,
+  /** Its files lie where nothing can be read at present: a mount that is gone, a folder without the right to enter. */
+  MODEL_UNREACHABLE: 503,
   NODE_UNREACHABLE: 503,
   SHUTTING_DOWN: 503,
   NOT_READY: 503,
@@ -58,6 +60,7 @@ export type ErrorCode = keyof typeof ERROR_STATUS;
 /** Codes whose answer tells the caller when to come back. */
 const DEFAULT_RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
   ALL_SLOTS_BUSY: 1,
+  MODEL_UNREACHABLE: 5,
   NODE_UNREACHABLE: 5,
   SHUTTING_DOWN: 5,
   NOT_READY: 1,

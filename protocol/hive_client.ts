@@ -8,6 +8,7 @@ import {
   type RetryPlan,
 } from "./client.ts";
 import {
+  CancelDownloadResponse,
   CapabilitiesResponse,
   DownloadEvent,
   DownloadResponse,
@@ -94,9 +95,14 @@ export class HiveClient {
     });
   }
 
-  /** Stops a download; what was fetched is kept. */
-  cancelDownload(id: string, options: WaitOptions = {}): Promise<void> {
-    return callRouteEmpty(this.#client, { route: this.#routes.cancelDownload, params: { id }, ...options });
+  /** Stops a download that nobody else follows; what was fetched is kept. */
+  cancelDownload(id: string, options: WaitOptions = {}): Promise<z.infer<typeof CancelDownloadResponse>> {
+    return callRoute(this.#client, {
+      route: this.#routes.cancelDownload,
+      schema: CancelDownloadResponse,
+      params: { id },
+      ...options,
+    });
   }
 
   /** The catalog. */

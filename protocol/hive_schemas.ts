@@ -83,6 +83,14 @@ export const DownloadResponse = z.union([
 /** See {@linkcode DownloadResponse}. */
 export type DownloadResponse = z.infer<typeof DownloadResponse>;
 
+/** `DELETE /v1/models/download/:id`. */
+export const CancelDownloadResponse = z.object({
+  /** False: others wait for it, and it stops when the last of them has gone. */
+  canceled: z.boolean(),
+});
+/** See {@linkcode CancelDownloadResponse}. */
+export type CancelDownloadResponse = z.infer<typeof CancelDownloadResponse>;
+
 /** Events of `GET /v1/models/download/progress`; `[DONE]` after `complete` or `error`. */
 export const DownloadEvent = z.discriminatedUnion("stage", [
   z.object({
@@ -131,8 +139,13 @@ export const CatalogModel = z.object({
 /** See {@linkcode CatalogModel}. */
 export type CatalogModel = z.infer<typeof CatalogModel>;
 
-/** A row of the catalog, and whether a worker has its files at this moment. */
-export const ListedModel = CatalogModel.extend({ in_use: z.boolean() });
+/** A row of the catalog, and how its files are at this moment. */
+export const ListedModel = CatalogModel.extend({
+  /** Whether a worker has them. */
+  in_use: z.boolean(),
+  /** Why they can't be looked at; absent: they can. */
+  unreachable: z.string().optional(),
+});
 /** See {@linkcode ListedModel}. */
 export type ListedModel = z.infer<typeof ListedModel>;
 

@@ -100,20 +100,6 @@ export function isCommit(revision: string): boolean {
   return /^[0-9a-f]{40}$/.test(revision);
 }
 
-/** Size of the file behind `path`, links followed; undefined when there is none. Blocks for one look at the disk. */
-export function fileSize(path: string): number | undefined {
-  try {
-    const info = Deno.statSync(path);
-    return info.isFile ? info.size : undefined;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
-    // No file can have a name that long, and none is at the end of links that go in a circle.
-    if (error instanceof Deno.errors.FilesystemLoop) return undefined;
-    if (error instanceof Error && "code" in error && error.code === "ENAMETOOLONG") return undefined;
-    throw error;
-  }
-}
-
 /** Makes the snapshot's entry point to the blob, in one step: nobody ever sees it absent or half made. */
 export async function linkSnapshot(paths: CachePaths): Promise<void> {
   const folder = dirname(paths.snapshot);

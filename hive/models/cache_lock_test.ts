@@ -188,7 +188,7 @@ Deno.test("two hives with one cache want the same model: its bytes come once, an
     assertEquals(one.last, other.last);
     assertEquals(await Deno.readFile(one.last.local_path), tinyGguf());
     assertEquals(contentRequests(bed).map(({ sentBytes }) => sentBytes), [100_000, SIZE - 100_000]);
-    for (const models of [bed.models, second.models]) assertEquals(models.list()[0].size_bytes, SIZE);
+    for (const models of [bed.models, second.models]) assertEquals((await models.list())[0].size_bytes, SIZE);
   }));
 
 Deno.test("who waits shows how far the other one is, and goes on from there", async () => {

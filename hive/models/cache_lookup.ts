@@ -1,7 +1,8 @@
 /** What is in the Hugging Face cache already, whoever put it there. */
 import { basename, join } from "@std/path";
 import { QUANT_PREFERENCE } from "../../protocol/model_ref.ts";
-import { fileSize, isCommit, refPath, repoFolder } from "./cache.ts";
+import { isCommit, refPath, repoFolder } from "./cache.ts";
+import { fileSize } from "./file_look.ts";
 import { DEFAULT_REVISION, type HubFile } from "./hub.ts";
 import { MAX_CACHED_FILES } from "./limits.ts";
 import { chooseModel, type HubRef, quantisationOf } from "./model_files.ts";
@@ -42,7 +43,7 @@ async function commitOf(root: string, ref: HubRef): Promise<string | undefined> 
   const revision = ref.revision ?? DEFAULT_REVISION;
   if (isCommit(revision)) return revision;
   const path = refPath(root, { repo: ref.repo, revision });
-  if (path === undefined || fileSize(path) === undefined) return undefined;
+  if (path === undefined || await fileSize(path) === undefined) return undefined;
   const text = (await Deno.readTextFile(path)).trim();
   return isCommit(text) ? text : undefined;
 }
@@ -63,7 +64,7 @@ async function filesBelow(folder: string, prefix = ""): Promise<string[]> {
 }
 
 async function describe(localPath: string, path: string): Promise<CachedModel["files"][number] | undefined> {
-  const size = fileSize(localPath);
+  const size = await fileSize(localPath);
   if (size === undefined) return undefined;
   return { path, size, localPath, digest: await digestOfEntry(localPath) };
 }

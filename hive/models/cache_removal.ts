@@ -1,6 +1,6 @@
 /** Takes files out of the Hugging Face cache again, and leaves no scraps that its other users would stumble over. */
-import { dirname, join, resolve } from "@std/path";
-import { fileSize } from "./cache.ts";
+import { basename, dirname, join, resolve } from "@std/path";
+import { fileSize } from "./file_look.ts";
 import { notePath } from "./unsettled.ts";
 
 /** A file of a snapshot, taken apart: `REPO_FOLDER/snapshots/COMMIT/PATH`. */
@@ -19,6 +19,13 @@ const SNAPSHOT = /^(.+\/models--[^/]+)\/snapshots\/([0-9a-f]{40})\/(.+)$/;
 export function parseSnapshotPath(path: string): SnapshotPath | undefined {
   const match = SNAPSHOT.exec(path);
   return match === null ? undefined : { repoFolder: match[1], commit: match[2], path: match[3] };
+}
+
+/** Where a file of a snapshot would be if the cache as a whole had been moved to `root`; undefined: it is in none. */
+export function pathInCache(path: string, root: string): string | undefined {
+  const found = parseSnapshotPath(path);
+  if (found === undefined) return undefined;
+  return join(root, basename(found.repoFolder), "snapshots", found.commit, found.path);
 }
 
 /**
@@ -97,7 +104,7 @@ async function removeRevisions(folder: string, commit: string): Promise<void> {
   for (const entry of await entriesOf(folder)) {
     const path = join(folder, entry.name);
     if (entry.isDirectory) await removeRevisions(path, commit);
-    else if (fileSize(path) === commit.length && await Deno.readTextFile(path) === commit) {
+    else if (await fileSize(path) === commit.length && await Deno.readTextFile(path) === commit) {
       await removeIfThere(path);
     }
   }

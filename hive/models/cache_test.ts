@@ -2,7 +2,8 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { ConfigSchema } from "../../home/config_schema.ts";
 import { RbeeError } from "../../protocol/errors.ts";
-import { cacheRoot, fileSize, snapshotPath } from "./cache.ts";
+import { cacheRoot, snapshotPath } from "./cache.ts";
+import { fileSize } from "./file_look.ts";
 
 const COMMIT = "0123456789abcdef0123456789abcdef01234567";
 
@@ -63,8 +64,8 @@ Deno.test("a link to itself and a name too long for any disk are no files", asyn
   const folder = await Deno.makeTempDir();
   try {
     await Deno.symlink(`${folder}/loop.gguf`, `${folder}/loop.gguf`);
-    assertEquals(fileSize(`${folder}/loop.gguf`), undefined);
-    assertEquals(fileSize(`${folder}/${"a".repeat(400)}.gguf`), undefined);
+    assertEquals(await fileSize(`${folder}/loop.gguf`), undefined);
+    assertEquals(await fileSize(`${folder}/${"a".repeat(400)}.gguf`), undefined);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

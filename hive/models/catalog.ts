@@ -3,6 +3,7 @@ import { join } from "@std/path";
 import { createHash } from "node:crypto";
 import type { DatabaseSync, SQLOutputValue } from "node:sqlite";
 import type { Logger } from "../../daemon/log.ts";
+import { RbeeError } from "../../protocol/errors.ts";
 import { openHiveDatabase } from "../database.ts";
 import { CatalogModel } from "../../protocol/hive_schemas.ts";
 
@@ -45,13 +46,13 @@ export class Catalog {
 
   /** The row of a reference in its normal form. */
   get(reference: string): CatalogModel | undefined {
-    const row = this.#database.prepare("SELECT * FROM models WHERE reference = ?").get(reference);
+    const row = this.#open.prepare("SELECT * FROM models WHERE reference = ?").get(reference);
     return row === undefined ? undefined : modelOf(row);
   }
 
   /** All rows, oldest first. */
   all(): CatalogModel[] {
-    const rows = this.#database.prepare("SELECT * FROM models ORDER BY downloaded_at_unix, reference").all();
+    const rows = this.#open.prepare("SELECT * FROM models ORDER BY downloaded_at_unix, reference").all();
     return rows.map(modelOf);
   }
 
@@ -71,7 +72,7 @@ export class Catalog {
       downloaded_at_unix: model.downloaded_at_unix,
       companions: JSON.stringify(model.companions),
     };
-    const row = this.#database.prepare(
+    const row = this.#open.prepare(
       `INSERT INTO models
         (id, provider, reference, revision, local_path, size_bytes, sha256, downloaded_at_unix, companions)
         VALUES (:id, :provider, :reference, :revision, :local_path, :size_bytes, :sha256, :downloaded_at_unix,
@@ -90,7 +91,7 @@ export class Catalog {
 
   /** Notes that the model at this path is used now, under all of its names. */
   used(localPath: string, atUnix: number): void {
-    this.#database.prepare("UPDATE models SET last_used_at_unix = ? WHERE local_path = ?").run(
+    this.#open.prepare("UPDATE models SET last_used_at_unix = ? WHERE local_path = ?").run(
       atUnix,
       localPath,
     );
@@ -98,7 +99,7 @@ export class Catalog {
 
   /** The digests that the first verification of a model found, part by part; none before it. */
   recordedDigests(reference: string): string[] {
-    const row = this.#database.prepare("SELECT recorded_sha256 FROM models WHERE reference = ?").get(
+    const row = this.#open.prepare("SELECT recorded_sha256 FROM models WHERE reference = ?").get(
       reference,
     );
     return row === undefined ? [] : JSON.parse(String(row.recorded_sha256));
@@ -110,7 +111,7 @@ export class Catalog {
     found: { atUnix: number; sha256: string | null; digests?: readonly string[] },
   ): void {
     const { atUnix, sha256, digests } = found;
-    this.#database.prepare(
+    this.#open.prepare(
       `UPDATE models SET verified_at_unix = ?, sha256 = coalesce(sha256, ?),
         recorded_sha256 = coalesce(?, recorded_sha256) WHERE reference = ?`,
     ).run(atUnix, sha256, digests === undefined ? null : JSON.stringify(digests), reference);
@@ -118,17 +119,22 @@ export class Catalog {
 
   /** Removes the row of a reference, if there is one. */
   delete(reference: string): void {
-    this.#database.prepare("DELETE FROM models WHERE reference = ?").run(reference);
+    this.#open.prepare("DELETE FROM models WHERE reference = ?").run(reference);
   }
 
   /** Notes that a download of this reference runs. */
   downloadBegan(reference: string): void {
-    this.#database.prepare("INSERT OR IGNORE INTO running_downloads (reference) VALUES (?)").run(reference);
+    this.#open.prepare("INSERT OR IGNORE INTO running_downloads (reference) VALUES (?)").run(reference);
   }
 
   /** Notes that it has come to its end, whichever. */
   downloadEnded(reference: string): void {
-    this.#database.prepare("DELETE FROM running_downloads WHERE reference = ?").run(reference);
+    this.#open.prepare("DELETE FROM running_downloads WHERE reference = ?").run(reference);
+  }
+
+  /** Notes that hives live through the attempts at this download. */
+  downloadIsHarmless(reference: string): void {
+    this.#open.prepare("UPDATE running_downloads SET resumed = 0 WHERE reference = ?").run(reference);
   }
 
   /**
@@ -136,16 +142,21 @@ export class Catalog {
    * `maxResumed` times is forgotten: perhaps it is what ends the hives.
    */
   takeUpDownloads({ maxResumed }: { maxResumed: number }): string[] {
-    this.#database.prepare("DELETE FROM running_downloads WHERE resumed >= ?").run(maxResumed);
-    const rows = this.#database.prepare(
+    this.#open.prepare("DELETE FROM running_downloads WHERE resumed >= ?").run(maxResumed);
+    const rows = this.#open.prepare(
       "UPDATE running_downloads SET resumed = resumed + 1 RETURNING reference",
     ).all();
     return rows.map(({ reference }) => String(reference));
   }
 
-  /** Closes the database; nothing may follow. */
+  /** Closes the database. Whoever still asks is told that the hive shuts down. */
   close(): void {
     this.#database.close();
+  }
+
+  get #open(): DatabaseSync {
+    if (this.#database.isOpen) return this.#database;
+    throw new RbeeError("SHUTTING_DOWN", "The hive is shutting down. Try again later.");
   }
 }
 

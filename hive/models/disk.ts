@@ -21,12 +21,3 @@ export async function diskSpace(path: string): Promise<DiskSpace> {
     }
   }
 }
-
-/** Links followed; the path itself when nothing is there. */
-export function fileBehind(path: string): string {
-  try {
-    return Deno.realPathSync(path);
-  } catch {
-    return path;
-  }
-}

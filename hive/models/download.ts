@@ -1,17 +1,11 @@
 /** A whole model from the hub into the cache: room checked first, then file by file, then made visible. */
 import type { DownloadEvent } from "../../protocol/hive_schemas.ts";
 import { RbeeError } from "../../protocol/errors.ts";
-import {
-  type CachePaths,
-  cachePaths,
-  fileSize,
-  linkSnapshot,
-  makeRepoFolders,
-  writeRevision,
-} from "./cache.ts";
+import { type CachePaths, cachePaths, linkSnapshot, makeRepoFolders, writeRevision } from "./cache.ts";
 import { readGgufFacts } from "./gguf.ts";
 import { lockBlob } from "./cache_lock.ts";
 import { removeIfThere } from "./cache_removal.ts";
+import { fileSize, UnreachableFile } from "./file_look.ts";
 import type { HubFile, HubModel } from "./hub.ts";
 import type { ModelLimits } from "./limits.ts";
 import { insufficientDisk, PartFile } from "./part_file.ts";
@@ -61,7 +55,9 @@ export interface LocalModel {
 export async function downloadModel(model: HubModel, options: DownloadOptions): Promise<LocalModel> {
   const { root, signal, emit } = options;
   try {
-    const plans = model.files.map((file) => planFile(file, { root, model, limits: options.limits }));
+    const plans = await Promise.all(
+      model.files.map((file) => planFile(file, { root, model, limits: options.limits })),
+    );
     if (plans.some((plan) => plan.missing)) {
       await fetchMissing(plans, { ...options, model });
       emit({ stage: "verifying" });
@@ -80,12 +76,15 @@ export async function downloadModel(model: HubModel, options: DownloadOptions): 
   }
 }
 
-function planFile(file: HubFile, at: { root: string; model: HubModel; limits: ModelLimits }): Plan {
+async function planFile(
+  file: HubFile,
+  at: { root: string; model: HubModel; limits: ModelLimits },
+): Promise<Plan> {
   const { repo, commit } = at.model;
   const paths = cachePaths(at.root, { repo, commit, file });
   const plan = { file, paths, linked: false, missing: false, haveBytes: file.size };
-  if (fileSize(paths.snapshot) === file.size) return { ...plan, linked: true };
-  if (fileSize(paths.blob) === file.size) return plan;
+  if (await fileSize(paths.snapshot) === file.size) return { ...plan, linked: true };
+  if (await fileSize(paths.blob) === file.size) return plan;
   return { ...plan, missing: true, haveBytes: keptBytes(plan, at.limits) };
 }
 
@@ -123,7 +122,7 @@ async function fetchMissing(
       onWait: () => onBytes(keptBytes(plan, options.limits)),
     });
     // Its holder may have brought the file.
-    if (fileSize(paths.blob) === file.size) onBytes(file.size);
+    if (await fileSize(paths.blob) === file.size) onBytes(file.size);
     else await transferFile(plan, { ...options, source: options.sourceOf(file), onBytes });
   }
   meter.flush();
@@ -141,10 +140,17 @@ function totalOf(model: HubModel): number {
 
 /** Errors of the file system are the machine's, not a defect of ours: say where and why. */
 function asWriteFailure(error: unknown, root: string): unknown {
-  if (!(error instanceof Error) || error instanceof RbeeError || !("code" in error)) return error;
+  const why = writeFailure(error);
+  if (why === undefined) return error;
   return new RbeeError(
     "DOWNLOAD_FAILED",
-    `Cannot write to the model folder ${root}: ${error.message}. Check its owner and mode, or set hive.models_dir.`,
+    `Cannot write to the model folder ${root}: ${why}. Check its owner and mode, or set hive.models_dir.`,
     { cause: error, details: { folder: root } },
   );
+}
+
+function writeFailure(error: unknown): string | undefined {
+  if (error instanceof UnreachableFile) return String(error.details.why);
+  if (!(error instanceof Error) || error instanceof RbeeError || !("code" in error)) return undefined;
+  return error.message;
 }

@@ -61,6 +61,8 @@ export const MAX_FILE_BYTES = 64 * 1024 ** 4;
 export const MAX_FILE_PATH_CHARS = 512;
 /** Largest file that may hold a hub token. */
 export const MAX_TOKEN_FILE_BYTES = 8 * 1024;
+/** A disk that has not said by then whether a file is there counts as away. */
+export const FILE_LOOK_TIMEOUT_MS = 3_000;
 /** Piece in which a file is read for its digest. */
 export const REHASH_CHUNK_BYTES = 1024 * 1024;
 /** Pause between two reports of a verification. */
@@ -103,6 +105,12 @@ export const MAX_LAYERS = 512;
 /** Bound of each other dimension of a model (width, heads, vocabulary…). */
 export const MAX_DIMENSION = 2 ** 24;
 
+/** Pause before a download of an earlier hive is tried again, doubled each time … */
+export const RESUME_RETRY_MS = 5_000;
+/** … up to this. */
+export const RESUME_RETRY_MAX_MS = 300_000;
+/** A download that is canceled waits so long for its reader to let go of it, and otherwise goes on for others. */
+export const LAST_READER_GRACE_MS = 1_000;
 /** Hives that go on with a download one after the other, before it is left to whoever asks for it again. */
 export const MAX_RESUMED_DOWNLOAD = 5;
 /** Longest pause of another hive in reading a file that it is given. */

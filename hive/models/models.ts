@@ -12,24 +12,26 @@ import type {
 } from "../../protocol/hive_schemas.ts";
 import { type ModelRef, parseModelRef } from "../../protocol/model_ref.ts";
 import { findAlternatives } from "./alternatives.ts";
-import { cacheRoot, fileSize, repoFolderName } from "./cache.ts";
+import { cacheRoot, repoFolderName } from "./cache.ts";
 import { findInCache } from "./cache_lookup.ts";
-import { parseSnapshotPath, removeFromCache } from "./cache_removal.ts";
+import { pathInCache, removeFromCache } from "./cache_removal.ts";
 import { Catalog } from "./catalog.ts";
 import { diskSpace } from "./disk.ts";
 import type { LocalModel } from "./download.ts";
 import type { DownloadJob } from "./download_job.ts";
 import { Downloads } from "./downloads.ts";
+import { fileBehind, fileSize, modelSize, UnreachableFile } from "./file_look.ts";
 import { readGgufFacts } from "./gguf.ts";
 import type { HubModel } from "./hub.ts";
-import { MAX_RESUMED_DOWNLOAD, MODEL_LIMITS, type ModelLimits } from "./limits.ts";
+import { LAST_READER_GRACE_MS, MODEL_LIMITS, type ModelLimits } from "./limits.ts";
 import type { HubRef, Quantisation } from "./model_files.ts";
 import { blobOf, offerOf } from "./offer.ts";
 import { configuredPeers } from "./peers.ts";
-import type { ModelsOptions } from "./models_options.ts";
+import type { FoundModel, InUse, ModelsOptions } from "./models_options.ts";
 import { pruneModels } from "./prune.ts";
 import { splitPaths } from "./split_name.ts";
 import { REAL_TIMING } from "./timing.ts";
+import { UnfinishedDownloads } from "./unfinished_downloads.ts";
 import { type Verified, verifyModel, type VerifyOptions } from "./verify.ts";
 
 /** A file or one that ships with rbee. */
@@ -52,6 +54,7 @@ export class Models {
   readonly #httpClient = Deno.createHttpClient({ http2: false });
   /** Names of the repository folders that downloads are filling. */
   readonly #filling = new Map<DownloadJob, string>();
+  readonly #unfinished: UnfinishedDownloads;
   readonly #leaving = new AbortController();
   #closed = false;
 
@@ -62,10 +65,12 @@ export class Models {
     this.#limits = { ...MODEL_LIMITS, ...options.limits };
     this.modelsDir = cacheRoot(config, env);
     this.#catalog = new Catalog(home, log);
+    const timing = options.timing ?? REAL_TIMING;
+    this.#unfinished = new UnfinishedDownloads({ catalog: this.#catalog, timing, log });
     this.#downloads = new Downloads({
       ...{ config, env, log, root: this.modelsDir, limits: this.#limits },
       fetch: options.fetch ?? ((url, init) => fetch(url, { ...init, client: this.#httpClient })),
-      timing: options.timing ?? REAL_TIMING,
+      timing,
       freeBytes: options.freeBytes ?? (async (folder) => (await diskSpace(folder)).freeBytes),
       peers: () => configuredPeers(config, { home, log }),
       offline: async (ref) => (await this.#findCached(ref, { ifCertain: false }))?.local_path,
@@ -83,7 +88,7 @@ export class Models {
     const ref = parseModelRef(reference);
     if (ref.provider !== "hf") return await this.#findLocal(ref);
     const row = this.#catalog.get(ref.text);
-    return (row && this.#repaired(row)) ?? await this.#findCached(ref, { ifCertain: true });
+    return (row && await this.#repaired(row)) ?? await this.#findCached(ref, { ifCertain: true });
   }
 
   /**
@@ -108,7 +113,9 @@ export class Models {
   async obtain(reference: string): Promise<void> {
     const answer = await this.download(reference);
     if ("local_path" in answer) return;
-    const outcome = await this.#downloads.get(answer.download_id).ended;
+    const job = this.#downloads.get(answer.download_id);
+    using _reading = job.read();
+    const outcome = await job.ended;
     if ("error" in outcome) throw outcome.error;
   }
 
@@ -158,45 +165,56 @@ export class Models {
    * @throws {RbeeError} `DOWNLOAD_NOT_FOUND`.
    */
   progress(id: string, listener: (event: DownloadEvent) => void): () => void {
-    return this.#downloads.get(id).subscribe(listener);
+    const job = this.#downloads.get(id);
+    const reading = job.read();
+    const unsubscribe = job.subscribe(listener);
+    return () => {
+      unsubscribe();
+      reading[Symbol.dispose]();
+    };
   }
 
   /**
-   * Stops a download; what was fetched is kept for the next try. One that has ended stays as it is.
+   * Stops a download that nobody else follows; what was fetched is kept for the next try. One that has ended stays as
+   * it is. Resolves to false when it goes on for others: it stops when the last of them has gone.
    *
    * @throws {RbeeError} `DOWNLOAD_NOT_FOUND`.
    */
-  async cancel(id: string): Promise<void> {
+  async cancel(id: string): Promise<boolean> {
     const job = this.#downloads.get(id);
     const again = `Ask for ${job.reference} again to resume it.`;
-    await job.cancel(new RbeeError("REQUEST_CANCELED", `The download was canceled. ${again}`));
+    const reason = new RbeeError("REQUEST_CANCELED", `The download was canceled. ${again}`);
+    return await job.leave(
+      reason,
+      delay(LAST_READER_GRACE_MS, { signal: this.#leaving.signal }).catch(() => {}),
+    );
   }
 
-  /** The catalog, repaired. */
-  list(): CatalogModel[] {
-    this.repair();
-    return this.#catalog.all();
+  /** The catalog, brought in line with the disk. What can't be looked at at present stands there as it was. */
+  async list(): Promise<FoundModel[]> {
+    const found = await Promise.all(
+      this.#catalog.all().map(async (row) => {
+        try {
+          const model = await this.#repaired(row);
+          return model === undefined ? [] : [{ ...model, files: await fileBehind(model.local_path) }];
+        } catch (error) {
+          if (!(error instanceof UnreachableFile)) throw error;
+          return [{ ...row, files: row.local_path, unreachable: error.message }];
+        }
+      }),
+    );
+    return found.flat();
   }
 
   /** Looks after what an earlier hive has left. */
   async start(): Promise<void> {
     await this.#downloads.settleLeftOvers();
-    this.repair();
+    await this.list();
   }
 
   /** Goes on with the downloads that an earlier hive has not brought to their end. Does not wait for them. */
   resumeDownloads(): void {
-    for (const reference of this.#catalog.takeUpDownloads({ maxResumed: MAX_RESUMED_DOWNLOAD })) {
-      this.#options.log.info("download resumed", { model_ref: reference });
-      this.download(reference).then((answer) => {
-        if ("local_path" in answer) this.#noteDownload("downloadEnded", reference);
-      }, (error) => this.#options.log.warn("download not resumed", { model_ref: reference, error }));
-    }
-  }
-
-  /** Brings the catalog in line with the disk; blocks for a look at every file. */
-  repair(): void {
-    for (const row of this.#catalog.all()) this.#repaired(row);
+    this.#unfinished.resume((reference) => this.obtain(reference), this.#leaving.signal);
   }
 
   /**
@@ -205,32 +223,35 @@ export class Models {
    * @throws {RbeeError} `MODEL_NOT_FOUND`; `MODEL_IN_USE` when `inUse` says so of the model or of another reference
    * to its files, or while it is being downloaded.
    */
-  async remove(reference: string, options: { inUse: (model: CatalogModel) => boolean }): Promise<void> {
+  async remove(reference: string, options: { inUse: InUse }): Promise<void> {
     const ref = parseModelRef(reference);
     const row = this.#catalog.get(ref.text);
     if (row === undefined) throw new RbeeError("MODEL_NOT_FOUND", `${ref.text} is not in the catalog.`);
+    const files = await fileBehind(row.local_path);
+    // From here to the last removal nothing waits: nobody can come to use it in between.
     const affected = row.provider === "hf"
       ? this.#catalog.all().filter((other) => other.local_path === row.local_path)
       : [row];
     for (const model of affected) {
-      const why = options.inUse(model) ? "a worker has it loaded; stop that first" : undefined;
+      const why = options.inUse({ ...model, files }) ? "a worker has it loaded; stop that first" : undefined;
       const busy = this.#downloads.running(model.reference) && "it is being downloaded; cancel that first";
       if (why ?? busy) {
         throw new RbeeError("MODEL_IN_USE", `Cannot remove ${model.reference}: ${why ?? busy}.`);
       }
     }
-    for (const model of affected) this.#catalog.delete(model.reference);
+    // Files first: a catalog on a full disk can't be written before there is room again.
     if (row.provider === "hf") await removeFromCache(splitPaths(row.local_path));
+    for (const model of affected) this.#forget(model.reference);
     this.#options.log.info("model removed", { model_ref: row.reference, local_path: row.local_path });
   }
 
   /** Removes hub models until the rest fit, and what downloads left unfinished. */
   async prune(
     request: PruneRequest,
-    options: { inUse: (model: CatalogModel) => boolean },
+    options: { inUse: InUse },
   ): Promise<PruneResponse> {
     return await pruneModels(request, {
-      models: this.list(),
+      models: await this.list(),
       root: this.modelsDir,
       inUse: (model) => options.inUse(model) || this.#downloads.running(model.reference) !== undefined,
       remove: (reference) => this.remove(reference, options),
@@ -263,6 +284,7 @@ export class Models {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#unfinished.close();
     this.#leaving.abort(new RbeeError("SHUTTING_DOWN", "The hive is shutting down. Try again later."));
     await this.#downloads.close();
     this.#httpClient.close();
@@ -283,18 +305,7 @@ export class Models {
     this.#filling.set(job, repoFolderName(ref.repo));
     void job.ended.then(() => this.#filling.delete(job));
     job.subscribe((event) => this.#options.onDownload?.(job, event));
-    // So that the next hive goes on with it when this one can't.
-    this.#noteDownload("downloadBegan", job.reference);
-    void job.ended.then(() => this.#noteDownload("downloadEnded", job.reference));
-  }
-
-  /** What can't be noted costs the resumption, not the download. Once closed, what runs is left to the next hive. */
-  #noteDownload(what: "downloadBegan" | "downloadEnded", reference: string): void {
-    try {
-      if (!this.#closed) this.#catalog[what](reference);
-    } catch (error) {
-      this.#options.log.error("download not noted", { model_ref: reference, error });
-    }
+    this.#unfinished.follow(job);
   }
 
   #record(ref: HubRef, got: { model: HubModel; local: LocalModel }): void {
@@ -334,36 +345,41 @@ export class Models {
     });
   }
 
-  /** The row if its files are as they were, the row mended if they moved, else nothing. Never waits. */
-  #repaired(row: CatalogModel): CatalogModel | undefined {
-    if (sizeOf(row.local_path) === row.size_bytes) return row;
+  /**
+   * The row if its files are as they were, the row mended if they moved, else nothing.
+   *
+   * @throws {UnreachableFile} when that can't be told.
+   */
+  async #repaired(row: CatalogModel): Promise<CatalogModel | undefined> {
+    if (await modelSize(row.local_path) === row.size_bytes) return row;
     const { log } = this.#options;
-    const moved = this.#movedPath(row.local_path);
-    if (moved !== undefined && sizeOf(moved) === row.size_bytes) {
+    const moved = pathInCache(row.local_path, this.modelsDir);
+    if (moved !== undefined && await modelSize(moved) === row.size_bytes) {
       log.info("model found in another folder", { model_ref: row.reference, local_path: moved });
       return this.#catalog.put({ ...row, local_path: moved });
     }
     log.warn("model dropped from the catalog: its file is gone or has changed", {
       ...{ model_ref: row.reference, local_path: row.local_path, size_bytes: row.size_bytes },
     });
-    this.#catalog.delete(row.reference);
+    this.#forget(row.reference);
     return undefined;
   }
 
-  /** Where a file of the cache would be if the cache as a whole had been moved to where it is now configured. */
-  #movedPath(path: string): string | undefined {
-    const found = parseSnapshotPath(path);
-    if (found === undefined) return undefined;
-    const repoName = found.repoFolder.slice(found.repoFolder.lastIndexOf("/") + 1);
-    return join(this.modelsDir, repoName, "snapshots", found.commit, found.path);
+  /** A row that can't be removed (the disk is full) is left: without its file it counts for nothing. */
+  #forget(reference: string): void {
+    try {
+      this.#catalog.delete(reference);
+    } catch (error) {
+      this.#options.log.warn("model left in the catalog without its file", { model_ref: reference, error });
+    }
   }
 
   /** A file that is new, or not as it was, is read; one that is known is only looked at. */
   async #findLocal(ref: LocalRef): Promise<CatalogModel> {
     const path = splitPaths(ref.provider === "file" ? ref.path : this.#builtinPath(ref.name))[0];
     const row = this.#catalog.get(ref.text);
-    if (row !== undefined && row.local_path === path && sizeOf(path) === row.size_bytes) return row;
-    if (fileSize(path) === undefined) {
+    if (row !== undefined && row.local_path === path && await modelSize(path) === row.size_bytes) return row;
+    if (await fileSize(path) === undefined) {
       const advice = ref.provider === "file" ? "Check the path" : "The installation is incomplete";
       throw new RbeeError("MODEL_NOT_FOUND", `There is no file ${path} for ${ref.text}. ${advice}.`);
     }
@@ -377,17 +393,6 @@ export class Models {
   #builtinPath(name: keyof typeof BUILTIN_FILES): string {
     return join(this.#options.builtinDir, BUILTIN_FILES[name]);
   }
-}
-
-/** Bytes of all parts of the model at `path`; undefined when one is missing. */
-function sizeOf(path: string): number | undefined {
-  let sum = 0;
-  for (const part of splitPaths(path)) {
-    const size = fileSize(part);
-    if (size === undefined) return undefined;
-    sum += size;
-  }
-  return sum;
 }
 
 function nowUnix(): number {

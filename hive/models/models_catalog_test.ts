@@ -61,8 +61,7 @@ Deno.test("a row whose file is gone, or has another size, is dropped at start an
     assertEquals(await Deno.readFile(await fetchPath(bed.models)), tinyGguf());
     damage(await fetchPath(bed.models));
     const models = await bed.restart();
-    models.repair();
-    assertEquals(models.list(), []);
+    assertEquals(await models.list(), []);
   }
 });
 
@@ -75,7 +74,7 @@ Deno.test("a cache that was moved is found in its new place", async () => {
   const answer = await models.download(REF);
   assertEquals(answer.download_id, "cached");
   assert("local_path" in answer && answer.local_path.startsWith(models_dir));
-  assertEquals(models.list().map((model) => model.local_path), [answer.local_path]);
+  assertEquals((await models.list()).map((model) => model.local_path), [answer.local_path]);
 });
 
 Deno.test("removing takes the files, what pointed to them, and other names of them", async () => {
@@ -83,7 +82,7 @@ Deno.test("removing takes the files, what pointed to them, and other names of th
   await fetchPath(bed.models);
   await fetchPath(bed.models, `${REF}:Q4_K_M`);
   await bed.models.remove(REF, IDLE);
-  assertEquals(bed.models.list(), []);
+  assertEquals(await bed.models.list(), []);
   const left = (await filesBelow(bed.models.modelsDir)).filter((path) => !path.startsWith(".locks/"));
   assertEquals(left, []);
   assertEquals((await assertRejects(() => bed.models.remove(REF, IDLE), RbeeError)).code, "MODEL_NOT_FOUND");
@@ -113,7 +112,7 @@ Deno.test("a model in use is not removed, whatever name it is used by", async ()
       "MODEL_IN_USE",
     );
   }
-  assertEquals(bed.models.list().length, 2);
+  assertEquals((await bed.models.list()).length, 2);
   assertEquals(await Deno.readFile(path), tinyGguf());
 });
 
@@ -123,7 +122,7 @@ Deno.test("builtin:stories is there at once, and its file is never removed", asy
   assertEquals(await bed.models.download("builtin:stories"), { download_id: "cached", local_path });
   assertEquals((await bed.models.find("builtin:stories"))?.size_bytes, (await Deno.stat(local_path)).size);
   await bed.models.remove("builtin:stories", IDLE);
-  assertEquals(bed.models.list(), []);
+  assertEquals(await bed.models.list(), []);
   assertEquals((await bed.models.find("builtin:stories"))?.local_path, local_path);
 });
 
@@ -139,7 +138,7 @@ Deno.test("a file: model is checked when it is new and when it has changed", asy
   assertEquals(await bed.models.download(ref), { download_id: "cached", local_path: path });
   await Deno.truncate(path, 300);
   assertEquals((await assertRejects(() => bed.models.find(ref), RbeeError)).code, "INVALID_MODEL");
-  assertEquals(bed.models.list(), []);
+  assertEquals(await bed.models.list(), []);
   await Deno.writeFile(path, smallestGguf());
   assert(await bed.models.find(ref));
   await bed.models.remove(ref, IDLE);

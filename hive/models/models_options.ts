@@ -2,7 +2,7 @@
 import type { Logger } from "../../daemon/log.ts";
 import type { Config } from "../../home/config_schema.ts";
 import type { Environment } from "../../home/paths.ts";
-import type { DownloadEvent } from "../../protocol/hive_schemas.ts";
+import type { CatalogModel, DownloadEvent } from "../../protocol/hive_schemas.ts";
 import type { DownloadJob } from "./download_job.ts";
 import type { Fetch } from "./hub_http.ts";
 import type { ModelLimits } from "./limits.ts";
@@ -31,3 +31,14 @@ export interface ModelsOptions {
   /** Free bytes on the disk of a folder. Default: what the system says. */
   freeBytes?: (folder: string) => Promise<number>;
 }
+
+/** A row of the catalog, and where its first file really is. */
+export interface FoundModel extends CatalogModel {
+  /** Links followed. */
+  files: string;
+  /** Why the files can't be looked at; absent: they can. */
+  unreachable?: string;
+}
+
+/** Whether somebody has a model's files open or is about to. */
+export type InUse = (model: FoundModel) => boolean;

@@ -2,9 +2,9 @@
 import { join } from "@std/path";
 import { RbeeError } from "../../protocol/errors.ts";
 import type { CatalogModel, ModelOffer } from "../../protocol/hive_schemas.ts";
-import { fileSize } from "./cache.ts";
 import { digestOfEntry } from "./cache_lookup.ts";
 import { parseSnapshotPath } from "./cache_removal.ts";
+import { fileSize } from "./file_look.ts";
 import { DEFAULT_REVISION } from "./hub.ts";
 import type { HubRef } from "./model_files.ts";
 import { splitPaths } from "./split_name.ts";
@@ -23,7 +23,7 @@ export async function offerOf(row: CatalogModel, ref: HubRef): Promise<ModelOffe
   const files = [];
   for (const part of splitPaths(row.local_path)) {
     const digest = await digestOfEntry(part);
-    const size = fileSize(part);
+    const size = await fileSize(part);
     const path = part.slice(join(repoFolder, "snapshots", commit).length + 1);
     if (digest === undefined || size === undefined) {
       throw new RbeeError("MODEL_NOT_FOUND", `${ref.text} is here without its checksums.`);

@@ -320,12 +320,19 @@ export function isOfThisBoot(map: Uint8Array): boolean {
 
 let knownBootId: string | undefined;
 
-/** Another one after each start of the machine; the same word where the system does not tell. */
 function bootId(): string {
+  return knownBootId ??= readBootId();
+}
+
+/**
+ * Another one after each start of the machine. Where the system does not tell, another one at each call: that two
+ * unknown ones are of the same boot nobody knows.
+ */
+export function readBootId(path: string = BOOT_ID_PATH): string {
   try {
-    return knownBootId ??= Deno.readTextFileSync(BOOT_ID_PATH).trim();
+    return Deno.readTextFileSync(path).trim();
   } catch {
-    return knownBootId = "unknown";
+    return `unknown-${crypto.randomUUID()}`;
   }
 }
 

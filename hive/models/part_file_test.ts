@@ -1,8 +1,8 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { RbeeError } from "../../protocol/errors.ts";
 import { eventually } from "../../tests/helpers/eventually.ts";
-import { PartFile } from "./part_file.ts";
+import { PartFile, readBootId } from "./part_file.ts";
 import {
   BROKEN,
   claimed,
@@ -298,3 +298,8 @@ for (const size of [0, 1]) {
     assertEquals(Deno.readFileSync(`${folder.path}/done`), contentOf(size));
   });
 }
+
+Deno.test("two boots of which the system tells nothing are not the same one", () => {
+  assertNotEquals(readBootId("/nowhere/boot_id"), readBootId("/nowhere/boot_id"));
+  if (Deno.build.os === "linux") assertEquals(readBootId(), readBootId());
+});

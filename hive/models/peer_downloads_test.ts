@@ -86,7 +86,7 @@ Deno.test("a model that another hive has comes from there, and the hub is not as
     ]);
     assertEquals(await Deno.readTextFile(`${bed.repoFolder}/refs/main`), PEER_COMMIT);
     assertEquals(await Deno.readLink(last.local_path), `../../blobs/${peer.digest}`);
-    const [{ sha256: known, revision, size_bytes }] = models.list();
+    const [{ sha256: known, revision, size_bytes }] = await models.list();
     assertEquals([known, revision, size_bytes], [peer.digest, PEER_COMMIT, SIZE]);
     assertEquals([events[0].stage, events.at(-2)?.stage], ["downloading", "verifying"]);
   }));
@@ -206,7 +206,7 @@ Deno.test("what the hub has under another name is another file: nothing of the p
   withPeer(async ({ bed, models, hubBytes }) => {
     assertEquals(await Deno.readFile(await fetchPath(models)), tinyGguf());
     assertEquals(hubBytes(), SIZE);
-    assertEquals(bed.models.list().map(({ revision }) => revision), [bed.hub.head(REPO)]);
+    assertEquals((await bed.models.list()).map(({ revision }) => revision), [bed.hub.head(REPO)]);
   }, { content: tinyGguf(2), blob: diesAfter(100_000) }));
 
 Deno.test("a download that is canceled while another hive brings it does not go on at the hub", async () => {
@@ -240,7 +240,7 @@ Deno.test("two references to the same file at once are one transfer from the oth
       for (const { last } of await Promise.all(followers)) assertEquals(last.stage, "complete");
       assertEquals(hubBytes(), dies ? SIZE : 0);
       assertEquals(peer.blobRequests().length, 1);
-      assertEquals(models.list().length, 2);
+      assertEquals((await models.list()).length, 2);
     }, { blob });
   }
 });

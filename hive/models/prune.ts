@@ -1,6 +1,7 @@
 /** Carries out what {@linkcode planPrune} decides. */
 import { RbeeError } from "../../protocol/errors.ts";
-import type { CatalogModel, PruneRequest, PruneResponse } from "../../protocol/hive_schemas.ts";
+import type { PruneRequest, PruneResponse } from "../../protocol/hive_schemas.ts";
+import type { FoundModel } from "./models_options.ts";
 import { type PartialsOptions, removePartials } from "./partials.ts";
 import { planPrune, type PruneGroup } from "./prune_plan.ts";
 
@@ -8,12 +9,12 @@ const BYTES_PER_GB = 1_000_000_000;
 
 /** What {@linkcode pruneModels} works on. */
 export interface PruneOptions {
-  /** The catalog, repaired. */
-  models: readonly CatalogModel[];
+  /** The catalog, repaired. What can't be looked at stays. */
+  models: readonly FoundModel[];
   /** Folder of the cache. */
   root: string;
   /** Whether a worker has it, or a download is bringing it. */
-  inUse: (model: CatalogModel) => boolean;
+  inUse: (model: FoundModel) => boolean;
   /** Removes a model with all its references to the same path. Throws `MODEL_IN_USE`, `MODEL_NOT_FOUND`. */
   remove: (reference: string) => Promise<void>;
   /** Whether a repository is being downloaded. */
@@ -22,11 +23,8 @@ export interface PruneOptions {
 
 /** Removes models, then unfinished downloads. What came into use meanwhile stays. */
 export async function pruneModels(request: PruneRequest, options: PruneOptions): Promise<PruneResponse> {
-  const candidates = options.models.map((model) => ({
-    ...model,
-    files: Deno.realPathSync(model.local_path),
-    in_use: options.inUse(model),
-  }));
+  const candidates = options.models.filter(({ unreachable }) => unreachable === undefined)
+    .map((model) => ({ ...model, in_use: options.inUse(model) }));
   const plan = planPrune(candidates, Math.round(request.keep_gb * BYTES_PER_GB));
   const removed: PruneGroup[] = [];
   let keptBytes = plan.keptBytes;

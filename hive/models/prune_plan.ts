@@ -5,7 +5,7 @@ import type { CatalogModel } from "../../protocol/hive_schemas.ts";
 export interface PruneCandidate
   extends
     Pick<CatalogModel, "provider" | "reference" | "size_bytes" | "last_used_at_unix" | "downloaded_at_unix"> {
-  /** The same for rows that stand for the same bytes: where the first part really lies. */
+  /** Where the first part really lies: the same for rows that stand for the same bytes. */
   files: string;
   /** A worker has it, or a download is bringing it. */
   in_use: boolean;

@@ -51,7 +51,7 @@ Deno.test("the least recently used models go until the rest fit", async () => {
   assertEquals((await bed.models.prune({ keep_gb: gb(2 * SIZE), dry_run: false }, IDLE)).removed, []);
   const rest = await bed.models.prune({ keep_gb: 0, dry_run: false }, IDLE);
   assertEquals(rest.removed.map(({ reference }) => reference), [references[2], references[1]]);
-  assertEquals(bed.models.list(), []);
+  assertEquals(await bed.models.list(), []);
 });
 
 Deno.test("a dry run says the same and removes nothing", async () => {
@@ -74,7 +74,7 @@ Deno.test("what is in use, and files that are somebody's own, stay", async () =>
   const inUse = (model: CatalogModel) => model.reference === references[1];
   const answer = await bed.models.prune({ keep_gb: 0, dry_run: false }, { inUse });
   assertEquals([answer.kept_bytes, answer.freed_bytes], [SIZE, 2 * SIZE]);
-  const left = bed.models.list().map(({ reference }) => reference);
+  const left = (await bed.models.list()).map(({ reference }) => reference);
   assertEquals(left.toSorted(), ["builtin:stories", `file:${own}`, references[1]]);
   for (const path of [own, paths[1]]) assertEquals(await exists(path), true);
 });
@@ -98,7 +98,7 @@ Deno.test("the same files under several names, also of another commit, are freed
   const answer = await bed.models.prune({ keep_gb: 0, dry_run: false }, IDLE);
   assertEquals([answer.freed_bytes, answer.kept_bytes], [SIZE, 0]);
   assertEquals(answer.removed.map(({ reference, also }) => [reference, ...also].length), [3]);
-  assertEquals(bed.models.list(), []);
+  assertEquals(await bed.models.list(), []);
   assertEquals(await exists(bed.repoFolder), false);
 });
 

@@ -227,7 +227,7 @@ Deno.test("a small file that git itself stores is verified too", async () => {
   bed.hub.faults.add({ kind: "flip", atByte: 99 });
   assertEquals(await Deno.readFile(await fetchPath(bed.models)), tinyGguf());
   assertEquals(bed.pausesMs.length, 1);
-  const [model] = bed.models.list();
+  const [model] = await bed.models.list();
   assertEquals(model.sha256, null);
 });
 

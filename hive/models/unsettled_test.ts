@@ -141,7 +141,7 @@ Deno.test("a model that a power cut left with holes is not used, and fetched ane
   await Deno.writeFile(blob, new Uint8Array(tinyGguf().length));
 
   await models.start();
-  assertEquals(models.list(), []);
+  assertEquals(await models.list(), []);
   assertEquals(await models.find(REF), undefined);
   assertEquals(await Deno.readFile(await fetchPath(models)), tinyGguf());
 });

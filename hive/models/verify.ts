@@ -1,9 +1,9 @@
 /** Is a model on the disk still what it was? Reads all of it again and compares digests. */
 import { RbeeError } from "../../protocol/errors.ts";
 import type { CatalogModel, VerifyEvent } from "../../protocol/hive_schemas.ts";
-import { fileSize } from "./cache.ts";
 import { digestOfEntry } from "./cache_lookup.ts";
 import type { Catalog } from "./catalog.ts";
+import { fileBehind, fileSize } from "./file_look.ts";
 import { digestOf } from "./following_digest.ts";
 import type { HubFile } from "./hub.ts";
 import { VERIFY_PROGRESS_INTERVAL_MS } from "./limits.ts";
@@ -50,7 +50,7 @@ export async function verifyModel(
       throw unreadable(error, model, path);
     });
     if (actual !== (expected ?? actual)) {
-      throw mismatch(model, { path, expected: expected!, actual }, sharing(path, { model, catalog }));
+      throw mismatch(model, { path, expected: expected!, actual }, await sharing(path, { model, catalog }));
     }
     files.push({ path, size_bytes: size, algorithm, digest: actual, recorded: expected === undefined });
   }
@@ -64,7 +64,7 @@ export async function verifyModel(
 async function partsOf(model: CatalogModel, recorded: readonly string[]): Promise<Part[]> {
   const paths = splitPaths(model.local_path);
   return await Promise.all(paths.map(async (path, i) => {
-    const size = fileSize(path);
+    const size = await fileSize(path);
     if (size === undefined) throw gone(model, path);
     const named = model.provider === "hf" ? await digestOfEntry(path) : undefined;
     const known = recorded.at(i) ?? (paths.length === 1 ? model.sha256 ?? undefined : undefined);
@@ -88,17 +88,17 @@ function meter(parts: readonly Part[], emit: VerifyOptions["emit"]): (count: num
 }
 
 /** References from other commits to the same blob: it stays, damaged as it is, until the last of them is removed. */
-function sharing(path: string, of: { model: CatalogModel; catalog: Catalog }): string[] {
+async function sharing(path: string, of: { model: CatalogModel; catalog: Catalog }): Promise<string[]> {
   const { model, catalog } = of;
   if (model.provider !== "hf") return [];
-  const blob = Deno.realPathSync(path);
-  const hasIt = (other: CatalogModel) =>
-    splitPaths(other.local_path).some((part) =>
-      fileSize(part) !== undefined && Deno.realPathSync(part) === blob
-    );
-  return catalog.all()
-    .filter((other) => other.provider === "hf" && other.local_path !== model.local_path && hasIt(other))
-    .map(({ reference }) => reference);
+  const blob = await fileBehind(path);
+  const others = catalog.all().filter((other) =>
+    other.provider === "hf" && other.local_path !== model.local_path
+  );
+  const blobs = await Promise.all(
+    others.map((other) => Promise.all(splitPaths(other.local_path).map(fileBehind))),
+  );
+  return others.filter((_, i) => blobs[i].includes(blob)).map(({ reference }) => reference);
 }
 
 function mismatch(

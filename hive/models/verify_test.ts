@@ -36,14 +36,14 @@ function damage(path: string): void {
 Deno.test("a model from a hub has the digest that the hub said, and the catalog notes when that was seen", async () => {
   await using bed = await startBed();
   const path = await fetchPath(bed.models);
-  assertEquals(bed.models.list()[0].verified_at_unix, null);
+  assertEquals((await bed.models.list())[0].verified_at_unix, null);
   const { events, verified } = await verify(bed.models, REF);
   const size = tinyGguf().length;
   assertEquals(events[0], { stage: "verifying", bytes_done: 0, bytes_total: size });
   const digest = sha256(tinyGguf());
   const file = { path, size_bytes: size, algorithm: "sha256", digest, recorded: false } as const;
   assertEquals(verified, { stage: "verified", sha256: digest, files: [file] });
-  assert(bed.models.list()[0].verified_at_unix! > 0);
+  assert((await bed.models.list())[0].verified_at_unix! > 0);
 });
 
 Deno.test("a damaged model is told with what it is and what it should be; removed and pulled it is well", async () => {
@@ -54,7 +54,7 @@ Deno.test("a damaged model is told with what it is and what it should be; remove
   const actual = sha256(Deno.readFileSync(path));
   assertEquals(error.details, { path, expected: sha256(tinyGguf()), actual });
   assertStringIncludes(error.message, "Remove the model and pull it again.");
-  assertEquals(bed.models.list()[0].verified_at_unix, null);
+  assertEquals((await bed.models.list())[0].verified_at_unix, null);
   await bed.models.remove(REF, IDLE);
   await fetchPath(bed.models);
   await verify(bed.models, REF);
@@ -115,7 +115,7 @@ Deno.test("the first verification of a file records its digest, and later ones c
   await Deno.writeFile(path, smallestGguf());
   const first = (await verify(bed.models, ref)).verified;
   assertEquals([first.sha256, first.files[0].recorded], [sha256(smallestGguf()), true]);
-  assertEquals(bed.models.list()[0].sha256, first.sha256);
+  assertEquals((await bed.models.list())[0].sha256, first.sha256);
   const again = (await verify(await bed.restart(), ref)).verified;
   assertEquals(again, { ...first, files: [{ ...first.files[0], recorded: false }] });
 
@@ -156,7 +156,7 @@ Deno.test("whoever leaves ends the hashing, and nothing is noted", async () => {
   const running = verify(bed.models, REF, leaving.signal).catch((error) => error);
   leaving.abort(reason);
   assertEquals(await running, reason);
-  assertEquals(bed.models.list()[0].verified_at_unix, null);
+  assertEquals((await bed.models.list())[0].verified_at_unix, null);
 });
 
 Deno.test("a hive that closes ends the hashing", async () => {

@@ -71,7 +71,6 @@ Deno.test("the idle worker that was used least recently leaves for another, and 
   const third = await load(hive, 3);
   assertEquals(third.evicted, []);
   await use(first);
-  await hive.workers.list();
   const fourth = await load(hive, 4);
   assertEquals(fourth.evicted.map(({ worker_id, frees_mb }) => [worker_id, frees_mb]), [[
     second.worker_id,
@@ -175,7 +174,13 @@ Deno.test("a pinned worker never idles out unless it is told when to", async () 
 Deno.test("other programs' need of memory makes idle workers leave: least recently used first, pinned ones never", async () => {
   const clock = new FakeClock();
   let othersMb = 0;
-  await using at = await smallMachine({ clock, othersMb: () => othersMb });
+  // For workers hours pass between two requests, however fast the hive's clock is turned.
+  await using at = await smallMachine({
+    clock,
+    othersMb: () => othersMb,
+    worker: { timeScale: 1_000_000 },
+    config: { idle_timeout: 0 },
+  });
   const { hive } = at;
   const pinned = await load(hive, 1, { pin: true });
   clock.advance(1_000);

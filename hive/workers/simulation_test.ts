@@ -33,6 +33,8 @@ class Day {
   readonly #wrong: unknown[] = [];
   /** Those that have agreed to leave. */
   readonly #left = new Set<string>();
+  /** When each worker was last given to somebody who asked for one like it, in ms of the day. */
+  readonly #handedOut = new Map<string, number>();
   /** Since when workers are in their state. */
   readonly #states = new Map<string, { state: WorkerState; sinceMs: number }>();
 
@@ -127,7 +129,12 @@ class Day {
     const row = this.machine.registry.all().find(({ id }) => id === worker.id);
     if (worker.fault !== "none" || row === undefined || row.idleTimeoutSeconds === 0) return;
     if (worker.stage !== "ready") return;
-    assert(worker.idleMs < row.idleTimeoutSeconds * 1000 + IDLE_MARGIN_MS, `idle for ${worker.idleMs} ms`);
+    // Who is handed a worker that is there has all of the time before it.
+    const unusedMs = Math.min(
+      worker.idleMs,
+      this.machine.clock.elapsedMs - (this.#handedOut.get(worker.id) ?? 0),
+    );
+    assert(unusedMs < row.idleTimeoutSeconds * 1000 + IDLE_MARGIN_MS, `idle for ${unusedMs} ms`);
   }
 
   #spawn(): void {
@@ -141,7 +148,10 @@ class Day {
     });
     this.#spawning++;
     machine.hive!.spawn(request).then(
-      ({ reused }) => this.count(reused ? "reused" : "started"),
+      ({ reused, worker_id }) => {
+        if (reused) this.#handedOut.set(worker_id, machine.clock.elapsedMs);
+        this.count(reused ? "reused" : "started");
+      },
       ({ code }) => this.count(code ?? "another error"),
     ).finally(() => this.#spawning--);
   }

@@ -117,11 +117,10 @@ export class Worker {
     else this.#learn(ready);
   }
 
-  /** Seconds without a request until it goes; 0 = never. Counts from its last request. */
-  setIdleTimeout(seconds: number): void {
-    this.record.idleTimeoutSeconds = seconds;
-    // Asking at once costs nothing: the worker knows for how long it has been idle.
-    if (this.#state === "idle" || this.#state === "busy") this.#idle.arm(this.#api!, seconds * 1000);
+  /** Somebody is about to use it: it goes after so many seconds without a request from now on; 0 = never. */
+  handOut(idleTimeoutSeconds: number): void {
+    this.record.idleTimeoutSeconds = idleTimeoutSeconds;
+    if (this.#state === "idle" || this.#state === "busy") this.#idle.arm(this.#api!, 0);
   }
 
   /** Asks the worker how it is, with `blocks` also what its slots hold; without an answer the last known stands. */

@@ -15,10 +15,10 @@ import { CLOSE_PATIENCE_MS, EVICTION_ROUNDS_MAX, FAILED_KEPT_MAX, LOAD_HISTORY_S
 import type { GgufFacts } from "../models/gguf.ts";
 import type { MemoryEstimate } from "../models/memory_estimate.ts";
 import type { Quantisation } from "../models/model_files.ts";
-import { fileBehind } from "../models/disk.ts";
 import { findAgain } from "./adopt.ts";
 import { type Connect, connectHttp } from "./connection.ts";
 import type { Verdict } from "./eviction.ts";
+import { FilesInUse } from "./files_in_use.ts";
 import { launchWorker } from "./launch.ts";
 import { checkMemory, type MemoryDecision, noRoomMade } from "./memory_check.ts";
 import { offers, planSpawn, type PresentModel, type SpawnPlan, wishedIdleTimeout } from "./preflight.ts";
@@ -42,8 +42,8 @@ export class Workers {
   readonly #log: Logger;
   readonly #workers = new Map<string, Worker>();
   readonly #registry: RegistryWriter;
-  /** Model files of spawns on their way to a worker. */
-  readonly #wanted = new Set<{ path: string }>();
+  /** Of workers, and of spawns on their way to one. */
+  readonly filesInUse = new FilesInUse();
   #closing = false;
 
   /** Nothing happens before {@linkcode adopt} or {@linkcode spawn}. */
@@ -69,7 +69,7 @@ export class Workers {
    */
   async spawn(request: SpawnRequest): Promise<SpawnResponse> {
     const path = await this.#options.findModel(request.model_ref);
-    using _wanted = this.#want(path);
+    using _wanted = path === undefined ? undefined : this.filesInUse.want(path);
     const model: PresentModel | undefined = path === undefined
       ? undefined
       : { path, facts: await this.#options.readFacts(path) };
@@ -119,6 +119,7 @@ export class Workers {
 
   /** Lets idle workers go for other programs that need `missingMb` of RAM. Resolves when they are gone. */
   async relieve(missingMb: number): Promise<void> {
+    await this.#probeAll();
     const holders = holdersOf(this.#workers.values(), RAM);
     const verdicts = squeezedOut(holders, { missingMb, clock: this.#clock });
     const left = await dismiss(verdicts, { workers: this.#workers, reason: "squeezed" });
@@ -136,7 +137,7 @@ export class Workers {
 
   /** All workers, oldest first, each just asked how it is. */
   async list(): Promise<WorkerInfo[]> {
-    await Promise.all([...this.#workers.values()].map((worker) => worker.probe()));
+    await this.#probeAll();
     return this.snapshot();
   }
 
@@ -173,15 +174,6 @@ export class Workers {
     const worker = this.#require(id);
     await worker.stop();
     worker.forget();
-  }
-
-  /** Whether a worker has this model file open or is about to, by whatever name. */
-  uses(modelPath: string): boolean {
-    const taken = [
-      ...this.#workers.values().filter(({ alive }) => alive).map(({ record }) => record.modelPath),
-      ...this.#wanted.values().map(({ path }) => path),
-    ];
-    return taken.some((path) => fileBehind(path) === fileBehind(modelPath));
   }
 
   /** Ids of the processes of all workers that are alive … */
@@ -222,6 +214,10 @@ export class Workers {
     this.#registry.close();
   }
 
+  async #probeAll(): Promise<void> {
+    await Promise.all(this.#workers.values().map((worker) => worker.probe()));
+  }
+
   #requireOpen(): void {
     if (this.#closing) {
       throw new RbeeError("SHUTTING_DOWN", "The hive is shutting down and starts no workers.");
@@ -239,14 +235,6 @@ export class Workers {
     );
   }
 
-  /** From now until disposed nobody may remove this file. */
-  #want(path: string | undefined): Disposable | undefined {
-    if (path === undefined) return undefined;
-    const wish = { path };
-    this.#wanted.add(wish);
-    return { [Symbol.dispose]: () => void this.#wanted.delete(wish) };
-  }
-
   /** One that offers what is planned, the smallest of them. */
   #serving(plan: SpawnPlan): Worker | undefined {
     const size = ({ record }: Worker) => record.slots * record.ctxSize;
@@ -260,10 +248,11 @@ export class Workers {
     wish: { request: SpawnRequest; facts: GgufFacts; devices: readonly Device[] },
   ): Promise<{ worker: Worker; evicted?: Verdict[] }> {
     const evicted: Verdict[] = [];
+    let asked = false;
     let alternatives: Quantisation[] | undefined;
     let { devices } = wish;
-    for (let round = 1;; round++) {
-      if (round > 1) ({ devices } = await this.#options.hardware.detect({ fresh: true }));
+    for (let round = 0;; round++) {
+      if (round > 0) ({ devices } = await this.#options.hardware.detect({ fresh: true }));
       this.#requireOpen();
       // From here to the launch nothing waits: two requests can't both find nobody, or both take the same memory.
       const there = this.#serving(plan);
@@ -277,11 +266,18 @@ export class Workers {
       } catch (error) {
         // Only now is it worth asking what else there is; the refusal that names it is the one to be told.
         if (alternatives !== undefined) throw error;
-        alternatives = await this.#options.findAlternatives(plan.modelRef);
+        [alternatives] = await Promise.all([this.#options.findAlternatives(plan.modelRef), this.#probeAll()]);
+        asked = true;
         continue;
       }
       const { estimate, leave } = decision;
       if (leave.length === 0) return { worker: this.#launch(plan, { ...wish, estimate }), evicted };
+      if (!asked) {
+        // Who was used last only the workers know: clients ask them without their hive.
+        await this.#probeAll();
+        asked = true;
+        continue;
+      }
       if (round === EVICTION_ROUNDS_MAX) throw noRoomMade(plan, leave);
       this.#log.info("workers have to leave for another", { model_ref: plan.modelRef, leave });
       evicted.push(...await dismiss(leave, { workers: this.#workers, reason: "evicted" }));
@@ -296,10 +292,8 @@ export class Workers {
 
   /** What a spawn asks of a worker that is there already. */
   #adjust(worker: Worker, { pin, idle_timeout }: SpawnRequest): void {
-    if (pin === undefined && idle_timeout === undefined) return;
     worker.record.pinned = pin ?? worker.record.pinned;
-    const idleTimeout = wishedIdleTimeout({ pin, idle_timeout });
-    if (idleTimeout !== undefined) worker.setIdleTimeout(idleTimeout);
+    worker.handOut(wishedIdleTimeout({ pin, idle_timeout }) ?? worker.record.idleTimeoutSeconds);
     this.#registry.save(worker.record);
   }
 
@@ -369,6 +363,8 @@ export class Workers {
       },
     });
     this.#workers.set(record.id, worker);
+    const unwant = this.filesInUse.want(record.modelPath);
+    void worker.exited.then(() => unwant[Symbol.dispose]());
     onEvent?.({ kind: "listed", worker, adopted });
     return worker;
   }

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { RbeeError } from "../../protocol/errors.ts";
 import { WorkerClient } from "../../protocol/worker_client.ts";
+import { FakeClock } from "../../tests/helpers/fake_clock.ts";
 import { tempHome } from "../../tests/helpers/temp_home.ts";
 import { STORIES } from "../../tests/helpers/test_models.ts";
 import { testHive } from "../../tests/helpers/test_hive.ts";
@@ -96,6 +97,27 @@ Deno.test({
     assertStringIncludes(flags, worker_id);
     for (const text of [flags, workerLog, JSON.stringify(hive.log)]) assert(!text.includes(api_key));
   },
+});
+
+Deno.test("a worker that is given out again has all of its idle timeout before it", async () => {
+  const clock = new FakeClock();
+  await using home = await tempHome();
+  // It says that it has been idle for days.
+  await using hive = await testHive({ home: home.rbeeHome, clock, worker: { timeScale: 86_400_000 } });
+  const { worker_id, url, api_key } = await hive.spawn({ idle_timeout: 600 });
+  await hive.until(worker_id, "idle");
+  clock.advance(599_000);
+  assertEquals((await hive.spawn()).reused, true);
+  clock.advance(599_000);
+  assertEquals((await hive.spawn({ idle_timeout: 5 })).reused, true);
+  clock.advance(4_000);
+  const answer = await new WorkerClient({ baseUrl: url, apiKey: api_key }).inferWhole({
+    prompt: "x",
+    max_tokens: 4,
+  });
+  assertEquals(answer.text, "Once upon a time ");
+  clock.advance(2_000);
+  await hive.gone(worker_id);
 });
 
 Deno.test("a worker with a new idle timeout keeps it after being reused", async () => {

@@ -30,6 +30,9 @@ async function runModelsList(context: CommandContext, flags: ModelsListFlags): P
       output.say(`There are no models on ${hive.node.name} yet.`);
     } else {
       await output.text(textTable(models.map((model) => columns(model, flags))));
+      for (const { reference, unreachable } of models) {
+        if (unreachable !== undefined) output.insist(`${reference}: ${unreachable}`);
+      }
       await output.line(`${models.length === 1 ? "1 model" : `${models.length} models`}, ${bytes(total)}`);
     }
     return 0;

@@ -19,7 +19,12 @@ export const MODELS_VERIFY: LoadedCommand<ModelsVerifyFlags> = { run: runModelsV
 type Report = { reference: string } & ({ verified: Verified } | { error: RbeeError });
 
 /** What is true of one model; any other error would come with the next one, too. */
-const OF_ONE_MODEL: readonly string[] = ["CHECKSUM_MISMATCH", "INVALID_MODEL", "MODEL_NOT_FOUND"];
+const OF_ONE_MODEL: readonly string[] = [
+  "CHECKSUM_MISMATCH",
+  "INVALID_MODEL",
+  "MODEL_NOT_FOUND",
+  "MODEL_UNREACHABLE",
+];
 
 async function runModelsVerify(context: CommandContext, flags: ModelsVerifyFlags): Promise<number> {
   return await withHive(flags, context, async (hive, phases) => {

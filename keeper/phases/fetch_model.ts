@@ -29,12 +29,14 @@ export async function fetchModel(
       return { localPath, cached: false };
     } catch (error) {
       if (signal.aborted) throw await stopDownload(hive, answer.download_id, signal.reason);
-      if (!(error instanceof StreamCutError)) throw error;
+      // Somebody else's cancel, that came before this one was seen to wait.
+      const canceled = error instanceof RbeeError && error.code === "REQUEST_CANCELED";
+      if (!(error instanceof StreamCutError || canceled)) throw error;
       if (rejoins === DOWNLOAD_REJOINS) throw connectionLost(error);
       output.say(
-        `The connection to the hive broke off. Joining the download again (${
-          rejoins + 1
-        }/${DOWNLOAD_REJOINS}).`,
+        `${
+          canceled ? "Somebody canceled the download" : "The connection to the hive broke off"
+        }. Joining it again (${rejoins + 1}/${DOWNLOAD_REJOINS}).`,
       );
     }
   }
@@ -87,7 +89,8 @@ async function follow(
 async function stopDownload(hive: HiveClient, id: string, reason: unknown): Promise<unknown> {
   let note = "Canceled. What was downloaded is kept for the next try.";
   try {
-    await hive.cancelDownload(id, { timeoutMs: CANCEL_TIMEOUT_MS });
+    const { canceled } = await hive.cancelDownload(id, { timeoutMs: CANCEL_TIMEOUT_MS });
+    if (!canceled) note = "Canceled here. The download goes on for others who wait for it.";
   } catch (error) {
     if (!(error instanceof RbeeError)) throw error;
     note = "Canceled (the hive may go on downloading).";
