@@ -37,6 +37,13 @@ export function openDatabase(path: string, migrations: readonly string[]): Datab
   }
 }
 
+/** One that lasts as long as it is open. */
+export function openInMemory(migrations: readonly string[]): DatabaseSync {
+  const database = new DatabaseSync(":memory:");
+  migrate(database, { path: "memory", migrations });
+  return database;
+}
+
 /** How a database came to be there: it was, it is new, or it is new because the old one was damaged. */
 export type DatabaseOrigin = { name: "found" } | { name: "new" } | {
   name: "damaged";

@@ -1,8 +1,8 @@
 /** The workers this person's keepers have used: `HOME/keeper.db`, shared by all keepers that run at the same time. */
-import type { DatabaseSync } from "node:sqlite";
+import type { DatabaseSync, SQLInputValue } from "node:sqlite";
 import { join } from "@std/path";
 import { ensureHome } from "../home/paths.ts";
-import { openDatabase } from "../home/database.ts";
+import { openInMemory, openOrBegin } from "../home/database.ts";
 import type { SpawnRequest } from "../protocol/spawn_request.ts";
 import { REGISTRY_KEEP_SECONDS } from "./limits.ts";
 
@@ -58,14 +58,21 @@ const MIGRATIONS = [
   CREATE INDEX workers_by_model ON workers (node, model_ref);`,
 ];
 
+/** SQLite's words for a disk that takes nothing. */
+const UNWRITABLE = /full|readonly|disk I\/O/;
+
 /**
- * Opens the registry, creating it and the home folder when they are not there.
- *
- * @throws {Error} when the file is no database or was written by a newer version.
+ * Opens the registry, creating it and the home folder when they are not there. It holds nothing that the hives do not
+ * know: a damaged one is moved aside, and where none can be written (a full disk, a home that is not to be changed) this
+ * one lasts as long as the command.
  */
 export async function openRegistry(home: string): Promise<Registry> {
-  await ensureHome(home);
-  return new Registry(openDatabase(join(home, "keeper.db"), MIGRATIONS));
+  try {
+    await ensureHome(home);
+    return new Registry(openOrBegin(join(home, "keeper.db"), MIGRATIONS).database);
+  } catch {
+    return new Registry(openInMemory(MIGRATIONS));
+  }
 }
 
 /** See the file's comment. Every method is one statement and so safe beside other processes. */
@@ -93,16 +100,17 @@ export class Registry implements Disposable {
 
   /** Adds a worker or replaces what was known of it; forgets workers not seen for a week. */
   save(worker: RegisteredWorker): void {
-    this.#database.prepare("DELETE FROM workers WHERE last_health_check_unix < ?")
-      .run(worker.lastHealthCheckUnix - REGISTRY_KEEP_SECONDS);
-    this.#database.prepare(
+    this.#note(
+      "DELETE FROM workers WHERE last_health_check_unix < ?",
+      worker.lastHealthCheckUnix - REGISTRY_KEEP_SECONDS,
+    );
+    this.#note(
       `INSERT INTO workers (id, node, url, model_ref, backend, device, state, created_at_unix,
         last_health_check_unix, api_key, requested) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
       ON CONFLICT (node, id) DO UPDATE SET url = excluded.url, model_ref = excluded.model_ref,
         backend = excluded.backend, device = excluded.device, state = excluded.state,
         last_health_check_unix = excluded.last_health_check_unix, api_key = excluded.api_key,
         requested = excluded.requested`,
-    ).run(
       worker.id,
       worker.node,
       worker.url,
@@ -119,14 +127,24 @@ export class Registry implements Disposable {
 
   /** Notes that a worker was just seen well. A row that another keeper dropped meanwhile stays dropped. */
   seen(worker: { node: string; id: string }, state: RegisteredState): void {
-    this.#database.prepare(
+    this.#note(
       "UPDATE workers SET state = ?, last_health_check_unix = ? WHERE node = ? AND id = ?",
-    ).run(state, nowUnix(), worker.node, worker.id);
+      ...[state, nowUnix(), worker.node, worker.id],
+    );
   }
 
   /** Drops a worker that is gone. */
   forget(worker: { node: string; id: string }): void {
-    this.#database.prepare("DELETE FROM workers WHERE node = ? AND id = ?").run(worker.node, worker.id);
+    this.#note("DELETE FROM workers WHERE node = ? AND id = ?", worker.node, worker.id);
+  }
+
+  /** What can't be noted (the disk is full) costs the next command a question to the hives. */
+  #note(sql: string, ...values: SQLInputValue[]): void {
+    try {
+      this.#database.prepare(sql).run(...values);
+    } catch (error) {
+      if (!UNWRITABLE.test((error as Error).message)) throw error;
+    }
   }
 
   /** Closes the database. */

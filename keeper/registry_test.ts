@@ -147,3 +147,21 @@ Deno.test("keepers that write at the same time lose nothing", async () => {
   );
   assertEquals(temp.registry.list().length, (writers + 1) * rows);
 });
+
+Deno.test("a damaged registry is moved aside, and where none can be written one lasts as long as the command", async () => {
+  const damaged = await Deno.makeTempDir({ prefix: "rbee-registry-" });
+  const path = join(damaged, "keeper.db");
+  try {
+    await Deno.writeTextFile(path, "no database ".repeat(1_000));
+    for (const home of [damaged, "/dev/null/home"]) {
+      using registry = await openRegistry(home);
+      registry.save(row());
+      assertEquals(registry.list(), [row()]);
+      registry.forget(row());
+      assertEquals(registry.list(), []);
+    }
+    assertEquals((await Deno.readTextFile(`${path}.damaged`)).slice(0, 11), "no database");
+  } finally {
+    await Deno.remove(damaged, { recursive: true });
+  }
+});
