@@ -233,7 +233,8 @@ Deno.test("a download is followed to its end, and its model spawned, listed and 
     const { id, events, late } = await download(hive, "hf:acme/bee:Q8_0");
     assertEquals(events.at(-1)?.stage, "complete");
     assertEquals(late, [events.at(-1)!]);
-    assertEquals((await ask(hive, `/v1/models/download/${id}`, { method: "DELETE" })).status, 204);
+    const ended = await ask(hive, `/v1/models/download/${id}`, { method: "DELETE" });
+    assertEquals([ended.status, await ended.json()], [200, { canceled: true }]);
     const { worker_id } = await hive.spawn({ model_ref: "hf:acme/bee:Q8_0" });
     await hive.until(worker_id, "idle");
     const remove = () => ask(hive, "/v1/models/hf%3Aacme%2Fbee%3AQ8_0", { method: "DELETE" });

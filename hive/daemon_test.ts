@@ -42,7 +42,8 @@ Deno.test("hive.json tells this machine where the hive is, and nobody else may r
   await using hive = await startHive({ home, worker: FAKE });
   const path = join(home.rbeeHome, "hive.json");
   const { started_unix, ...content } = JSON.parse(await Deno.readTextFile(path));
-  assertEquals(content, { pid: hive.pid, url: hive.url, version: VERSION });
+  const identity = await processIdentity(hive.pid);
+  assertEquals(content, { pid: hive.pid, url: hive.url, version: VERSION, identity });
   assert(Math.abs(started_unix - Date.now() / 1000) < 60);
   assertEquals((await Deno.stat(path)).mode! & 0o777, 0o600);
   assertEquals((await Deno.stat(join(home.rbeeHome, "api_key"))).mode! & 0o777, 0o600);

@@ -67,7 +67,7 @@ Deno.test("SPEC §4: every code has the status of the table", () => {
       "REQUEST_POISONED",
       "INVALID_MODEL",
     ],
-    503: ["ALL_SLOTS_BUSY", "NODE_UNREACHABLE", "SHUTTING_DOWN", "NOT_READY"],
+    503: ["ALL_SLOTS_BUSY", "MODEL_UNREACHABLE", "NODE_UNREACHABLE", "SHUTTING_DOWN", "NOT_READY"],
     507: ["INSUFFICIENT_RAM", "VRAM_EXHAUSTED", "INSUFFICIENT_DISK"],
   };
   for (const [status, codes] of Object.entries(expected)) {

@@ -85,7 +85,7 @@ export type DownloadResponse = z.infer<typeof DownloadResponse>;
 
 /** `DELETE /v1/models/download/:id`. */
 export const CancelDownloadResponse = z.object({
-  /** False: others wait for it, and it stops when the last of them has gone. */
+  /** False: more than one follow it, and it goes on for the others. */
   canceled: z.boolean(),
 });
 /** See {@linkcode CancelDownloadResponse}. */

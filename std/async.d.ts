@@ -3,3 +3,6 @@ export declare function delay(
   ms: number,
   options?: { signal?: AbortSignal; persistent?: boolean },
 ): Promise<void>;
+
+/** Settles as `promise` does, or rejects with the signal's reason once that aborts. */
+export function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T>;

@@ -126,6 +126,23 @@ Deno.test("Ctrl+C cancels a pull at the hive, says that what came is kept, and t
     assertEquals(await Deno.readFile(resumed.stdout.trimEnd()), await Deno.readFile(STORIES));
   }));
 
+Deno.test("Ctrl+C of one of two who pull the same model does not take it from the other", () =>
+  withBench(async ({ hub, home }) => {
+    hub.faults.add({ kind: "stall", afterBytes: 500_000 });
+    const pull = () => startKeeper(["models", "pull", REF, "--node", "mac"], { home });
+    const [leaving, staying] = [pull(), pull()];
+    for (const keeper of [leaving, staying]) await keeper.shows("stderr", "Downloading model...");
+    leaving.signal("SIGINT");
+    const left = await leaving.finished;
+    assertEquals(left.code, 130);
+    assertStringIncludes(left.stderr, "Canceled here. The download goes on for others who wait for it.\n");
+    hub.release();
+    const { code, stdout, stderr } = await staying.finished;
+    assertEquals(code, 0, stderr);
+    assertEquals(await Deno.readFile(stdout.trimEnd()), await Deno.readFile(STORIES));
+    assertEquals(hub.requestsFor({ purpose: "content", method: "GET" }).length, 1);
+  }));
+
 Deno.test("a model that is not there is named with those that may have been meant", () =>
   withBench(async ({ models }) => {
     await models("pull", REF);

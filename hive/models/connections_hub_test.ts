@@ -210,7 +210,7 @@ Deno.test("a download over several connections that is canceled keeps the whole 
   );
   const answer = await bed.models.download(REF);
   const counts: number[] = [];
-  bed.models.progress(answer.download_id, (event) => {
+  const leave = bed.models.progress(answer.download_id, (event) => {
     if (event.stage === "downloading") counts.push(event.bytes_downloaded);
   });
   const followed = follow(bed.models, answer.download_id);
@@ -219,6 +219,7 @@ Deno.test("a download over several connections that is canceled keeps the whole 
   const sum = (list: number[]) => list.reduce((all, bytes) => all + bytes, 0);
   await eventually("all that was sent has come", () => counts.includes(sum(sent)));
   isCanceled = true;
+  leave();
   await bed.models.cancel(answer.download_id);
   const { last } = await followed;
   assert(last.stage === "error");

@@ -1,7 +1,6 @@
 /** One download as others see it: an id, its latest event, and those who follow it. */
 import type { DownloadEvent } from "../../protocol/hive_schemas.ts";
 import { RbeeError, toRbeeError } from "../../protocol/errors.ts";
-import { aborted } from "./aborted.ts";
 
 /** The event that ends a download. */
 export type TerminalEvent = Extract<DownloadEvent, { stage: "complete" | "error" }>;
@@ -29,8 +28,6 @@ export class DownloadJob {
   #present: DownloadEvent | undefined;
   #running = true;
   #readers = 0;
-  /** Why it stops once nobody reads any more; undefined while it is wanted. */
-  #unwanted: RbeeError | undefined;
 
   /** A job that runs and has nothing to tell yet. */
   constructor(reference: string) {
@@ -57,38 +54,24 @@ export class DownloadJob {
     return this.#ended.promise;
   }
 
-  /** Somebody waits for it until that is disposed, and keeps it running in spite of what others want. */
+  /** How many follow it … */
+  get readers(): number {
+    return this.#readers;
+  }
+
+  /** … from now until that is disposed. */
   read(): Disposable {
     this.#readers++;
-    let left = false;
+    let has = true;
     return {
       [Symbol.dispose]: () => {
-        if (!left) this.#readers--;
-        left = true;
-        this.#stopUnread();
+        if (has) this.#readers--;
+        has = false;
       },
     };
   }
 
-  /** It is asked for again: what was said before of its end no longer counts. */
-  want(): void {
-    this.#unwanted = undefined;
-  }
-
-  /**
-   * Somebody no longer wants it: it stops as soon as nobody reads it any more, and what was fetched is kept. Resolves
-   * to whether it has stopped, or goes on for others still when `grace` has passed.
-   */
-  async leave(reason: RbeeError, grace: Promise<unknown>): Promise<boolean> {
-    this.#unwanted = reason;
-    this.#stopUnread();
-    await Promise.race([aborted(this.signal), this.ended, grace]);
-    if (this.#running && !this.signal.aborted) return false;
-    await this.ended;
-    return true;
-  }
-
-  /** Asks the work to stop, whoever reads; resolves when it has. What was fetched is kept. */
+  /** Asks the work to stop; resolves when it has. What was fetched is kept. */
   async cancel(reason: RbeeError): Promise<void> {
     this.#cancel.abort(reason);
     await this.ended;
@@ -119,10 +102,6 @@ export class DownloadJob {
     if (this.#running) this.#listeners.add(listener);
     if (this.#present !== undefined) listener(this.#present);
     return () => this.#listeners.delete(listener);
-  }
-
-  #stopUnread(): void {
-    if (this.#readers === 0 && this.#unwanted !== undefined) this.#cancel.abort(this.#unwanted);
   }
 
   #settle(outcome: DownloadOutcome): void {

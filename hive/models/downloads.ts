@@ -3,7 +3,6 @@ import { RbeeError } from "../../protocol/errors.ts";
 import type { Logger } from "../../daemon/log.ts";
 import type { Config } from "../../home/config_schema.ts";
 import type { Environment } from "../../home/paths.ts";
-import { aborted } from "./aborted.ts";
 import { Bandwidth } from "./bandwidth.ts";
 import { downloadModel, type DownloadOptions, type LocalModel } from "./download.ts";
 import { DownloadJob, type DownloadOutcome, isTerminal } from "./download_job.ts";
@@ -80,7 +79,6 @@ export class Downloads {
   /** The running download of this reference, else a new one. */
   start(ref: HubRef): DownloadJob {
     const running = this.running(ref.text);
-    running?.want();
     if (running !== undefined) return running;
     const job = new DownloadJob(ref.text);
     this.#jobs.set(job.id, job);
@@ -227,7 +225,6 @@ export class Downloads {
     const key = [model.repo, ...model.files.map((file) => file.digest.hex)].join(" ");
     const runningTwin = () => this.#jobs.values().find((other) => other.running && other.transferKey === key);
     for (let twin = runningTwin(); twin !== undefined; twin = runningTwin()) {
-      using _reading = twin.read();
       const unsubscribe = twin.subscribe((event) => {
         if (!isTerminal(event)) job.emit(event);
       });
@@ -251,4 +248,11 @@ export function hubIsAway(error: unknown): boolean {
   const { status } = error.details;
   if (error.code === "DOWNLOAD_TIMEOUT") return true;
   return error.code === "DOWNLOAD_FAILED" && (typeof status !== "number" || status >= 500);
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
 }

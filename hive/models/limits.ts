@@ -109,8 +109,6 @@ export const MAX_DIMENSION = 2 ** 24;
 export const RESUME_RETRY_MS = 5_000;
 /** … up to this. */
 export const RESUME_RETRY_MAX_MS = 300_000;
-/** A download that is canceled waits so long for its reader to let go of it, and otherwise goes on for others. */
-export const LAST_READER_GRACE_MS = 1_000;
 /** Hives that go on with a download one after the other, before it is left to whoever asks for it again. */
 export const MAX_RESUMED_DOWNLOAD = 5;
 /** Longest pause of another hive in reading a file that it is given. */

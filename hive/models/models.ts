@@ -23,7 +23,7 @@ import { Downloads } from "./downloads.ts";
 import { fileBehind, fileSize, modelSize, UnreachableFile } from "./file_look.ts";
 import { readGgufFacts } from "./gguf.ts";
 import type { HubModel } from "./hub.ts";
-import { LAST_READER_GRACE_MS, MODEL_LIMITS, type ModelLimits } from "./limits.ts";
+import { MODEL_LIMITS, type ModelLimits } from "./limits.ts";
 import type { HubRef, Quantisation } from "./model_files.ts";
 import { blobOf, offerOf } from "./offer.ts";
 import { configuredPeers } from "./peers.ts";
@@ -113,9 +113,7 @@ export class Models {
   async obtain(reference: string): Promise<void> {
     const answer = await this.download(reference);
     if ("local_path" in answer) return;
-    const job = this.#downloads.get(answer.download_id);
-    using _reading = job.read();
-    const outcome = await job.ended;
+    const outcome = await this.#downloads.get(answer.download_id).ended;
     if ("error" in outcome) throw outcome.error;
   }
 
@@ -175,19 +173,18 @@ export class Models {
   }
 
   /**
-   * Stops a download that nobody else follows; what was fetched is kept for the next try. One that has ended stays as
-   * it is. Resolves to false when it goes on for others: it stops when the last of them has gone.
+   * Stops a download for its last follower; what was fetched is kept for the next try. One that has ended stays as it
+   * is. Resolves to false when more than one follow it: it goes on for the others.
    *
    * @throws {RbeeError} `DOWNLOAD_NOT_FOUND`.
    */
   async cancel(id: string): Promise<boolean> {
     const job = this.#downloads.get(id);
+    if (job.running && job.readers > 1) return false;
     const again = `Ask for ${job.reference} again to resume it.`;
     const reason = new RbeeError("REQUEST_CANCELED", `The download was canceled. ${again}`);
-    return await job.leave(
-      reason,
-      delay(LAST_READER_GRACE_MS, { signal: this.#leaving.signal }).catch(() => {}),
-    );
+    await job.cancel(reason);
+    return true;
   }
 
   /** The catalog, brought in line with the disk. What can't be looked at at present stands there as it was. */

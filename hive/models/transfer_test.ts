@@ -269,11 +269,12 @@ Deno.test("a canceled download keeps what came, and the next one fetches the res
   bed.hub.faults.add({ kind: "stall", afterBytes: 150_000 });
   const answer = await bed.models.download(REF);
   const arrived = Promise.withResolvers<void>();
-  bed.models.progress(answer.download_id, (event) => {
+  const leave = bed.models.progress(answer.download_id, (event) => {
     if (event.stage === "downloading" && event.bytes_downloaded === 150_000) arrived.resolve();
   });
   const followed = follow(bed.models, answer.download_id);
   await arrived.promise;
+  leave();
   await bed.models.cancel(answer.download_id);
   const { last } = await followed;
   assert(last.stage === "error");

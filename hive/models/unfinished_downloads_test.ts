@@ -4,7 +4,7 @@ import type { DownloadEvent } from "../../protocol/hive_schemas.ts";
 import { eventually } from "../../tests/helpers/eventually.ts";
 import { MAX_RESUMED_DOWNLOAD } from "./limits.ts";
 import type { Models } from "./models.ts";
-import { type Bed, follow, REF, startBed } from "./models_test_bed.ts";
+import { type Bed, REF, startBed } from "./models_test_bed.ts";
 
 const WAIT_MS = 20_000;
 
@@ -70,37 +70,17 @@ Deno.test("a download that can't come is not tried for ever", async () => {
 Deno.test("a download ends with its last reader, not with the first who has had enough", async () => {
   await using bed = await startBed();
   const id = await stalledDownload(bed);
-  const [first, second] = [reader(bed.models, id), reader(bed.models, id)];
-  first.leave();
-  assertEquals(await bed.models.cancel(id), false);
-  const others = follow(bed.models, id);
-  second.leave();
-  bed.hub.release();
-  assertEquals((await others).last.stage, "complete");
-});
-
-Deno.test("the last reader's leaving ends a download that was canceled before", async () => {
-  await using bed = await startBed();
-  const id = await stalledDownload(bed);
-  const [first, second] = [reader(bed.models, id), reader(bed.models, id)];
-  first.leave();
-  assertEquals(await bed.models.cancel(id), false);
-  second.leave();
-  await eventually("its end", async () => await bed.models.cancel(id));
+  const readers = [1, 2, 3].map(() => reader(bed.models, id));
+  for (const { leave } of readers.slice(1)) {
+    assertEquals(await bed.models.cancel(id), false);
+    leave();
+    // Leaving twice is leaving once.
+    leave();
+  }
+  assertEquals(readers[0].events.filter(({ stage }) => stage === "error"), []);
+  assertEquals(await bed.models.cancel(id), true);
+  assertEquals(readers[0].events.at(-1)?.stage, "error");
   assertEquals(await bed.models.find(REF), undefined);
-  assertEquals(second.events.filter(({ stage }) => stage === "error"), []);
-});
-
-Deno.test("asking again for a download takes back its cancel", async () => {
-  await using bed = await startBed();
-  const id = await stalledDownload(bed);
-  const only = reader(bed.models, id);
-  assertEquals(await bed.models.cancel(id), false);
-  assertEquals(await bed.models.download(REF), { download_id: id });
-  only.leave();
-  const followed = follow(bed.models, id);
-  bed.hub.release();
-  assertEquals((await followed).last.stage, "complete");
 });
 
 Deno.test("a download that nobody follows is canceled at once", async () => {

@@ -190,7 +190,7 @@ Deno.test("other programs' need of memory makes idle workers leave: least recent
   hive.parts.startWork();
   othersMb = 50;
   await clock.advanceUntil("the oldest leaves", {
-    stepMs: 1_000,
+    stepMs: 100,
     holds: () => hive.workers.snapshot().every(({ worker_id }) => worker_id !== old.worker_id),
   });
   assertEquals(listed(hive), [1, 3]);
@@ -199,6 +199,6 @@ Deno.test("other programs' need of memory makes idle workers leave: least recent
     () => hive.log.some(({ message, cause }) => message === "worker left" && cause === "squeezed"),
   );
   othersMb = 900;
-  await clock.advanceUntil("all others leave", { stepMs: 1_000, holds: () => listed(hive).length === 1 });
+  await clock.advanceUntil("all others leave", { stepMs: 100, holds: () => listed(hive).length === 1 });
   assertEquals(hive.workers.snapshot().map(({ worker_id }) => worker_id), [pinned.worker_id]);
 });

@@ -1,4 +1,5 @@
 /** Phase 3: is the model on the node's disk? If not, it is fetched, and one sees how far that is. */
+import { abortable } from "@std/async";
 import { errorFromBody, RbeeError } from "../../protocol/errors.ts";
 import type { HiveClient } from "../../protocol/hive_client.ts";
 import { CANCEL_TIMEOUT_MS } from "../../protocol/limits.ts";
@@ -24,12 +25,15 @@ export async function fetchModel(
   for (let rejoins = 0;; rejoins++) {
     const answer = await hive.download(from.modelRef, { signal, timeoutMs: DOWNLOAD_ANSWER_TIMEOUT_MS });
     if ("local_path" in answer) return { localPath: answer.local_path, cached: true };
+    const { download_id: id } = answer;
+    // It outlives the caller's signal by one call: by who follows the hive knows whether it goes on for others.
+    const stream = new AbortController();
+    const following = follow(hive, { id, hiveUrl: from.hiveUrl, stream: stream.signal }, context);
     try {
-      const localPath = await follow(hive, { id: answer.download_id, hiveUrl: from.hiveUrl }, context);
-      return { localPath, cached: false };
+      return { localPath: await abortable(following, signal), cached: false };
     } catch (error) {
-      if (signal.aborted) throw await stopDownload(hive, answer.download_id, signal.reason);
-      // Somebody else's cancel, that came before this one was seen to wait.
+      if (signal.aborted) throw await stopDownload(hive, id, signal.reason);
+      // Somebody else's cancel, that came before this one followed it.
       const canceled = error instanceof RbeeError && error.code === "REQUEST_CANCELED";
       if (!(error instanceof StreamCutError || canceled)) throw error;
       if (rejoins === DOWNLOAD_REJOINS) throw connectionLost(error);
@@ -38,13 +42,16 @@ export async function fetchModel(
           canceled ? "Somebody canceled the download" : "The connection to the hive broke off"
         }. Joining it again (${rejoins + 1}/${DOWNLOAD_REJOINS}).`,
       );
+    } finally {
+      stream.abort();
+      following.catch(() => {});
     }
   }
 }
 
 async function follow(
   hive: HiveClient,
-  download: { id: string; hiveUrl: string },
+  download: { id: string; hiveUrl: string; stream: AbortSignal },
   context: PhaseContext,
 ): Promise<string> {
   const { output } = context;
@@ -55,12 +62,14 @@ async function follow(
     output.progress(STAGES.downloading, downloadLine(whole));
     last = undefined;
   };
-  using connection = watchConnection(download.hiveUrl, context.signal);
+  using connection = watchConnection(download.hiveUrl, download.stream);
   const { events } = await hive.downloadProgress(download.id, {
     signal: connection.signal,
     onActivity: connection.onActivity,
   });
   for await (const event of events) {
+    // Nothing is shown after Ctrl+C, while the hive is being told.
+    if (context.signal.aborted) continue;
     switch (event.stage) {
       case "downloading":
         last = event;
