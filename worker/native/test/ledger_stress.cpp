@@ -9,7 +9,8 @@ namespace rbee::stress {
 
 namespace {
 
-// Far longer than any answer takes under the slowest sanitizer, on a machine that has other things to do as well.
+// Far longer than any answer takes under the slowest sanitizer, on a machine that has other things to do as
+// well.
 constexpr std::chrono::minutes stuck_time{20};
 
 std::string name_of(const Ending& ending) {
