@@ -134,7 +134,7 @@ export function createHive(options: HiveOptions): Hive {
     ...{ name: options.queen.name, queen: options.queen.client, clock, log },
     place: () => ({ url: options.queen!.ownUrl(), apiKey }),
     workers: () => workers.report(),
-    models: async () => (await models.list()).filter(({ unreachable }) => unreachable === undefined),
+    models: () => models.present(),
     devices: async () => (await hardware.detect()).devices,
     memory: () => ({ ...hardware.memory(), reserve_mb: config.hive.reserve_mb }),
     cpu: () => hardware.cpu(),

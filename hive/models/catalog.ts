@@ -149,7 +149,7 @@ export class Catalog {
     return rows.map(({ reference }) => String(reference));
   }
 
-  /** Closes the database. Whoever still asks is told that the hive shuts down. */
+  /** Closes the database. Later calls throw `SHUTTING_DOWN`. */
   close(): void {
     this.#database.close();
   }

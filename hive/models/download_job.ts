@@ -27,7 +27,7 @@ export class DownloadJob {
   readonly #ended = Promise.withResolvers<DownloadOutcome>();
   #present: DownloadEvent | undefined;
   #running = true;
-  #readers = 0;
+  readonly #followers = new Set<() => void>();
 
   /** A job that runs and has nothing to tell yet. */
   constructor(reference: string) {
@@ -52,23 +52,6 @@ export class DownloadJob {
   /** Resolves with the outcome; never rejects. */
   get ended(): Promise<DownloadOutcome> {
     return this.#ended.promise;
-  }
-
-  /** How many follow it … */
-  get readers(): number {
-    return this.#readers;
-  }
-
-  /** … from now until that is disposed. */
-  read(): Disposable {
-    this.#readers++;
-    let has = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (has) this.#readers--;
-        has = false;
-      },
-    };
   }
 
   /** Asks the work to stop; resolves when it has. What was fetched is kept. */
@@ -102,6 +85,22 @@ export class DownloadJob {
     if (this.#running) this.#listeners.add(listener);
     if (this.#present !== undefined) listener(this.#present);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** The same for whoever the download runs for: counted as a follower until the returned function is called. */
+  follow(listener: (event: DownloadEvent) => void): () => void {
+    const unsubscribe = this.subscribe(listener);
+    const leave = () => {
+      this.#followers.delete(leave);
+      unsubscribe();
+    };
+    this.#followers.add(leave);
+    return leave;
+  }
+
+  /** How many follow it. */
+  get followers(): number {
+    return this.#followers.size;
   }
 
   #settle(outcome: DownloadOutcome): void {

@@ -243,7 +243,7 @@ export class Downloads {
 }
 
 /** It did not answer, or not to any purpose; a refusal is an answer. */
-export function hubIsAway(error: unknown): boolean {
+function hubIsAway(error: unknown): boolean {
   if (!(error instanceof RbeeError)) return false;
   const { status } = error.details;
   if (error.code === "DOWNLOAD_TIMEOUT") return true;

@@ -163,13 +163,7 @@ export class Models {
    * @throws {RbeeError} `DOWNLOAD_NOT_FOUND`.
    */
   progress(id: string, listener: (event: DownloadEvent) => void): () => void {
-    const job = this.#downloads.get(id);
-    const reading = job.read();
-    const unsubscribe = job.subscribe(listener);
-    return () => {
-      unsubscribe();
-      reading[Symbol.dispose]();
-    };
+    return this.#downloads.get(id).follow(listener);
   }
 
   /**
@@ -180,33 +174,29 @@ export class Models {
    */
   async cancel(id: string): Promise<boolean> {
     const job = this.#downloads.get(id);
-    if (job.running && job.readers > 1) return false;
+    if (job.running && job.followers > 1) return false;
     const again = `Ask for ${job.reference} again to resume it.`;
-    const reason = new RbeeError("REQUEST_CANCELED", `The download was canceled. ${again}`);
-    await job.cancel(reason);
+    await job.cancel(new RbeeError("REQUEST_CANCELED", `The download was canceled. ${again}`));
     return true;
   }
 
-  /** The catalog, brought in line with the disk. What can't be looked at at present stands there as it was. */
+  /** The catalog, reconciled with the disk. Rows whose files can't be checked right now are kept unchanged. */
   async list(): Promise<FoundModel[]> {
-    const found = await Promise.all(
-      this.#catalog.all().map(async (row) => {
-        try {
-          const model = await this.#repaired(row);
-          return model === undefined ? [] : [{ ...model, files: await fileBehind(model.local_path) }];
-        } catch (error) {
-          if (!(error instanceof UnreachableFile)) throw error;
-          return [{ ...row, files: row.local_path, unreachable: error.message }];
-        }
-      }),
-    );
-    return found.flat();
+    return await Promise.all((await this.#checked()).map(async (model) => ({
+      ...model,
+      files: model.unreachable === undefined ? await fileBehind(model.local_path) : model.local_path,
+    })));
+  }
+
+  /** The same without where the files really are, and without those that can't be checked. */
+  async present(): Promise<CatalogModel[]> {
+    return (await this.#checked()).filter(({ unreachable }) => unreachable === undefined);
   }
 
   /** Looks after what an earlier hive has left. */
   async start(): Promise<void> {
     await this.#downloads.settleLeftOvers();
-    await this.list();
+    await this.#checked();
   }
 
   /** Goes on with the downloads that an earlier hive has not brought to their end. Does not wait for them. */
@@ -225,7 +215,6 @@ export class Models {
     const row = this.#catalog.get(ref.text);
     if (row === undefined) throw new RbeeError("MODEL_NOT_FOUND", `${ref.text} is not in the catalog.`);
     const files = await fileBehind(row.local_path);
-    // From here to the last removal nothing waits: nobody can come to use it in between.
     const affected = row.provider === "hf"
       ? this.#catalog.all().filter((other) => other.local_path === row.local_path)
       : [row];
@@ -342,8 +331,22 @@ export class Models {
     });
   }
 
+  async #checked(): Promise<Omit<FoundModel, "files">[]> {
+    const found = await Promise.all(
+      this.#catalog.all().map(async (row) => {
+        try {
+          return await this.#repaired(row) ?? [];
+        } catch (error) {
+          if (!(error instanceof UnreachableFile)) throw error;
+          return { ...row, unreachable: error.message };
+        }
+      }),
+    );
+    return found.flat();
+  }
+
   /**
-   * The row if its files are as they were, the row mended if they moved, else nothing.
+   * Returns the row if its files are unchanged, the updated row if the cache was moved, undefined otherwise.
    *
    * @throws {UnreachableFile} when that can't be told.
    */

@@ -8,7 +8,7 @@ import { type Bed, REF, startBed } from "./models_test_bed.ts";
 
 const WAIT_MS = 20_000;
 
-/** A download that has begun and brings nothing more until the hub is told to. */
+/** A download that has started and then stalls until the hub is released. */
 async function stalledDownload(bed: Bed): Promise<string> {
   bed.hub.faults.add({ kind: "stall", afterBytes: 100 });
   const { download_id } = await bed.models.download(REF);
@@ -16,7 +16,7 @@ async function stalledDownload(bed: Bed): Promise<string> {
   return download_id;
 }
 
-/** Follows until that is told to end. */
+/** Follows a download until `leave` is called. */
 function reader(models: Models, id: string) {
   const events: DownloadEvent[] = [];
   return { events, leave: models.progress(id, (event) => events.push(event)) };

@@ -44,7 +44,6 @@ export async function fetchModel(
       );
     } finally {
       stream.abort();
-      following.catch(() => {});
     }
   }
 }

@@ -1,5 +1,5 @@
 /** Phase 8: one request to a worker, its events handed on as they come, and every way in which that can end. */
-import { delay } from "@std/async";
+import { abortable, delay } from "@std/async";
 import { errorFromBody, RbeeError } from "../../protocol/errors.ts";
 import { CANCEL_TIMEOUT_MS, FIRST_TOKEN_TIMEOUT_MS } from "../../protocol/limits.ts";
 import { StreamCutError } from "../../protocol/sse.ts";
@@ -73,7 +73,7 @@ export async function generate(
   });
   try {
     // Not only the stream heeds the signal: writing to a full pipe would never end.
-    return await Promise.race([receiving, untilAborted(options.signal, stop.signal)]);
+    return await abortable(receiving, options.signal);
   } catch (error) {
     throw await ending(error, { client, progress });
   } finally {
@@ -233,12 +233,5 @@ export async function withPartial(error: RbeeError, progress: Progress): Promise
 function noToken(ms: number): RbeeError {
   return new RbeeError("REQUEST_TIMEOUT", `No token came for ${ms / 1000} s; the request was canceled`, {
     details: { advice: ["The machine may be overloaded. Run the command again, or use a smaller model."] },
-  });
-}
-
-function untilAborted(signal: AbortSignal, ended: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true, signal: ended });
-    if (signal.aborted) reject(signal.reason);
   });
 }

@@ -49,7 +49,7 @@ function urlOf({ addr }: Deno.HttpServer<Deno.NetAddr>): string {
   return `http://127.0.0.1:${addr.port}`;
 }
 
-Deno.test("a worker that stands still is no worker that was loaded: its hive starts another one", async () => {
+Deno.test("a reused worker that is stuck does not count as loaded: its hive starts another one", async () => {
   await using hive = hiveWithStuckWorker();
   const cluster = new Cluster(0);
   const stop = new AbortController();
